@@ -1,0 +1,35 @@
+// Everything that is compiled once per instruction set. The including file defines SDIE_ISA (a namespace) and
+// SDIE_ISA_NAME.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "../arena.h"
+#include "../kernels.h"
+
+namespace sdie::SDIE_ISA {
+
+// clang-format off: each builds on those before it
+#include "vec.inl"
+#include "plane.inl"
+#include "wls_fast.inl"
+#include "multigrid.inl"
+#include "wls_exact.inl"
+#include "lightness.inl"
+#include "spatiogram.inl"
+#include "histogram.inl"
+#include "local.inl"
+#include "round.inl"
+// clang-format on
+
+extern const Kernels kernels;
+const Kernels kernels = {SDIE_ISA_NAME, VL, workspace, process, range};
+
+}  // namespace sdie::SDIE_ISA

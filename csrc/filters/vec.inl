@@ -1,0 +1,168 @@
+// Short vectors of the instruction set in force, written with the compilers' vector extension (GCC, Clang):
+// the same source gives 4, 8 or 16 lanes, and the fast exp/log that every filter shares.
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr int VL = 16;
+#elif defined(__AVX2__)
+constexpr int VL = 8;
+#else
+constexpr int VL = 4;
+#endif
+
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef std::int32_t vi __attribute__((vector_size(VL * 4)));
+typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+
+inline vf load(const float* p) { return *reinterpret_cast<const vf_u*>(p); }
+inline void store(float* p, vf v) { *reinterpret_cast<vf_u*>(p) = v; }
+inline vf splat(float x) { return x - vf{}; }
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+inline vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
+inline vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }
+#elif defined(__AVX2__)
+inline vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
+inline vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
+#elif defined(__SSE2__)
+inline vf vmin(vf a, vf b) { return _mm_min_ps(a, b); }
+inline vf vmax(vf a, vf b) { return _mm_max_ps(a, b); }
+#else
+inline vf vmin(vf a, vf b) { return a < b ? a : b; }
+inline vf vmax(vf a, vf b) { return a > b ? a : b; }
+#endif
+inline vf clamp01(vf v) { return vmin(vmax(v, vf{}), splat(1.0f)); }
+inline vf as_float(vi v) { return reinterpret_cast<vf>(v); }
+inline vi as_int(vf v) { return reinterpret_cast<vi>(v); }
+inline vf to_float(vi v) { return __builtin_convertvector(v, vf); }
+inline vi to_int(vf v) { return __builtin_convertvector(v, vi); }  // truncates
+
+inline vf lanes() {  // 0, 1, 2, ...
+  vf v;
+  for (int i = 0; i < VL; ++i) v[i] = static_cast<float>(i);
+  return v;
+}
+
+inline float hmax(vf v) {
+  float m = v[0];
+  for (int i = 1; i < VL; ++i) m = std::max(m, v[i]);
+  return m;
+}
+
+inline float hmin(vf v) {
+  float m = v[0];
+  for (int i = 1; i < VL; ++i) m = std::min(m, v[i]);
+  return m;
+}
+
+// 1/x to 2 ulp or so for normal x: the hardware's estimate and one Newton step, a third of a division's cost
+// in the tridiagonal recurrences that wait for it.
+inline vf recip(vf x) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  const vf e = _mm512_rcp14_ps(x);
+#elif defined(__AVX2__)
+  const vf e = _mm256_rcp_ps(x);
+#elif defined(__SSE2__)
+  const vf e = _mm_rcp_ps(x);
+#else
+  return 1.0f / x;
+#endif
+#if defined(__SSE2__)
+  return e + e * (1.0f - x * e);
+#endif
+}
+
+// 2^f for f in [-1/2, 1/2], relative error below 1e-7 (degree 5, minimax with p(0) = 1).
+inline vf exp2_fraction(vf f) {
+  vf p = splat(1.326471512e-3f);
+  p = p * f + 9.671512775e-3f;
+  p = p * f + 5.550733773e-2f;
+  p = p * f + 2.402224208e-1f;
+  p = p * f + 6.931469776e-1f;
+  return p * f + 1.0f;
+}
+
+// The same to 2.9e-6 (degree 4): enough for a weight that is normalised by the sum of its like.
+inline vf exp2_fraction_weight(vf f) {
+  vf p = splat(9.582843380e-3f);
+  p = p * f + 5.590642563e-2f;
+  p = p * f + 2.402409878e-1f;
+  p = p * f + 6.931241934e-1f;
+  return p * f + 1.0f;
+}
+
+// Splits y into n + f with n whole and |f| <= 1/2, for |y| < 2^22.
+inline vf round_whole(vf y) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+  return _mm256_round_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__SSE4_1__)
+  return _mm_round_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves no fraction bits
+  return (y + magic) - magic;           // kept as written: the build does not reassociate
+#endif
+}
+
+// p * 2^n for whole n; the caller keeps the result a normal number.
+inline vf scale_by_exp2(vf p, vf n) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_scalef_ps(p, n);
+#else
+  return as_float(as_int(p) + (to_int(n) << 23));
+#endif
+}
+
+// 2^y for y in [-126, 127], relative error below 3e-7. Lower y are clamped, so that nothing is denormal.
+inline vf exp2v(vf y) {
+  y = vmax(y, splat(-126.0f));
+  const vf n = round_whole(y);
+  return scale_by_exp2(exp2_fraction(y - n), n);
+}
+
+// log2 of a positive normal number, absolute error below 2e-7 plus half an ulp of the result.
+inline vf log2v(vf x) {
+  const vi bits = as_int(x);
+  const vi exponent = (bits - 0x3f3504f3) >> 23;  // so that the mantissa lies in [sqrt(1/2), sqrt(2))
+  const vf m = as_float(bits - (exponent << 23));
+  const vf s = (m - 1.0f) / (m + 1.0f);  // log2(m) = 2/ln2 * atanh(s), |s| < 0.172
+  const vf s2 = s * s;
+  vf p = splat(0.3205989f);  // 2/ln2 / 9
+  p = p * s2 + 0.4121986f;   // 2/ln2 / 7
+  p = p * s2 + 0.5770780f;   // 2/ln2 / 5
+  p = p * s2 + 0.9617967f;   // 2/ln2 / 3
+  p = p * s2 + 2.8853901f;   // 2/ln2
+  return p * s + to_float(exponent);
+}
+
+// Elements a0 b0 a1 b1 ... of the lower (upper) halves of a and b.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+inline vf interleave_low(vf a, vf b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline vf interleave_high(vf a, vf b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif defined(__AVX2__)
+inline vf interleave_low(vf a, vf b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+inline vf interleave_high(vf a, vf b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+#else
+inline vf interleave_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+inline vf interleave_high(vf a, vf b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+
+// Transposes a VL x VL block: each round of interleaving rotates the bits of (row, column) by one place.
+inline void transpose(vf (&r)[VL]) {
+  for (int round = 1; round < VL; round *= 2) {
+    vf t[VL];
+    for (int i = 0; i < VL / 2; ++i) {
+      t[2 * i] = interleave_low(r[i], r[i + VL / 2]);
+      t[2 * i + 1] = interleave_high(r[i], r[i + VL / 2]);
+    }
+    for (int i = 0; i < VL; ++i) r[i] = t[i];
+  }
+}

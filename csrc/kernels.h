@@ -1,0 +1,37 @@
+// What each instruction set's build offers; dispatch.cpp picks one table at start.
+#pragma once
+#include <cstddef>
+
+#include "params.h"
+#include "team.h"
+
+namespace sdie {
+
+struct Job {
+  View src, dst;          // one grey plane or one colour image; dst does not overlap src
+  const float* weights;   // rounds x kFilters, each row non-negative with sum 1
+  int rounds;
+  const Params* params;
+};
+
+struct WlsInfo {
+  int iterations = 0;      // multigrid cycles
+  float estimate = 0.0f;   // of the largest error, in intensity
+};
+
+struct Range {
+  float low, high;
+};
+
+struct Kernels {
+  const char* isa;
+  int lanes;
+  // Bytes that `process` needs for a job on a team of the given size.
+  std::size_t (*workspace)(const Job&, int team);
+  // All rounds of one image. Every member of the team calls it with the same zeroed workspace.
+  void (*process)(const Job&, void* workspace, const Team&, WlsInfo*);
+  // Least and greatest value of rows [y0, y1) of a float image; NaN if any value is.
+  Range (*range)(const View&, int y0, int y1);
+};
+
+}  // namespace sdie
