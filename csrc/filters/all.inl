@@ -24,6 +24,7 @@ namespace sdie::SDIE_ISA {
 #include "wls_exact.inl"
 #include "lightness.inl"
 #include "spatiogram.inl"
+#include "spatiogram_rows.inl"
 #include "histogram.inl"
 #include "local.inl"
 #include "round.inl"

@@ -2,6 +2,8 @@
 
 constexpr int kHalo = 16;  // columns kept on both sides of a state plane: >= 2 * kMaxRadius, and a vector
 
+constexpr int kStrip = 512;  // columns of a task: its rows stay in the L1/L2 caches whatever the image's width
+
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 // A plane of h rows; row(y)[0 .. w) are the pixels. Rows start on a vector border; up to the next multiple of

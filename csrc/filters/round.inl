@@ -2,7 +2,6 @@
 // filters from the same rows, adds every term and writes the mixed result once.
 
 constexpr int kBand = 64;     // rows of a task; also the unit of statistics, so that sums do not depend on threads
-constexpr int kStrip = 512;   // columns of a task: its rows stay in the L1/L2 caches whatever the image's width
 constexpr int kRing = 16;     // rows kept of what a band derives: >= 2 * kMaxRadius + 1
 
 // What one member of the team needs for itself.
@@ -10,6 +9,7 @@ struct Scratch {
   float *acc, *sum1, *sum2;   // one row each
   float *scaled, *a, *b;      // kRing rows each: the state times Taps::scale; the guided filter's coefficients
   float* wls;                 // rows or columns being solved
+  Grid* grid;                 // of the spatiogram filter
 };
 
 constexpr int kRowFloats = kStrip + 64 + 4 * kHalo;  // whole blocks past the strip, halo and margin on both sides
@@ -55,10 +55,10 @@ inline Plane take_plane(Arena& arena, int h, int w) {
 inline void lay_out(const Plan& plan, int team, int rank, Arena& arena, Memory& m) {
   const Params& p = *plan.job.params;
   const int h = plan.h, w = plan.w;
-  m.state = take_plane(arena, h, w);
+  m.state = take_plane(arena, plan.used[kWls] ? round_up(h, 2 * VL) : h, w);  // changes places with ax
   if (plan.used[kWls]) {
     m.u = take_plane(arena, h, w);
-    m.ax = take_plane(arena, h, w);
+    m.ax = take_plane(arena, round_up(h, 2 * VL), w);  // solve_rows reads whole tiles
     m.ay = take_plane(arena, h, w);
     m.next = m.ax;  // the weights are spent when the mixed result is written
     if (p.wls_solver == WlsSolver::exact) m.multigrid.lay_out(h, w, arena);
@@ -83,6 +83,7 @@ inline void lay_out(const Plan& plan, int team, int rank, Arena& arena, Memory& 
     s.a = arena.take<float>(kRowFloats * kRing);
     s.b = arena.take<float>(kRowFloats * kRing);
     s.wls = plan.used[kWls] ? arena.take<float>(wls_fast_scratch(h, w)) : nullptr;
+    s.grid = plan.used[kSpatiogram] ? arena.take<Grid>(1) : nullptr;
     if (k == rank) m.own = s;
   }
 }
@@ -151,7 +152,7 @@ inline void mix_tile(const Plan& plan, const Memory& m, const float* weight, con
     }
     if (weight[kSpatiogram] > 0.0f) {
       if (p.spatiogram_method == Spatiogram::spatiogram)
-        spatiogram_row(*m.bins, centre, y, x0, x_end, weight[kSpatiogram], acc);
+        spatiogram_row(*m.bins, centre, y, y0, x0, x_end, weight[kSpatiogram], *s.grid, acc);
       else
         levels_row(plan.levels, centre, y, x0, x1, weight[kSpatiogram], acc);
     }
@@ -235,6 +236,7 @@ inline void process(const Job& job, void* base, const Team& team, WlsInfo* info)
   const Scratch& s = m.own;
   const int h = plan.h, w = plan.w;
   const int strips = (w + kStrip - 1) / kStrip;
+  const FlushDenormals flush;
 
   const auto [y0, y1] = team.share(h, kBand);
   for (int y = y0; y < y1; ++y) {

@@ -36,6 +36,33 @@ inline vi as_int(vf v) { return reinterpret_cast<vi>(v); }
 inline vf to_float(vi v) { return __builtin_convertvector(v, vf); }
 inline vi to_int(vf v) { return __builtin_convertvector(v, vi); }  // truncates
 
+// While it lives, this thread takes denormal numbers as zero: products of small weights may fall that low, and some
+// processors spend a hundred cycles on each.
+class FlushDenormals {
+#if defined(__SSE2__)
+  unsigned saved_ = _mm_getcsr();
+
+ public:
+  FlushDenormals() { _mm_setcsr(saved_ | 0x8040u); }  // flush to zero, denormals are zero
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+#elif defined(__aarch64__)
+  std::uint64_t saved_;
+
+ public:
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" : : "r"(saved_ | (1u << 24)));
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+#else
+ public:
+  FlushDenormals() {}
+  ~FlushDenormals() {}
+#endif
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+};
+
 inline vf lanes() {  // 0, 1, 2, ...
   vf v;
   for (int i = 0; i < VL; ++i) v[i] = static_cast<float>(i);
@@ -120,19 +147,60 @@ inline vf exp2v(vf y) {
   return scale_by_exp2(exp2_fraction(y - n), n);
 }
 
-// log2 of a positive normal number, absolute error below 2e-7 plus half an ulp of the result.
-inline vf log2v(vf x) {
+// The same to 3e-6.
+inline vf exp2_weight(vf y) {
+  y = vmax(y, splat(-126.0f));
+  const vf n = round_whole(y);
+  return scale_by_exp2(exp2_fraction_weight(y - n), n);
+}
+
+// Splits positive normal x into 2^e * (1 + t), 1 + t in [sqrt(1/2), sqrt(2)).
+inline vf split_log(vf x, vf& t) {
   const vi bits = as_int(x);
-  const vi exponent = (bits - 0x3f3504f3) >> 23;  // so that the mantissa lies in [sqrt(1/2), sqrt(2))
-  const vf m = as_float(bits - (exponent << 23));
-  const vf s = (m - 1.0f) / (m + 1.0f);  // log2(m) = 2/ln2 * atanh(s), |s| < 0.172
-  const vf s2 = s * s;
-  vf p = splat(0.3205989f);  // 2/ln2 / 9
-  p = p * s2 + 0.4121986f;   // 2/ln2 / 7
-  p = p * s2 + 0.5770780f;   // 2/ln2 / 5
-  p = p * s2 + 0.9617967f;   // 2/ln2 / 3
-  p = p * s2 + 2.8853901f;   // 2/ln2
-  return p * s + to_float(exponent);
+  const vi exponent = (bits - 0x3f3504f3) >> 23;
+  t = as_float(bits - (exponent << 23)) - 1.0f;
+  return to_float(exponent);
+}
+
+// log2 of a positive normal number: absolute error below 1.2e-7 plus the rounding of the result (minimax, degree 8).
+inline vf log2v(vf x) {
+  vf t;
+  const vf e = split_log(x, t);
+  vf p = splat(-1.457445251e-1f);
+  p = p * t + 2.368904255e-1f;
+  p = p * t - 2.500690431e-1f;
+  p = p * t + 2.867074492e-1f;
+  p = p * t - 3.600872153e-1f;
+  p = p * t + 4.809394451e-1f;
+  p = p * t - 7.213571489e-1f;
+  p = p * t + 1.442694772f;
+  return p * t + e;
+}
+
+// The same to 2.3e-6 (degree 6): enough where the result is a power's exponent and 2e-6 of it do no harm.
+inline vf log2_weight(vf x) {
+  vf t;
+  const vf e = split_log(x, t);
+  vf p = splat(-2.065918427e-1f);
+  p = p * t + 3.221548655e-1f;
+  p = p * t - 3.674899741e-1f;
+  p = p * t + 4.793480129e-1f;
+  p = p * t - 7.211318583e-1f;
+  p = p * t + 1.442713481f;
+  return p * t + e;
+}
+
+// table[i] for indices 0 to 31.
+inline vf lookup32(const float* table, vi i) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_permutex2var_ps(load(table), reinterpret_cast<__m512i>(i), load(table + 16));
+#elif defined(__AVX2__)
+  return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(i), 4);
+#else
+  vf v;
+  for (int k = 0; k < VL; ++k) v[k] = table[i[k]];
+  return v;
+#endif
 }
 
 // Elements a0 b0 a1 b1 ... of the lower (upper) halves of a and b.

@@ -7,16 +7,16 @@
 
 constexpr float kWlsSmall = 1e-4f;  // both of the definition's small constants
 
-// One row of edge weights from the logarithms (base 2) of both ends: 1 / (|ln p - ln q|^alpha + 1e-4).
+// Edge weights 1 / (|ln p - ln q|^alpha + 1e-4) from the logarithms (base 2) of both ends, to 1e-5 of each.
 inline vf edge_weight(vf log_p, vf log_q, vf alpha) {
   const vf d = log_p - log_q;
   const vf ln = vmax(vmax(d, -d) * 0.69314718f, splat(1e-20f));
-  return recip(exp2v(alpha * log2v(ln)) + kWlsSmall);
+  return recip(exp2_weight(alpha * log2_weight(ln)) + kWlsSmall);
 }
 
 // Weights of rows [y0, y1): ax(y, x) joins (y, x) and (y, x+1), ay(y, x) joins (y, x) and (y+1, x); zero where
 // there is no such pixel. logs: two rows of scratch.
-inline void wls_weights(const Plane& g, int h, int w, float offset, float alpha, const Plane& ax,
+__attribute__((noinline)) inline void wls_weights(const Plane& g, int h, int w, float offset, float alpha, const Plane& ax,
                         const Plane& ay, int y0, int y1, float* logs) {
   const int padded = round_up(w, VL);
   float* now = logs;
@@ -51,7 +51,7 @@ struct Tridiagonal {
   // Takes the edge to the next node and this node's value; gives c and d of u = d + c * u_next.
   inline void step(vf edge, vf f, vf& c, vf& out) {
     const vf q = a * e + 1.0f;
-    const vf m = recip(q + edge);
+    const vf m = 1.0f / (q + edge);
     out = (a * d + f) * m;
     c = edge * m;
     e = q * m;
@@ -60,45 +60,56 @@ struct Tridiagonal {
   }
 };
 
+// These walks are too irregular for the hardware's prefetcher.
+constexpr int kAhead = 32;  // columns; half as many rows
+inline void prefetch(const float* p) { __builtin_prefetch(p); }
+
 constexpr int kLines = 2 * VL;  // rows or columns solved together: enough chains to hide the latency
 
-// Solves (I + lambda L_x) u = u for rows [y0, y0 + kLines). scratch: 2 * kLines * round_up(w, VL) floats.
-inline void solve_rows(const Plane& u, const Plane& ax, float lambda, int h, int w, int y0, float* scratch) {
+// Solves (I + lambda L_x) u = u for rows [y0, y0 + VL * G). scratch: 2 * VL * G * round_up(w, VL) floats. The
+// first solve turns ax's VL x VL tiles into their transposes, in which later ones read them as they are.
+template <int G>
+__attribute__((noinline)) inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda, int h,
+                                                 int w, int y0, float* scratch) {
   const int padded = round_up(w, VL);
   const vf scale = splat(lambda);
-  constexpr int G = kLines / VL;
   Tridiagonal line[G];
+  float* out = scratch;
   for (int x = 0; x < padded; x += VL) {
     vf f[G][VL], a[G][VL];
     for (int k = 0; k < G; ++k) {
       for (int i = 0; i < VL; ++i) {
-        const int y = std::min(y0 + k * VL + i, h - 1);
-        f[k][i] = load(u.row(y) + x);
-        a[k][i] = load(ax.row(y) + x);
+        const float* row = u.row(std::min(y0 + k * VL + i, h - 1)) + x;
+        const float* edges = ax.row(y0 + k * VL + i) + x;
+        prefetch(row + kAhead);
+        prefetch(edges + kAhead);
+        f[k][i] = load(row);
+        a[k][i] = load(edges);
       }
       transpose(f[k]);
-      transpose(a[k]);
+      if (first) {
+        transpose(a[k]);
+        for (int i = 0; i < VL; ++i) store(ax.row(y0 + k * VL + i) + x, a[k][i]);
+      }
     }
-    float* out = scratch + 2 * static_cast<std::ptrdiff_t>(kLines) * x;
-    for (int i = 0; i < VL; ++i)
+    for (int i = 0; i < VL; ++i, out += 2 * VL * G)
       for (int k = 0; k < G; ++k) {
         vf c, d;
         line[k].step(a[k][i] * scale, f[k][i], c, d);
         store(out + (2 * k) * VL, c);
         store(out + (2 * k + 1) * VL, d);
-        if (k == G - 1) out += 2 * kLines;
       }
   }
   vf last[G] = {};
   for (int x = padded - VL; x >= 0; x -= VL) {
     vf f[G][VL];
-    const float* in = scratch + 2 * static_cast<std::ptrdiff_t>(kLines) * x;
-    for (int i = VL - 1; i >= 0; --i)
+    for (int i = VL - 1; i >= 0; --i) {
+      out -= 2 * VL * G;
       for (int k = 0; k < G; ++k) {
-        const float* p = in + 2 * kLines * i + 2 * k * VL;
-        last[k] = load(p + VL) + load(p) * last[k];
+        last[k] = load(out + (2 * k + 1) * VL) + load(out + (2 * k) * VL) * last[k];
         f[k][i] = last[k];
       }
+    }
     for (int k = 0; k < G; ++k) {
       transpose(f[k]);
       const int rows = std::min(VL, h - (y0 + k * VL));
@@ -109,7 +120,7 @@ inline void solve_rows(const Plane& u, const Plane& ax, float lambda, int h, int
 
 // Solves (I + lambda L_y) u = u for columns [x0, x0 + VL * G). scratch: 2 * VL * G * h floats.
 template <int G>
-inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, int x0, float* scratch) {
+__attribute__((noinline)) inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, int x0, float* scratch) {
   const vf scale = splat(lambda);
   Tridiagonal line[G];
   float* out = scratch;
@@ -117,6 +128,8 @@ inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, 
     const float* f = u.row(y) + x0;
     const float* a = ay.row(y) + x0;
     for (int k = 0; k < G; ++k) {
+      prefetch(f + kAhead / 2 * u.stride + k * VL);
+      prefetch(a + kAhead / 2 * ay.stride + k * VL);
       vf c, d;
       line[k].step(load(a + k * VL) * scale, load(f + k * VL), c, d);
       store(out + (2 * k) * VL, c);
@@ -148,7 +161,9 @@ inline void wls_fast(const Plane& u, const Plane& ax, const Plane& ay, float lam
   for (int t = 1; t <= kWlsFastIterations; ++t) {
     const float step = 1.5f * std::exp2(2.0f * static_cast<float>(kWlsFastIterations - t)) / 63.0f * lambda;
     const auto [y0, y1] = team.share(h, kLines);
-    for (int y = y0; y < y1; y += kLines) solve_rows(u, ax, step, h, w, y, scratch);
+    int y = y0;
+    for (; y + VL < y1; y += kLines) solve_rows<kLines / VL>(u, ax, t == 1, step, h, w, y, scratch);
+    for (; y < y1; y += VL) solve_rows<1>(u, ax, t == 1, step, h, w, y, scratch);
     team.sync();
     const auto [x0, x1] = team.share(padded, kLines);
     int x = x0;
