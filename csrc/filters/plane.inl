@@ -6,6 +6,8 @@ constexpr int kStrip = 512;  // columns of a task: its rows stay in the L1/L2 ca
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
+constexpr int kOverrun = 64;  // columns after the halo that a block of the spatiogram filter may read
+
 // A plane of h rows; row(y)[0 .. w) are the pixels. Rows start on a vector border; up to the next multiple of
 // 16 columns may be read and written freely.
 struct Plane {
@@ -23,11 +25,13 @@ inline int reflect(int i, int n) {
   return i < n ? i : period - i;
 }
 
+// Reflects the pixels of a row into its halo; what a block may overrun after that gets some value of the row.
 inline void fill_halo(float* row, int w) {
   for (int k = 1; k <= kHalo; ++k) {
     row[-k] = row[reflect(-k, w)];
     row[w - 1 + k] = row[reflect(w - 1 + k, w)];
   }
+  std::fill(row + w + kHalo, row + round_up(w, 16) + kHalo + kOverrun, row[w - 1]);
 }
 
 constexpr float kRed = 0.299f, kGreen = 0.587f, kBlue = 0.114f;  // ITU-R BT.601

@@ -46,9 +46,9 @@ struct Plan {
 
 inline Plane take_plane(Arena& arena, int h, int w) {
   Plane p;
-  p.stride = round_up(w, 16) + 4 * kHalo;  // halo, and a block's overrun
-  float* base = arena.take<float>(static_cast<std::size_t>(p.stride) * static_cast<std::size_t>(h) + 64);
-  p.base = base ? base + kHalo : nullptr;
+  p.stride = round_up(w, 16) + 2 * kHalo + kOverrun;
+  float* base = arena.take<float>(static_cast<std::size_t>(p.stride) * static_cast<std::size_t>(h + 2) + kHalo);
+  p.base = base ? base + p.stride + kHalo : nullptr;  // a row to spare above and below
   return p;
 }
 
@@ -82,7 +82,7 @@ inline void lay_out(const Plan& plan, int team, int rank, Arena& arena, Memory& 
     s.scaled = arena.take<float>(kRowFloats * kRing);
     s.a = arena.take<float>(kRowFloats * kRing);
     s.b = arena.take<float>(kRowFloats * kRing);
-    s.wls = plan.used[kWls] ? arena.take<float>(wls_fast_scratch(h, w)) : nullptr;
+    s.wls = plan.used[kWls] ? arena.take<float>(std::max(wls_fast_scratch(h, w), multigrid_scratch(h, w))) : nullptr;
     s.grid = plan.used[kSpatiogram] ? arena.take<Grid>(1) : nullptr;
     if (k == rank) m.own = s;
   }
@@ -167,7 +167,7 @@ inline void mix_tile(const Plan& plan, const Memory& m, const float* weight, con
   }
 }
 
-inline void smooth_wls(const Plan& plan, const Memory& m, const Scratch& s, const Team& team, WlsInfo* info) {
+inline void smooth_wls(const Plan& plan, Memory& m, const Scratch& s, const Team& team, WlsInfo* info) {
   const Params& p = *plan.job.params;
   const int h = plan.h, w = plan.w;
   const bool lab = p.wls_domain == WlsDomain::lightness;

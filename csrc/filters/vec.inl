@@ -203,7 +203,7 @@ inline vf lookup32(const float* table, vi i) {
 #endif
 }
 
-// Elements a0 b0 a1 b1 ... of the lower (upper) halves of a and b.
+// Elements a0 b0 a1 b1 ... of the lower (upper) halves of a and b; the even (odd) elements of a, then of b.
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 inline vf interleave_low(vf a, vf b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -221,6 +221,21 @@ inline vf interleave_high(vf a, vf b) {
 #else
 inline vf interleave_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
 inline vf interleave_high(vf a, vf b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+inline vf take_even(vf a, vf b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+inline vf take_odd(vf a, vf b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+#elif defined(__AVX2__)
+inline vf take_even(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
+inline vf take_odd(vf a, vf b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+#else
+inline vf take_even(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
+inline vf take_odd(vf a, vf b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
 #endif
 
 // Transposes a VL x VL block: each round of interleaving rotates the bits of (row, column) by one place.
