@@ -3,7 +3,7 @@
 // (Notay 2000).
 
 constexpr int kMaxIterations = 200;
-constexpr float kSafety = 0.25f;  // of the tolerance that the last correction may reach
+constexpr float kSafety = 0.08f;  // of the tolerance that the last correction may reach
 
 // Runs f(y) -> {a, b, c} sums over row y, adds them in the order of rows: the same for any team.
 template <class F>
