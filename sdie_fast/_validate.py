@@ -1,0 +1,394 @@
+"""Every check on what callers pass in, and every message.
+
+Each function takes an argument's value (and its name, where it varies) and returns it in the one
+form the rest of the package works with, or raises `InvalidArgumentError` or `InvalidTypeError`
+quoting what was received.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidArgumentError, InvalidTypeError
+
+Image = npt.NDArray[Any]
+Rule = Callable[[str, Any], Any]
+T = TypeVar("T")
+
+N_FILTERS = 6
+MAX_PIXELS = 2**28
+MAX_THREADS = 1024
+DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+
+_MAX_SIDE = 2**30
+
+_WEIGHT_SHAPES = (
+    "shapes (6,), (T, 6) or (N, T, 6), T >= 1, N images, in the order of sdie_fast.FILTERS"
+)
+
+# Weights that are normalised up to float32 rounding are left alone, so that those that were
+# normalised, stored and read back stay the same to the bit.
+_SUM_TOLERANCE = 2.0**-22
+
+# Whether two views share an element is a Diophantine problem; this bounds what numpy spends on it.
+_OVERLAP_WORK = 100_000
+
+
+def _quote(value: object) -> str:
+    try:
+        words = " ".join(repr(value).split())
+    except ValueError:  # an integer with more digits than Python prints
+        return "a number too long to print"
+    return words if len(words) <= 80 else words[:77] + "..."
+
+
+def _wrong_type(name: str, value: object, accepted: str) -> InvalidTypeError:
+    kind = type(value).__name__
+    return InvalidTypeError(
+        f"{name}: received {_quote(value)} of type {kind}; accepted: {accepted}"
+    )
+
+
+def _wrong(name: str, received: str, accepted: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{name}: received {received}; accepted: {accepted}")
+
+
+def _describe(array: npt.NDArray[Any]) -> str:
+    return f"{array.dtype} array of shape {array.shape}"
+
+
+# Numbers, choices and switches. `Rule`s are made once, in tables, and applied as rule(name, value).
+
+
+def real(low: float, high: float, *, above_low: bool = False) -> Rule:
+    """Rule for a real number in [low, high], or in (low, high] with `above_low`; returns float."""
+    accepted = f"a number {'>' if above_low else '>='} {low:g} and <= {high:g}"
+
+    def check(name: str, value: Any) -> float:
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+            raise _wrong_type(name, value, accepted)
+        given: Any = value  # numbers.Real promises no comparison with float
+        if not (low < given <= high if above_low else low <= given <= high):
+            raise _wrong(name, _quote(value), accepted)
+        return float(value)
+
+    return check
+
+
+def integer(low: int, high: int, *, odd: bool = False, optional: bool = False) -> Rule:
+    """Rule for an integer in [low, high], odd if asked; None passes if `optional`."""
+    accepted = f"an{' odd' * odd} integer from {low} to {high}{' or None' * optional}"
+
+    def check(name: str, value: Any) -> int | None:
+        if value is None and optional:
+            return None
+        if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+            raise _wrong_type(name, value, accepted)
+        number = operator.index(value)
+        if not low <= number <= high or (odd and number % 2 == 0):
+            raise _wrong(name, _quote(number), accepted)
+        return number
+
+    return check
+
+
+def choice(*accepted: str) -> Rule:
+    """Rule for one of a few strings."""
+    names = ", ".join(map(repr, accepted))
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise _wrong_type(name, value, names)
+        if value not in accepted:
+            raise _wrong(name, _quote(value), names)
+        return str(value)
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
+    """Check a switch: True or False, and nothing that merely counts as either."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise _wrong_type(name, value, "True or False")
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Check a free text."""
+    if not isinstance(value, str):
+        raise _wrong_type(name, value, "a string")
+    return str(value)
+
+
+def instance(name: str, value: Any, kind: type[T]) -> T:
+    """Check that a value is of one of the package's own classes."""
+    if not isinstance(value, kind):
+        raise _wrong_type(name, value, kind.__name__)
+    return value
+
+
+def equal(name: str, value: Any, expected: object) -> None:
+    """Check a value of which only one is accepted."""
+    if type(value) is not type(expected) or value != expected:
+        raise _wrong(name, _quote(value), _quote(expected))
+
+
+def known_keys(what: str, received: Iterable[Any], accepted: Iterable[str]) -> None:
+    """Check that a mapping has no key besides the accepted ones."""
+    names = tuple(accepted)
+    for key in received:
+        if key not in names:
+            raise _wrong(what, f"the unknown key {_quote(key)}", ", ".join(names))
+
+
+def mapping(what: str, value: Any) -> Mapping[Any, Any]:
+    """Check a dictionary."""
+    if not isinstance(value, Mapping):
+        raise _wrong_type(what, value, "a dict")
+    return value
+
+
+def path(name: str, value: Any) -> Path:
+    """Check a path of the file system."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise _wrong_type(name, value, "a string or a pathlib.Path")
+    if "\0" in os.fspath(value):
+        raise _wrong(name, _quote(value), "a path without null characters")
+    return Path(value)
+
+
+_thread_count = integer(1, MAX_THREADS)
+_pixel_limit = integer(1, 2**62)
+_white_level = real(1.0, 65535.0)
+
+
+def threads(value: Any) -> int:
+    """Check the number of threads to use at most; None means every CPU this process may run on."""
+    if value is not None:
+        count: int = _thread_count("threads", value)
+        return count
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    return min(os.cpu_count() or 1, MAX_THREADS)
+
+
+# Arrays.
+
+
+def image(value: Any, max_pixels: Any = None) -> Image:
+    """Check an image or a batch by its type, shape and size (its values: `intensities`).
+
+    Parameters
+    ----------
+    value
+        uint8, uint16 or float32 array of shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3), with
+        any strides.
+    max_pixels
+        Largest H * W accepted; None means 2**28.
+
+    Returns
+    -------
+    ndarray of shape (N, H, W, C), C = 1 or 3
+        A view of the array; a copy only where its elements are not aligned in memory.
+    """
+    array = _array("image", value)
+    if array.dtype not in DTYPES:
+        raise InvalidTypeError(
+            f"image: received {_describe(array)}; accepted dtypes: uint8, uint16, float32, all "
+            "in native byte order"
+        )
+    limit: int = MAX_PIXELS if max_pixels is None else _pixel_limit("max_pixels", max_pixels)
+    planes = _as_planes(array)
+    if planes.size == 0:
+        raise _wrong("image", f"an empty {_describe(array)}", "at least one pixel")
+    _, height, width, _ = planes.shape
+    received = f"{height} x {width} = {height * width} pixels"
+    if height * width > limit:
+        raise _wrong("image", received, f"at most {limit} (max_pixels= raises the limit)")
+    if max(height, width) > _MAX_SIDE:
+        raise _wrong("image", received, f"at most {_MAX_SIDE} a side")
+    return planes if planes.flags.aligned else planes.copy()
+
+
+def _array(name: str, value: Any) -> Image:
+    if not isinstance(value, np.ndarray):
+        raise _wrong_type(name, value, "a numpy.ndarray")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InvalidTypeError(
+            f"{name}: received a masked array; accepted: a numpy.ndarray without a mask"
+        )
+    return np.asarray(value)
+
+
+def _as_planes(array: Image) -> Image:
+    """View an array as (N, H, W, C): from three axes on, a last axis of exactly 3 is colour."""
+    if array.ndim == 2:
+        return array[np.newaxis, :, :, np.newaxis]
+    if array.ndim == 3:
+        return array[np.newaxis] if array.shape[2] == 3 else array[..., np.newaxis]
+    if array.ndim == 4 and array.shape[3] == 3:
+        return array
+    raise _wrong("image", _describe(array), "shapes (H, W), (N, H, W), (H, W, 3), (N, H, W, 3)")
+
+
+def white_level(value: Any, dtype: np.dtype[Any]) -> float:
+    """Check the white level, and give what counts as 1.0 in images of that dtype."""
+    if dtype == np.uint16:
+        level: float = 65535.0 if value is None else _white_level("white_level", value)
+        return level
+    if value is not None:
+        raise _wrong("white_level", f"{_quote(value)} with a {dtype} image", "None, but for uint16")
+    return 255.0 if dtype == np.uint8 else 1.0
+
+
+def intensities(
+    planes: Image, white: float, value_range: Callable[[Image], tuple[float, float]]
+) -> None:
+    """Check that the values of (N, H, W, C) images lie in [0, white].
+
+    `value_range` gives the minimum and maximum of float32 images, both NaN if any value is.
+    """
+    if planes.dtype == np.float32:
+        low, high = value_range(planes)
+        if not (low >= 0.0 and high <= 1.0):
+            received = "NaN" if math.isnan(low) else f"values from {low:.9g} to {high:.9g}"
+            raise _wrong("image", received, "finite float32 values in [0, 1]")
+    elif planes.dtype == np.uint16 and white < 65535.0:
+        brightest = int(planes.max())
+        if brightest > white:
+            raise _wrong("image", f"values up to {brightest}", f"at most white_level={white:g}")
+
+
+def size(planes: Image, window: int) -> None:
+    """Check that (N, H, W, C) images are no smaller than the largest window in use."""
+    _, height, width, _ = planes.shape
+    if min(height, width) < window:
+        raise _wrong(
+            "image",
+            f"{height} x {width} pixels",
+            f"at least {window} x {window}, the largest window of the filters in use",
+        )
+
+
+def output(value: Any, image: Image) -> tuple[Image, Image]:
+    """Check `out`, or make one: the image's shape and dtype, writable, apart from it in memory.
+
+    Returns
+    -------
+    out : ndarray
+        The object given, or a new array.
+    planes : ndarray of shape (N, H, W, C)
+        A view of it.
+    """
+    if value is None:
+        value = np.empty(image.shape, image.dtype)
+        return value, _as_planes(value)
+    array = _array("out", value)
+    received = _describe(array)
+    if array.dtype != image.dtype:
+        raise InvalidTypeError(
+            f"out: received {received}; accepted dtype: the image's {image.dtype}"
+        )
+    if array.shape != image.shape:
+        raise _wrong("out", received, f"the image's shape {image.shape}")
+    if not array.flags.writeable:
+        raise _wrong("out", "a read-only array", "a writable one")
+    if not array.flags.aligned:
+        raise _wrong("out", "an array of misaligned elements", "an aligned array")
+    if _overlaps_itself(array):
+        raise _wrong(
+            "out", f"{received} and strides {array.strides}", "elements that do not overlap"
+        )
+    if _shares_memory(array, image):
+        raise _wrong("out", "an array that shares memory with image", "one that does not")
+    return value, _as_planes(array)
+
+
+def _shares_memory(a: Image, b: Image) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    shares: Any = np.shares_memory  # older stubs know no number for max_work
+    try:
+        return bool(shares(a, b, max_work=_OVERLAP_WORK))
+    except RuntimeError:  # numpy's TooHardError
+        return True
+
+
+def _overlaps_itself(array: Image) -> bool:
+    # Arrays whose axes do not nest by stride count as overlapping; those of every slice and
+    # transpose of an ordinary array do nest.
+    reach = array.itemsize
+    for stride, length in sorted(
+        (abs(stride), length)
+        for stride, length in zip(array.strides, array.shape, strict=True)
+        if length > 1
+    ):
+        if stride < reach:
+            return True
+        reach += stride * (length - 1)
+    return False
+
+
+def weights(value: Any) -> npt.NDArray[np.float32]:
+    """Check and normalise filter weights.
+
+    Parameters
+    ----------
+    value
+        Non-negative finite numbers of shape (6,), (T, 6) or (N, T, 6), T >= 1; every vector of six
+        has a positive sum.
+
+    Returns
+    -------
+    ndarray, float32, shape (T, 6) or (N, T, 6)
+        w = a / sum(a): each vector sums to one.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise _wrong("weights", _quote(value), _WEIGHT_SHAPES) from error
+    if array.dtype.kind not in "iuf":
+        raise InvalidTypeError(
+            f"weights: received {_quote(value)} of dtype {array.dtype}; accepted: real numbers"
+        )
+    if array.ndim not in (1, 2, 3) or array.shape[-1] != N_FILTERS or array.size == 0:
+        raise _wrong("weights", f"shape {array.shape}", _WEIGHT_SHAPES)
+    a = np.atleast_2d(array).astype(np.float64)
+    for wrong in (~np.isfinite(a), a < 0):
+        if wrong.any():
+            at = np.argwhere(wrong)[0]
+            raise _wrong("weights", f"{a[tuple(at)]} at {at.tolist()}", "finite numbers >= 0")
+    largest = a.max(axis=-1, keepdims=True)
+    if not largest.all():
+        at = np.argwhere(largest[..., 0] == 0)[0]
+        raise _wrong("weights", f"six zeros at {at.tolist()}", "a weight > 0 in each round")
+    scaled = a / largest  # so that no sum overflows
+    normal = scaled / scaled.sum(axis=-1, keepdims=True)
+    given = np.abs(normal - a).max(axis=-1, keepdims=True) <= _SUM_TOLERANCE
+    return np.where(given, a, normal).astype(np.float32)
+
+
+def weights_per_image(normal: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:
+    """Give each of so many images its weights: float32, C-contiguous, (N, T, 6)."""
+    if normal.ndim == 2:
+        normal = np.broadcast_to(normal, (images, *normal.shape))
+    elif len(normal) != images:
+        raise _wrong("weights", f"shape {normal.shape} for {images} image(s)", _WEIGHT_SHAPES)
+    return np.ascontiguousarray(normal)
+
+
+def shared_weights(value: Any) -> npt.NDArray[np.float32]:
+    """Check and normalise weights that are the same for every image: float32, (T, 6)."""
+    normal = weights(value)
+    if normal.ndim != 2:
+        raise _wrong("weights", f"shape {normal.shape}", "shapes (6,) or (T, 6)")
+    return normal

@@ -1,0 +1,30 @@
+"""The errors this package raises.
+
+Every one derives from `SdieError`, and also from the built-in exception a caller would expect, so
+that both ``except SdieError`` and ``except ValueError`` work. Messages name the argument, what was
+received and what is accepted.
+"""
+
+
+class SdieError(Exception):
+    """Base of every error raised by sdie_fast."""
+
+
+class InvalidArgumentError(SdieError, ValueError):
+    """An argument's value cannot be used: its shape, its range, NaN, an overlap in memory."""
+
+
+class InvalidTypeError(SdieError, TypeError):
+    """An argument's type, or an array's dtype, cannot be used."""
+
+
+class BackendUnavailableError(SdieError, RuntimeError):
+    """A backend asked for by name cannot run here; the message gives the reason and the fix."""
+
+
+class RecipeError(SdieError, ValueError):
+    """A recipe cannot be read or written; the message names the file and the field."""
+
+
+class ImageFileError(SdieError, OSError):
+    """An image file cannot be read or written; the message names the file."""
