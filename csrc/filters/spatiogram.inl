@@ -27,19 +27,27 @@ struct BinTable {
   Bin bin[kMaxBins];
 };
 
+// 1, 1, x, x, xx, xx, 0, 0 for every column of a segment, x from its middle.
+struct Positions {
+  alignas(32) float at[kSegment][8];
+  constexpr Positions() : at() {
+    for (int i = 0; i < kSegment; ++i) {
+      const float x = static_cast<float>(i - kSegment / 2);
+      at[i][0] = at[i][1] = 1.0f;
+      at[i][2] = at[i][3] = x;
+      at[i][4] = at[i][5] = x * x;
+    }
+  }
+};
+constexpr Positions kPositions;
+
 // Adds rows [y0, y1) of g to sums.
 inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums& sums) {
   // Eight floats a pixel: 1, f, x, xf, xx, xxf, and two unused, so that a bin is one vector.
   typedef float v8 __attribute__((vector_size(32)));
-  alignas(64) static thread_local float position[kSegment][8];
-  for (int i = 0; i < kSegment; ++i) {
-    const float x = static_cast<float>(i - kSegment / 2);
-    const float p[8] = {1.0f, 1.0f, x, x, x * x, x * x, 0.0f, 0.0f};
-    std::copy(p, p + 8, position[i]);
-  }
   alignas(64) v8 table[kStatRows][kMaxBins + 1];
   alignas(64) v8 block[kMaxBins + 1][3];  // sums over the rows of a block, times 1, dy and dy^2
-  alignas(64) float fraction[kStatRows][kSegment];
+  alignas(64) float share[kStatRows][2 * kSegment];  // 1 and f of every pixel
   alignas(64) std::int32_t index[kStatRows][kSegment];
   const float top = static_cast<float>(bins);
   for (int x0 = 0; x0 < w; x0 += kSegment) {
@@ -56,15 +64,18 @@ inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums
             const vf t = load(in + x) * top + 0.5f;  // lower bin + 1, and the share of the upper one
             const vi i = to_int(vmin(vmax(t, vf{}), splat(top)));
             *reinterpret_cast<vi*>(index[r] + x) = i;
-            store(fraction[r] + x, t - to_float(i));
+            const vf f = t - to_float(i);
+            store(share[r] + 2 * x, interleave_low(splat(1.0f), f));
+            store(share[r] + 2 * x + VL, interleave_high(splat(1.0f), f));
           }
         }
         for (int r = 0; r < kStatRows; ++r) std::fill(table[r], table[r] + bins + 1, v8{});
         const auto add = [&](int r, int x) {
-          const float f = fraction[r][x];
-          const v8 share = {1.0f, f, 1.0f, f, 1.0f, f, 1.0f, f};
+          double pair;  // 1 and f as one, to be repeated
+          std::memcpy(&pair, share[r] + 2 * x, sizeof pair);
+          typedef double v4 __attribute__((vector_size(32)));
           v8& bin = table[r][index[r][x]];
-          bin = bin + *reinterpret_cast<const v8*>(position[x]) * share;
+          bin = bin + *reinterpret_cast<const v8*>(kPositions.at[x]) * reinterpret_cast<v8>(v4{pair, pair, pair, pair});
         };
         if (rows == kStatRows) {
           // Rows in turn: neighbours in a row tend to fall in one bin, and would wait for each other.

@@ -1,10 +1,14 @@
-// The spatiogram filter's values, from the bins' statistics. Two ways, chosen cell by cell:
+// The spatiogram filter's values, from the bins' statistics. Two ways, chosen by chunks of columns in rows of cells:
 //
-// - where the cumulative P(.|x) is smooth, it is computed on a grid of kCellW x kCellH pixels and interpolated
-//   bilinearly. A cell qualifies if interpolation agrees with the exact values at its middle and at the middles of
-//   its sides, to kGridError, and if no bin so sharp that it could hide between those points reaches it;
+// - where the cumulative P(.|x) is smooth, it is computed at the corners, the middles of the sides and the middle of
+//   cells of kCellW x kCellH pixels, and interpolated by the biquadratic polynomial through these nine points;
 // - elsewhere every bin's weight is followed from pixel to pixel: it is exp2 of a quadratic, so each vector is the
 //   one before times a ratio that itself changes by a constant factor, along x and along y alike.
+//
+// A cell is smooth enough if plain bilinear interpolation between its corners would miss the other five points by no
+// more than kGridMiss. The biquadratic one, whose error falls with the third power of the cell's size, is then closer
+// by a factor of ten or more (P(.|x) is made of logistic curves; the tests measure it). No bin may reach the cell that
+// is sharp enough to hide between the points.
 
 constexpr int kCellW = 16, kCellH = 8;
 constexpr int kChunk = 4 * kCellW;                   // columns that share one way
@@ -12,7 +16,7 @@ constexpr int kChunks = kStrip / kChunk;
 constexpr int kSkip = 3;
 constexpr int kGridBins = 32;                        // more bins than this are always followed exactly
 constexpr int kPoints = kStrip / kCellW + 16;        // grid points of a row, padded to vectors
-constexpr float kGridError = 0.4f / 510.0f;         // of the filter's tolerance of 1/510, the part for interpolation
+constexpr float kGridMiss = 3.0f / 510.0f;
 constexpr float kFaint = -120.0f;  // log2 of a weight, relative to the largest bin's peak, that starts as zero
 constexpr float kReach = -36.0f;   // the same where a narrow bin ends
 constexpr float kSeen = -12.0f;    // and where a sharp one no longer forbids interpolation
@@ -34,13 +38,12 @@ struct GridTable {
   float below[kGridBins], p[kGridBins];
 };
 
-// One strip's grid around the current row of cells.
+// One strip's grid around the current row of cells: rows above, amid and under it, in that order by `place`.
 struct Grid {
-  GridRow row[3];  // two that change places, and the one in the middle between them
-  GridTable table[2][kPoints];
-  GridRow *upper, *lower, *middle;
-  GridTable *above, *under;
-  bool fresh;      // upper and above are still to be computed
+  GridRow row[3];
+  GridTable table[3][2][kPoints];  // by row, at and between grid points
+  int place[3];
+  bool fresh;      // the row above is still to be computed
   int skip;        // rows of cells left for which the grid is not tried, because it failed everywhere
   bool exact[kChunks];
   Front fronts[kChunks][kMaxBins];
@@ -81,19 +84,13 @@ inline void grid_points(const BinTable& table, float x0, int points, float y, fl
   }
 }
 
-inline void grid_row(const BinTable& table, int x0, int points, int y, GridRow& row) {
-  const float fx = static_cast<float>(x0), fy = static_cast<float>(y);
-  grid_points(table, fx, points, fy, row.at);
-  grid_points(table, fx + kCellW / 2, points, fy, row.between);
-}
-
-inline void grid_tables(const GridRow& row, int points, GridTable* tables) {
+inline void grid_tables(const float (*cdf)[kPoints], int points, GridTable* tables) {
   for (int i = 0; i < points; i += VL) {
     vf last{};
     for (int b = 0; b < kGridBins; b += VL) {
       vf below[VL], p[VL];
       for (int k = 0; k < VL; ++k) {
-        const vf sum = load(row.at[b + k] + i);
+        const vf sum = load(cdf[b + k] + i);
         below[k] = last;
         p[k] = sum - last;
         last = sum;
@@ -108,24 +105,36 @@ inline void grid_tables(const GridRow& row, int points, GridTable* tables) {
   }
 }
 
-// Marks the chunks in which interpolation misses the values at some cell's middle or sides by too much.
+// Computes the grid's row number k (0 above, 1 amid, 2 under) at image row y.
+inline void grid_row(const BinTable& table, int x0, int points, int y, Grid& grid, int k) {
+  const float fx = static_cast<float>(x0), fy = static_cast<float>(y);
+  GridRow& row = grid.row[grid.place[k]];
+  GridTable(&tables)[2][kPoints] = grid.table[grid.place[k]];
+  grid_points(table, fx, points, fy, row.at);
+  grid_points(table, fx + kCellW / 2, points, fy, row.between);
+  grid_tables(row.at, points, tables[0]);
+  grid_tables(row.between, points, tables[1]);
+}
+
+// Marks the chunks in which bilinear interpolation misses the values at some cell's middle or sides by too much.
 inline void mark_misses(Grid& grid, int points) {
+  const GridRow &upper = grid.row[grid.place[0]], &middle = grid.row[grid.place[1]], &lower = grid.row[grid.place[2]];
   for (int i = 0; i < points; i += VL) {
     vf worst{};
     for (int b = 0; b < kGridBins; ++b) {
-      const float *u = grid.upper->at[b] + i, *l = grid.lower->at[b] + i, *m = grid.middle->at[b] + i;
+      const float *u = upper.at[b] + i, *l = lower.at[b] + i, *m = middle.at[b] + i;
       const vf ul = load(u), ur = load(u + 1), ll = load(l), lr = load(l + 1);
       const vf top = (ul + ur) * 0.5f, bottom = (ll + lr) * 0.5f;
       const auto grow = [&](vf d) { worst = vmax(worst, vmax(d, -d)); };
-      grow(load(grid.upper->between[b] + i) - top);
-      grow(load(grid.lower->between[b] + i) - bottom);
+      grow(load(upper.between[b] + i) - top);
+      grow(load(lower.between[b] + i) - bottom);
       grow(load(m) - (ul + ll) * 0.5f);
       grow(load(m + 1) - (ur + lr) * 0.5f);
-      grow(load(grid.middle->between[b] + i) - (top + bottom) * 0.5f);
+      grow(load(middle.between[b] + i) - (top + bottom) * 0.5f);
     }
     // Also for a NaN, which an underflow of every bin would give.
     for (int k = 0; k < VL && i + k < points; ++k)
-      if (!(worst[k] <= kGridError)) grid.exact[(i + k) * kCellW / kChunk] = true;
+      if (!(worst[k] <= kGridMiss)) grid.exact[(i + k) * kCellW / kChunk] = true;
   }
 }
 
@@ -154,20 +163,13 @@ inline void start_cells(const BinTable& table, int x0, int x1, int y, Grid& grid
     --grid.skip;
   } else {
     if (grid.fresh) {
-      grid.upper = &grid.row[0];
-      grid.lower = &grid.row[1];
-      grid.middle = &grid.row[2];
-      grid.above = grid.table[0];
-      grid.under = grid.table[1];
-      grid_row(table, x0, cells + 1, y, *grid.upper);
-      grid_tables(*grid.upper, cells + 1, grid.above);
+      for (int k = 0; k < 3; ++k) grid.place[k] = k;
+      grid_row(table, x0, cells + 1, y, grid, 0);
     } else {
-      std::swap(grid.upper, grid.lower);
-      std::swap(grid.above, grid.under);
+      std::swap(grid.place[0], grid.place[2]);
     }
-    grid_row(table, x0, cells + 1, y + kCellH / 2, *grid.middle);
-    grid_row(table, x0, cells + 1, y + kCellH, *grid.lower);
-    grid_tables(*grid.lower, cells + 1, grid.under);
+    grid_row(table, x0, cells + 1, y + kCellH / 2, grid, 1);
+    grid_row(table, x0, cells + 1, y + kCellH, grid, 2);
     grid.fresh = false;
     mark_misses(grid, cells);
     mark_sharp(table, x0, chunks, y, grid);
@@ -244,29 +246,48 @@ inline void follow_chunk(const BinTable& table, Front* fronts, const float* g, i
     store(acc + x + k * VL, load(acc + x + k * VL) + below[k] * (weight / total[k]));
 }
 
-// acc += weight * filter(g) for one cell's columns from x on, interpolated between its four grid points, cell and
-// cell + 1 of the rows above and under it; down: the row's place between those, 0 to 1.
-inline void interpolate_cell(const BinTable& table, const GridTable* above, const GridTable* under, float down,
-                             const float* g, int x, float weight, float* acc) {
+// Weights of the values at 0, 1/2 and 1 in the quadratic through them, at t.
+template <class T>
+inline void quadratic(T t, T (&w)[3]) {
+  w[0] = (1.0f - t) * (1.0f - 2.0f * t);
+  w[1] = 4.0f * t * (1.0f - t);
+  w[2] = t * (2.0f * t - 1.0f);
+}
+
+// A grid column's table at one row of pixels, from the three rows of the grid.
+inline void blend_table(const Grid& grid, int between, int n, const float (&down)[3], GridTable& out) {
+  const GridTable *u = &grid.table[grid.place[0]][between][n], *m = &grid.table[grid.place[1]][between][n],
+                  *l = &grid.table[grid.place[2]][between][n];
+  for (int b = 0; b < kGridBins; b += VL) {
+    store(out.below + b, load(u->below + b) * down[0] + load(m->below + b) * down[1] + load(l->below + b) * down[2]);
+    store(out.p + b, load(u->p + b) * down[0] + load(m->p + b) * down[1] + load(l->p + b) * down[2]);
+  }
+}
+
+// acc += weight * filter(g) for x in [x0, x1), at most a chunk, interpolated. n: the first cell's number; row: of the
+// cell.
+inline void interpolate_chunk(const BinTable& table, const Grid& grid, int n, int row, const float* g, int x0, int x1,
+                              float weight, float* acc) {
   const float scale = static_cast<float>(table.bins);
-  GridTable side[2];
-  for (int k = 0; k < 2; ++k)
-    for (int b = 0; b < kGridBins; b += VL) {
-      const auto mix = [&](const float* from, const float* to) {
-        const vf v = load(from + b);
-        return v + (load(to + b) - v) * down;
-      };
-      store(side[k].below + b, mix(above[k].below, under[k].below));
-      store(side[k].p + b, mix(above[k].p, under[k].p));
+  float down[3];
+  quadratic(static_cast<float>(row) / kCellH, down);
+  GridTable side[2], middle;  // the right side of a cell is the left one of the next
+  blend_table(grid, 0, n, down, side[0]);
+  for (int x = x0, k = 0; x < x1; x += kCellW, ++k) {
+    const GridTable& left = side[k & 1];
+    GridTable& right = side[~k & 1];
+    blend_table(grid, 1, n + k, down, middle);
+    blend_table(grid, 0, n + k + 1, down, right);
+    for (int j = 0; j < kCellW; j += VL) {
+      const vf v = load(g + x + j) * scale;
+      const vi i = to_int(vmin(vmax(v, vf{}), splat(scale - 1.0f)));
+      const vf f = v - to_float(i);
+      vf across[3];
+      quadratic<vf>((lanes() + static_cast<float>(j)) * (1.0f / kCellW), across);
+      const auto read = [&](const GridTable& t) { return lookup32(t.below, i) + f * lookup32(t.p, i); };
+      const vf value = across[0] * read(left) + across[1] * read(middle) + across[2] * read(right);
+      store(acc + x + j, load(acc + x + j) + weight * value);
     }
-  for (int k = 0; k < kCellW; k += VL) {
-    const vf v = load(g + x + k) * scale;
-    const vi i = to_int(vmin(vmax(v, vf{}), splat(scale - 1.0f)));
-    const vf f = v - to_float(i);
-    const vf l = lookup32(side[0].below, i) + f * lookup32(side[0].p, i);
-    const vf r = lookup32(side[1].below, i) + f * lookup32(side[1].p, i);
-    const vf across = (lanes() + static_cast<float>(k)) * (1.0f / kCellW);
-    store(acc + x + k, load(acc + x + k) + weight * (l + across * (r - l)));
   }
 }
 
@@ -283,11 +304,7 @@ inline void spatiogram_row(const BinTable& table, const float* g, int y, int top
     if (grid.exact[c]) {
       follow_chunk(table, grid.fronts[c], g, x, y, weight, acc);
     } else {
-      for (int k = 0; k < kChunk && x + k < x1; k += kCellW) {
-        const int n = (x + k - x0) / kCellW;
-        interpolate_cell(table, grid.above + n, grid.under + n, static_cast<float>(row) / kCellH, g, x + k, weight,
-                         acc);
-      }
+      interpolate_chunk(table, grid, (x - x0) / kCellW, row, g, x, std::min(x + kChunk, x1), weight, acc);
     }
   }
 }
