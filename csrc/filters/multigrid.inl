@@ -2,9 +2,9 @@
 // WLS solver. Every other row and column is kept on the next level; interpolation follows the couplings (Alcouffe,
 // Brandt, Dendy, Painter 1981; Dendy's black box multigrid), since weights jump by four orders of magnitude from
 // one pixel to the next, and whole lines are smoothed at a time, rows before the coarse correction and columns after
-// it, since point smoothers leave strongly coupled pairs of pixels as they are.
+// it, since point smoothers leave strongly coupled pairs of pixels as they are. Lines go in two colours (zebra): the
+// even ones, then the odd ones with what the even ones have become.
 
-constexpr float kDamping = 0.75f;     // of the simultaneous line solves
 constexpr int kCoarsest = 64;         // unknowns that are solved directly
 constexpr int kMaxLevels = 24;
 
@@ -120,18 +120,22 @@ struct LineStep {
   }
 };
 
-// z = damping * (row part of A)^-1 r for rows [y0, y0 + VL * G). scratch as for solve_rows.
-template <bool nine, int G>
-inline void smooth_rows(const Level& l, int y0, float* scratch) {
+// Sets z to the exact solution along rows 2 j + parity, j in [j0, j0 + VL * G), given the other rows: of zero for the even
+// rows (whose neighbours are set to that here), of what they are for the odd ones. scratch as for solve_rows.
+template <bool nine, int parity, int G>
+inline void smooth_rows(const Level& l, int j0, float* scratch) {
   const int padded = round_up(l.w, VL);
+  const int count = (l.h - parity + 1) / 2;
+  const auto row_of = [&](int j) { return 2 * std::min(j, count - 1) + parity; };
   LineStep line[G];
   float* out = scratch;
   for (int x = 0; x < padded; x += VL) {
     vf f[G][VL], a[G][VL], q[G][VL];
     for (int k = 0; k < G; ++k) {
       for (int i = 0; i < VL; ++i) {
-        const int y = std::min(y0 + k * VL + i, l.h - 1);
+        const int y = row_of(j0 + k * VL + i);
         f[k][i] = load(l.r.row(y) + x);
+        if constexpr (parity == 1) f[k][i] -= apply<nine>(l, l.z, y, x);
         a[k][i] = load(l.e.row(y) + x);
         q[k][i] = line_ground<nine, true>(l, y, x);
       }
@@ -142,7 +146,7 @@ inline void smooth_rows(const Level& l, int y0, float* scratch) {
     for (int i = 0; i < VL; ++i, out += 2 * VL * G)
       for (int k = 0; k < G; ++k) {
         vf c, d;
-        // Columns past the image: nothing is coupled to them, and their ground keeps the division harmless.
+        // Columns past the image: nothing is coupled to them, and some ground keeps the division harmless.
         line[k].step(vmax(q[k][i], splat(1e-30f)), a[k][i], f[k][i], c, d);
         store(out + (2 * k) * VL, c);
         store(out + (2 * k + 1) * VL, d);
@@ -155,41 +159,46 @@ inline void smooth_rows(const Level& l, int y0, float* scratch) {
       out -= 2 * VL * G;
       for (int k = 0; k < G; ++k) {
         last[k] = load(out + (2 * k + 1) * VL) + load(out + (2 * k) * VL) * last[k];
-        f[k][i] = last[k] * kDamping;
+        f[k][i] = last[k];
       }
     }
     for (int k = 0; k < G; ++k) {
       transpose(f[k]);
-      const int rows = std::min(VL, l.h - (y0 + k * VL));
-      for (int i = 0; i < rows; ++i) store(l.z.row(y0 + k * VL + i) + x, f[k][i]);
+      const int rows = std::min(VL, count - (j0 + k * VL));
+      for (int i = 0; i < rows; ++i) {
+        const int y = row_of(j0 + k * VL + i);
+        store(l.z.row(y) + x, f[k][i]);
+        if (parity == 0 && y + 1 < l.h) store(l.z.row(y + 1) + x, vf{});
+      }
     }
   }
 }
 
-// z += damping * (column part of A)^-1 (r - A z) for the columns [x0, x0 + VL * G). Reads its neighbours' z.
-template <bool nine, int G>
-inline void smooth_columns(const Level& l, int x0, float* scratch) {
-  LineStep line[G];
+// Adds to z along columns 2 j + parity, j in [j0, j0 + VL), what makes the residual there zero.
+template <bool nine, int parity>
+inline void smooth_columns(const Level& l, int j0, float* scratch) {
+  const int x = 2 * j0;
+  const auto pick = [](vf a, vf b) { return parity == 0 ? take_even(a, b) : take_odd(a, b); };
+  LineStep line;
   float* out = scratch;
-  for (int y = 0; y < l.h; ++y, out += 2 * VL * G) {
-    for (int k = 0; k < G; ++k) {
-      const int x = x0 + k * VL;
-      const vf f = load(l.r.row(y) + x) - apply<nine>(l, l.z, y, x);
-      const vf ground = vmax(line_ground<nine, false>(l, y, x), splat(1e-30f));
-      vf c, d;
-      line[k].step(ground, load(l.s.row(y) + x), f, c, d);
-      store(out + (2 * k) * VL, c);
-      store(out + (2 * k + 1) * VL, d);
-    }
+  for (int y = 0; y < l.h; ++y, out += 2 * VL) {
+    const float* r = l.r.row(y) + x;
+    const float* s = l.s.row(y) + x;
+    const vf f = pick(load(r) - apply<nine>(l, l.z, y, x), load(r + VL) - apply<nine>(l, l.z, y, x + VL));
+    const vf ground = pick(line_ground<nine, false>(l, y, x), line_ground<nine, false>(l, y, x + VL));
+    vf c, d;
+    line.step(vmax(ground, splat(1e-30f)), pick(load(s), load(s + VL)), f, c, d);
+    store(out, c);
+    store(out + VL, d);
   }
-  vf last[G] = {};
+  vf last{};
   for (int y = l.h - 1; y >= 0; --y) {
-    out -= 2 * VL * G;
-    float* z = l.z.row(y) + x0;
-    for (int k = 0; k < G; ++k) {
-      last[k] = load(out + (2 * k + 1) * VL) + load(out + (2 * k) * VL) * last[k];
-      store(z + k * VL, load(z + k * VL) + last[k] * kDamping);
-    }
+    out -= 2 * VL;
+    float* z = l.z.row(y) + x;
+    last = load(out + VL) + load(out) * last;
+    const vf none{};
+    store(z, load(z) + (parity == 0 ? interleave_low(last, none) : interleave_low(none, last)));
+    store(z + VL, load(z + VL) + (parity == 0 ? interleave_high(last, none) : interleave_high(none, last)));
   }
 }
 
@@ -558,31 +567,20 @@ inline void restrict_residual(const Level& l, const Level& coarse, float* scratc
   team.sync();
 }
 
-template <bool nine>
+template <bool nine, int parity>
 inline void smooth_all_rows(const Level& l, float* scratch, const Team& team) {
-  const auto [y0, y1] = team.share(l.h, kLines);
-  int y = y0;
-  for (; y + VL < y1; y += kLines) smooth_rows<nine, kLines / VL>(l, y, scratch);
-  if (y < y1) smooth_rows<nine, 1>(l, y, scratch);
+  const auto [j0, j1] = team.share((l.h - parity + 1) / 2, kLines);
+  int j = j0;
+  for (; j + VL < j1; j += kLines) smooth_rows<nine, parity, kLines / VL>(l, j, scratch);
+  if (j < j1) smooth_rows<nine, parity, 1>(l, j, scratch);
   team.sync();
 }
 
-// Strips of columns in two colours, since a strip reads its neighbours: results do not depend on the team.
-template <bool nine>
+template <bool nine, int parity>
 inline void smooth_all_columns(const Level& l, float* scratch, const Team& team) {
-  const int padded = round_up(l.w, VL), strips = (padded + kLines - 1) / kLines;
-  for (int colour = 0; colour < 2; ++colour) {
-    const int own = (strips - colour + 1) / 2;
-    const auto [k0, k1] = team.share(own);
-    for (int k = k0; k < k1; ++k) {
-      const int x = (2 * k + colour) * kLines;
-      if (x + kLines <= padded)
-        smooth_columns<nine, kLines / VL>(l, x, scratch);
-      else
-        smooth_columns<nine, 1>(l, x, scratch);
-    }
-    team.sync();
-  }
+  const auto [j0, j1] = team.share((l.w - parity + 1) / 2, VL);
+  for (int j = j0; j < j1; j += VL) smooth_columns<nine, parity>(l, j, scratch);
+  team.sync();
 }
 
 // z = M r on level k and those below: M approximates A^-1.
@@ -595,13 +593,15 @@ inline void cycle(const MultigridMemory& m, int k, float* scratch, const Team& t
   }
   const Level& coarse = m.level[k + 1];
   const auto step = [&](auto nine) {
-    smooth_all_rows<nine>(l, scratch, team);
+    smooth_all_rows<nine, 0>(l, scratch, team);
+    smooth_all_rows<nine, 1>(l, scratch, team);
     restrict_residual<nine>(l, coarse, scratch, team);
     cycle(m, k + 1, scratch, team);
     const auto [i0, i1] = team.share(coarse.h);
     for (int i = i0; i < i1; ++i) prolong_row(l, coarse, i);
     team.sync();
-    smooth_all_columns<nine>(l, scratch, team);
+    smooth_all_columns<nine, 0>(l, scratch, team);
+    smooth_all_columns<nine, 1>(l, scratch, team);
   };
   if (k == 0)
     step(std::false_type{});
