@@ -21,6 +21,7 @@ namespace sdie::SDIE_ISA {
 #include "vec.inl"
 #include "plane.inl"
 #include "wls_fast.inl"
+#include "clusters.inl"
 #include "multigrid.inl"
 #include "wls_exact.inl"
 #include "lightness.inl"

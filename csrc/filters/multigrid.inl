@@ -26,6 +26,7 @@ struct MultigridMemory {
   Plane p, ap;                      // direction and its image
   float* factor = nullptr;          // Cholesky factor of the coarsest level, kCoarsest x kCoarsest
   double* sums = nullptr;           // three per row
+  Clusters* clusters = nullptr;
   inline void lay_out(int h, int w, Arena& arena);
 };
 
@@ -43,6 +44,10 @@ inline void MultigridMemory::lay_out(int h, int w, Arena& arena) {
   ap = take_guarded(arena, h, w);
   sums = arena.take<double>(3 * static_cast<std::size_t>(h));
   factor = arena.take<float>(kCoarsest * kCoarsest);
+  clusters = arena.take<Clusters>(1);
+  Clusters own;
+  own.lay_out(h, w, arena);
+  if (clusters) *clusters = own;
   levels = 0;
   for (;;) {
     Level& l = level[levels++];

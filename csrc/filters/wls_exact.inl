@@ -3,7 +3,7 @@
 // (Notay 2000).
 
 constexpr int kMaxIterations = 200;
-constexpr float kSafety = 0.08f;  // of the tolerance that the last correction may reach
+constexpr double kSafety = 0.25;  // of the tolerance that the last correction may reach
 
 // Runs f(y) -> {a, b, c} sums over row y, adds them in the order of rows: the same for any team.
 template <class F>
@@ -41,6 +41,7 @@ inline WlsInfo wls_exact(const Plane& u, const Plane& ax, const Plane& ay, float
     clear_guards(u, h, w);
   }
   team.sync();
+  if (team.rank() == 0) find_clusters(ax, ay, lambda, h, w, m.ap, top.z.stride, *m.clusters);
   set_up(m, scratch, team);
   // From u = g: r = g - A g.
   for (int y = y0; y < y1; ++y)
@@ -53,6 +54,7 @@ inline WlsInfo wls_exact(const Plane& u, const Plane& ax, const Plane& ay, float
   double sums[3];
   for (;;) {
     cycle(m, 0, scratch, team);
+    correct_clusters(*m.clusters, top.r, top.z, team);
     // z.r, z.(A p) of the last direction, and the largest correction, kept as a sum of one row each.
     sum_rows(h, m.sums, team, sums, [&](int y, double* s) {
       vf zr{}, zap{}, most{};
@@ -72,7 +74,7 @@ inline WlsInfo wls_exact(const Plane& u, const Plane& ax, const Plane& ay, float
     info.estimate = static_cast<float>(most);
     const double rz = sums[0];
     const float beta = info.iterations > 0 ? static_cast<float>(-alpha * sums[1] / rz_old) : 0.0f;
-    const bool done = most <= static_cast<double>(kSafety * tol) || info.iterations == kMaxIterations || rz <= 0.0;
+    const bool done = most <= kSafety * static_cast<double>(tol) || info.iterations == kMaxIterations || rz <= 0.0;
     for (int y = y0; y < y1; ++y)
       for (int x = 0; x < w; x += VL) {
         const vf p = load(top.z.row(y) + x) + (beta != 0.0f ? load(m.p.row(y) + x) * beta : vf{});

@@ -1,0 +1,97 @@
+// A second, additive part of the preconditioner. Black-box interpolation follows couplings along rows and columns only:
+// a few pixels of equal value that hang together around a corner, in dark surroundings (where one grey level is a large
+// step of the logarithm), are seen by no level and no line, and conjugate gradients would need an iteration for each.
+// Every such cluster gets an unknown of its own: its mean error is the sum of its residual over what ties it to ground
+// and to its surroundings.
+
+constexpr float kStrong = 1000.0f;    // edge weight, before lambda, that ties pixels into a cluster: near-equal values
+constexpr float kLoose = 256.0f;      // most of the other edges' weight per pixel of a cluster
+constexpr int kClusterSize = 64;      // larger ones hold enough kept pixels to be seen by the next level
+
+struct Clusters {
+  int count = 0, capacity = 0;        // clusters; members that can be held
+  std::int32_t* start = nullptr;      // first member of each, and the end
+  std::int32_t* member = nullptr;     // y * stride + x
+  float* inverse = nullptr;           // 1 / (ground and couplings of the whole)
+
+  inline void lay_out(int h, int w, Arena& arena) {
+    capacity = h * w / 2;
+    member = arena.take<std::int32_t>(static_cast<std::size_t>(capacity));
+    start = arena.take<std::int32_t>(static_cast<std::size_t>(capacity / 2 + 2));
+    inverse = arena.take<float>(static_cast<std::size_t>(capacity / 2 + 1));
+  }
+};
+
+// Finds the clusters of the weights ax, ay (scaled by lambda). seen: a plane of scratch. stride: of the planes they will
+// be applied to. When the members' space is full the rest goes without; the solution does not depend on it.
+inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h, int w, const Plane& seen,
+                          std::ptrdiff_t stride, Clusters& clusters) {
+  const float strong = kStrong * lambda, loose = kLoose * lambda;
+  for (int y = 0; y < h; ++y) std::fill(seen.row(y), seen.row(y) + w, 0.0f);
+  clusters.count = 0;
+  clusters.start[0] = 0;
+  int used = 0;
+  float mark = 0.0f;  // of the walk a pixel was seen on
+  const auto edges = [&](int y, int x, float (&e)[4]) {
+    e[0] = ax.row(y)[x];
+    e[1] = ax.row(y)[x - 1];
+    e[2] = ay.row(y)[x];
+    e[3] = ay.row(y - 1)[x];
+  };
+  for (int y = 0; y < h; ++y) {
+    for (int x0 = 0; x0 < w; x0 += VL) {
+      // A pixel starts a cluster if at least one of its edges is strong and the rest are loose.
+      vf rest{}, most{};
+      for (const vf e : {load(ax.row(y) + x0), load(ax.row(y) + x0 - 1), load(ay.row(y) + x0), load(ay.row(y - 1) + x0)}) {
+        most = vmax(most, e);
+        rest += e >= strong ? vf{} : e;
+      }
+      const vi seed = (most >= strong) & (rest <= loose) & (load(seen.row(y) + x0) == 0.0f);
+      for (int k = 0; k < VL && x0 + k < w; ++k) {
+        if (!seed[k] || seen.row(y)[x0 + k] != 0.0f) continue;
+        if (used + kClusterSize + 4 > clusters.capacity) return;
+        std::int32_t* const queue = clusters.member + used;
+        int size = 0;
+        float outside = 0.0f;
+        bool part = false;  // of something too large, seen before
+        mark += 1.0f;
+        const auto take = [&](int cy, int cx) {
+          float& at = seen.row(cy)[cx];
+          part |= at != 0.0f && at != mark;
+          if (at != 0.0f) return;
+          at = mark;
+          queue[size++] = static_cast<std::int32_t>(cy * stride + cx);
+        };
+        take(y, x0 + k);
+        int next = 0;
+        for (; next < size && size <= kClusterSize; ++next) {
+          const int cy = static_cast<int>(queue[next] / stride), cx = static_cast<int>(queue[next] % stride);
+          float e[4];
+          edges(cy, cx, e);
+          for (const float edge : e) outside += edge < strong ? edge : 0.0f;
+          if (e[0] >= strong) take(cy, cx + 1);
+          if (e[1] >= strong) take(cy, cx - 1);
+          if (e[2] >= strong) take(cy + 1, cx);
+          if (e[3] >= strong) take(cy - 1, cx);
+        }
+        if (part || size < 2 || size > kClusterSize || outside > loose * static_cast<float>(size)) continue;
+        used += size;
+        clusters.inverse[clusters.count++] = 1.0f / (outside + static_cast<float>(size));
+        clusters.start[clusters.count] = used;
+      }
+    }
+  }
+}
+
+// z += sum over clusters of 1 (1^T r) / (1^T A 1).
+inline void correct_clusters(const Clusters& clusters, const Plane& r, const Plane& z, const Team& team) {
+  const auto [c0, c1] = team.share(clusters.count);
+  for (int c = c0; c < c1; ++c) {
+    const std::int32_t *from = clusters.member + clusters.start[c], *to = clusters.member + clusters.start[c + 1];
+    float sum = 0.0f;
+    for (const std::int32_t* m = from; m < to; ++m) sum += r.base[*m];
+    sum *= clusters.inverse[c];
+    for (const std::int32_t* m = from; m < to; ++m) z.base[*m] += sum;
+  }
+  team.sync();
+}
