@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,18 +43,13 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """One way of computing. `reason` and `fix` are empty where it is available.
-
-    `run` is the computation; `value_range` the minimum and maximum of float32 planes (NaN if any
-    value is), with at most so many threads.
-    """
+    """One way of computing; `reason` and `fix` say why it is not available, and what would help."""
 
     name: str
     available: bool
     reason: str
     fix: str
     run: Run
-    value_range: Callable[[Planes, int], tuple[float, float]]
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,23 +80,17 @@ def _run_cpu(
     _core.enhance(src, dst, weights, core_params(params), white_level, per_channel, threads)
 
 
-def _range_cpu(planes: Planes, threads: int) -> tuple[float, float]:
-    from . import _core
-
-    return _core.value_range(planes, threads)
-
-
 def _cpu() -> Backend:
     reason = fix = ""
     try:
-        from . import _core  # noqa: F401
+        importlib.import_module("._core", __package__)
     except ModuleNotFoundError:
         reason = "the compiled module sdie_fast._core is missing"
         fix = "pip install sdie-fast (or, in a checkout, pip install .)"
     except ImportError as error:
         reason = f"the compiled module does not load: {error}"
         fix = "unset SDIE_FAST_ISA, if it is named in the reason; otherwise reinstall sdie-fast"
-    return Backend("cpu", not reason, reason, fix, _run_cpu, _range_cpu)
+    return Backend("cpu", not reason, reason, fix, _run_cpu)
 
 
 def _run_reference(
@@ -126,15 +115,10 @@ def _run_reference(
         dst[...] = np.floor(result * white_level + 0.5)
 
 
-def _range_reference(planes: Planes, threads: int) -> tuple[float, float]:
-    del threads
-    return float(planes.min()), float(planes.max())
-
-
 def _reference() -> Backend:
     found = importlib.util.find_spec("scipy") is not None
     reason, fix = ("", "") if found else ("SciPy is missing", "pip install scipy")
-    return Backend("reference", found, reason, fix, _run_reference, _range_reference)
+    return Backend("reference", found, reason, fix, _run_reference)
 
 
 # Fastest first: the order in which "auto" tries them.
@@ -216,11 +200,10 @@ def run(
     src = _validate.image(image, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
     normal = _validate.weights(weights)
-    largest = np.where(normal > 0, params.windows(), 1).max()
-    _validate.size(src, int(largest))
+    _validate.size(src, int(((normal > 0) * params.windows()).max()))
     per_image = _validate.weights_per_image(normal, len(src))
     result, dst = _validate.output(out, image)
-    _validate.intensities(src, white, lambda planes: chosen.value_range(planes, count))
+    _validate.intensities(src, white)
     chosen.run(
         src, dst, per_image, params, white_level=white, per_channel=each_channel, threads=count
     )

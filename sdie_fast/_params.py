@@ -155,3 +155,6 @@ class FilterParams:
         _validate.mapping("params", values)
         _validate.known_keys("params", values, _RULES)
         return cls(**values)
+
+
+DEFAULTS = FilterParams()

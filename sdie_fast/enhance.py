@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _backends, _validate
-from ._params import FilterParams
+from ._params import DEFAULTS, FilterParams
 from .recipe import Recipe
 
 
@@ -76,7 +76,7 @@ def enhance(
     return _backends.run(
         image,
         weights,
-        _validate.instance("params", FilterParams() if params is None else params, FilterParams),
+        _validate.instance("params", DEFAULTS if params is None else params, FilterParams),
         out=out,
         backend=backend,
         threads=threads,

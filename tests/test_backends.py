@@ -1,0 +1,147 @@
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sdie_fast as sdie
+from sdie_fast import BackendUnavailableError, InvalidArgumentError, InvalidTypeError, _backends
+
+IMAGE = np.full((9, 9), 0.5, np.float32)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Make named backends unavailable for the test."""
+
+    def take(*names):
+        _backends._automatic.cache_clear()
+        real = _backends.get
+
+        def get(name):
+            found = real(name)
+            if name in names:
+                return _backends.Backend(
+                    name, False, f"no {name} today", f"wait for {name}", found.run
+                )
+            return found
+
+        monkeypatch.setattr(_backends, "get", get)
+
+    yield take
+    _backends._automatic.cache_clear()
+
+
+def test_names():
+    assert _backends.NAMES == ("cpu", "reference", "auto")
+    assert [b.name for b in _backends.backends()] == ["cpu", "reference"]
+
+
+def test_each_backend_is_available_or_says_why_not():
+    for found in _backends.backends():
+        assert found.available == (not found.reason) == (not found.fix)
+        assert found is _backends.get(found.name)
+
+
+def test_resolve(backend):
+    assert _backends.resolve(backend).name == backend
+
+
+@pytest.mark.parametrize("name", ["cuda", "CPU", ""])
+def test_unknown_name(name):
+    told = f"backend: received '{name}'; accepted: 'cpu', 'reference', 'auto'"
+    with pytest.raises(InvalidArgumentError, match=told):
+        _backends.resolve(name)
+
+
+def test_name_of_wrong_type():
+    with pytest.raises(InvalidTypeError, match="backend: received 3 of type int"):
+        _backends.resolve(3)
+
+
+def test_a_named_backend_that_cannot_run_raises(without):
+    without("cpu")
+    with pytest.raises(
+        BackendUnavailableError, match="'cpu' cannot run here: no cpu today; to fix: wait for cpu"
+    ):
+        sdie.enhance(IMAGE, np.ones(6), backend="cpu")
+
+
+def test_auto_takes_the_first_that_runs_without_a_word(compiled):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _backends.resolve("auto").name == compiled
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sdie.enhance(IMAGE, np.ones(6)),
+        lambda: sdie.filters.guided(IMAGE),
+    ],
+)
+def test_auto_falls_back_with_one_warning_at_the_callers_line(without, call):
+    without("cpu")
+    with pytest.warns(
+        RuntimeWarning, match="'auto' runs 'reference'.*no cpu today.*wait for cpu"
+    ) as told:
+        call()
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call()
+
+
+def test_auto_raises_where_nothing_runs(without):
+    without("cpu", "reference")
+    with pytest.raises(BackendUnavailableError, match=r"no cpu today.*no reference today"):
+        sdie.enhance(IMAGE, np.ones(6))
+
+
+PRINT_CPU = (
+    "from sdie_fast import _backends as b; c = b.get('cpu'); print(c.available, c.reason, c.fix)"
+)
+
+
+def test_a_missing_compiled_module_is_told(python, tmp_path):
+    source = Path(sdie.__file__).parent
+    shutil.copytree(
+        source, tmp_path / "sdie_fast", ignore=shutil.ignore_patterns("_core*", "__pycache__")
+    )
+    told = python(PRINT_CPU, package_root=tmp_path)
+    assert told.startswith("False the compiled module sdie_fast._core is missing pip install")
+
+
+def test_an_unknown_instruction_set_is_told(python, compiled):
+    told = python(PRINT_CPU, SDIE_FAST_ISA="pdp-11")
+    assert told.startswith("False the compiled module does not load: SDIE_FAST_ISA is 'pdp-11'")
+
+
+def test_missing_scipy_is_told(monkeypatch):
+    monkeypatch.setattr(_backends.importlib.util, "find_spec", lambda name: None)
+    found = _backends._reference()
+    assert (found.available, found.reason, found.fix) == (
+        False,
+        "SciPy is missing",
+        "pip install scipy",
+    )
+
+
+def test_core_params_resolve_every_window():
+    core = pytest.importorskip("sdie_fast._core", reason="the compiled module is missing")
+    params = sdie.FilterParams.published_code()
+    assert isinstance(_backends.core_params(params), core.Params)
+    assert _backends.core_params(params) is _backends.core_params(params)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_are_the_rounded_intensities(backend, rng, dtype):
+    image = rng.integers(0, np.iinfo(dtype).max, (20, 30), dtype)
+    white = np.float64(np.iinfo(dtype).max)
+    weights = [1, 0, 1, 1, 1, 0]
+    result = sdie.enhance(image, weights, backend=backend)
+    real = sdie.enhance((image / white).astype(np.float32), weights, backend=backend)
+    error = np.abs(result - white * real)
+    assert error.max() <= 0.5 + white * 1e-6
