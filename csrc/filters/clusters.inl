@@ -47,6 +47,7 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
         rest += e >= strong ? vf{} : e;
       }
       const vi seed = (most >= strong) & (rest <= loose) & (load(seen.row(y) + x0) == 0.0f);
+      if (!any(seed)) continue;
       for (int k = 0; k < VL && x0 + k < w; ++k) {
         if (!seed[k] || seen.row(y)[x0 + k] != 0.0f) continue;
         if (used + kClusterSize + 4 > clusters.capacity) return;

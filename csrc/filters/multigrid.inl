@@ -179,31 +179,36 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
   }
 }
 
-// Adds to z along columns 2 j + parity, j in [j0, j0 + VL), what makes the residual there zero.
-template <bool nine, int parity>
-inline void smooth_columns(const Level& l, int j0, float* scratch) {
-  const int x = 2 * j0;
+// Adds to z along columns 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero.
+template <bool nine, int parity, int G>
+__attribute__((noinline)) inline void smooth_columns(const Level& l, int j0, float* scratch) {
   const auto pick = [](vf a, vf b) { return parity == 0 ? take_even(a, b) : take_odd(a, b); };
-  LineStep line;
+  LineStep line[G];
   float* out = scratch;
-  for (int y = 0; y < l.h; ++y, out += 2 * VL) {
-    const float* r = l.r.row(y) + x;
-    const float* s = l.s.row(y) + x;
-    const vf f = pick(load(r) - apply<nine>(l, l.z, y, x), load(r + VL) - apply<nine>(l, l.z, y, x + VL));
-    const vf ground = pick(line_ground<nine, false>(l, y, x), line_ground<nine, false>(l, y, x + VL));
-    vf c, d;
-    line.step(vmax(ground, splat(1e-30f)), pick(load(s), load(s + VL)), f, c, d);
-    store(out, c);
-    store(out + VL, d);
-  }
-  vf last{};
+  for (int y = 0; y < l.h; ++y, out += 2 * VL * G)
+    for (int k = 0; k < G; ++k) {
+      const int x = 2 * (j0 + k * VL);
+      const float* r = l.r.row(y) + x;
+      const float* s = l.s.row(y) + x;
+      const vf f = pick(load(r) - apply<nine>(l, l.z, y, x), load(r + VL) - apply<nine>(l, l.z, y, x + VL));
+      const vf ground = pick(line_ground<nine, false>(l, y, x), line_ground<nine, false>(l, y, x + VL));
+      vf c, d;
+      line[k].step(vmax(ground, splat(1e-30f)), pick(load(s), load(s + VL)), f, c, d);
+      store(out + 2 * k * VL, c);
+      store(out + (2 * k + 1) * VL, d);
+    }
+  vf last[G] = {};
   for (int y = l.h - 1; y >= 0; --y) {
-    out -= 2 * VL;
-    float* z = l.z.row(y) + x;
-    last = load(out + VL) + load(out) * last;
-    const vf none{};
-    store(z, load(z) + (parity == 0 ? interleave_low(last, none) : interleave_low(none, last)));
-    store(z + VL, load(z + VL) + (parity == 0 ? interleave_high(last, none) : interleave_high(none, last)));
+    out -= 2 * VL * G;
+    for (int k = 0; k < G; ++k) {
+      float* z = l.z.row(y) + 2 * (j0 + k * VL);
+      last[k] = load(out + (2 * k + 1) * VL) + load(out + 2 * k * VL) * last[k];
+      const vf none{};
+      const vf low = parity == 0 ? interleave_low(last[k], none) : interleave_low(none, last[k]);
+      const vf high = parity == 0 ? interleave_high(last[k], none) : interleave_high(none, last[k]);
+      store(z, load(z) + low);
+      store(z + VL, load(z + VL) + high);
+    }
   }
 }
 
@@ -583,8 +588,10 @@ inline void smooth_all_rows(const Level& l, float* scratch, const Team& team) {
 
 template <bool nine, int parity>
 inline void smooth_all_columns(const Level& l, float* scratch, const Team& team) {
-  const auto [j0, j1] = team.share((l.w - parity + 1) / 2, VL);
-  for (int j = j0; j < j1; j += VL) smooth_columns<nine, parity>(l, j, scratch);
+  const auto [j0, j1] = team.share((l.w - parity + 1) / 2, kLines);
+  int j = j0;
+  for (; j + VL < j1; j += kLines) smooth_columns<nine, parity, kLines / VL>(l, j, scratch);
+  if (j < j1) smooth_columns<nine, parity, 1>(l, j, scratch);
   team.sync();
 }
 

@@ -69,6 +69,21 @@ inline vf lanes() {  // 0, 1, 2, ...
   return v;
 }
 
+// Whether any lane of a comparison's result holds.
+inline bool any(vi v) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8(reinterpret_cast<__m256i>(v)) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_epi8(reinterpret_cast<__m128i>(v)) != 0;
+#else
+  std::int32_t sum = 0;
+  for (int i = 0; i < VL; ++i) sum |= v[i];
+  return sum != 0;
+#endif
+}
+
 inline float hmax(vf v) {
   float m = v[0];
   for (int i = 1; i < VL; ++i) m = std::max(m, v[i]);
