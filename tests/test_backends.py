@@ -1,3 +1,4 @@
+import importlib
 import shutil
 import warnings
 from pathlib import Path
@@ -129,8 +130,8 @@ def test_missing_scipy_is_told(monkeypatch):
     )
 
 
-def test_core_params_resolve_every_window():
-    core = pytest.importorskip("sdie_fast._core", reason="the compiled module is missing")
+def test_core_params_resolve_every_window(compiled):
+    core = importlib.import_module("sdie_fast._core")
     params = sdie.FilterParams.published_code()
     assert isinstance(_backends.core_params(params), core.Params)
     assert _backends.core_params(params) is _backends.core_params(params)
