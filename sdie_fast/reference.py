@@ -70,6 +70,8 @@ def _solve_rows(u: Plane, a: Plane, lambda_: float) -> Plane:
     """Solve (I + lambda L_x) v = u along every row; a: weights (H, W-1)."""
     from scipy.linalg import solveh_banded
 
+    if u.shape[1] == 1:
+        return u
     out = np.empty_like(u)
     for y in range(u.shape[0]):
         band = np.zeros((2, u.shape[1]))
