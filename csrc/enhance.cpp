@@ -95,24 +95,6 @@ void enhance(const Batch& src, const Batch& dst, const float* weights, int round
   }
 }
 
-Range value_range(const Batch& src, int threads, const Kernels& kernels) {
-  Range all{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
-  std::mutex lock;
-  const bool split = src.n * src.h * src.w * src.c > kSplitPixels;
-  run_team(split ? threads : 1, [&](const Team& team) {
-    for (std::ptrdiff_t i = 0; i < src.n; ++i) {
-      const auto [y0, y1] = team.share(static_cast<int>(src.h));
-      const Range r = kernels.range(plane_of(src, i, false, 1.0f), y0, y1);
-      if (y0 == y1) continue;
-      const std::lock_guard guard(lock);
-      if (all.low != all.low) continue;
-      if (!(r.low >= all.low)) all.low = r.low;
-      if (!(r.high <= all.high)) all.high = r.high;
-    }
-  });
-  return all;
-}
-
 WlsInfo wls_info(const Batch& src, const Params& params, const Kernels& kernels) {
   const float weights[kFilters] = {0.0f, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f};
   std::vector<float> out(static_cast<std::size_t>(src.h * src.w));

@@ -11,8 +11,6 @@ namespace sdie {
 void enhance(const Batch& src, const Batch& dst, const float* weights, int rounds, const Params& params,
              float white, bool per_channel, int threads, const Kernels& kernels);
 
-Range value_range(const Batch& src, int threads, const Kernels& kernels);
-
 // What the exact WLS solver did on one grey float32 image.
 WlsInfo wls_info(const Batch& src, const Params& params, const Kernels& kernels);
 

@@ -19,10 +19,6 @@ struct WlsInfo {
   float estimate = 0.0f;   // of the largest error, in intensity
 };
 
-struct Range {
-  float low, high;
-};
-
 struct Kernels {
   const char* isa;
   int lanes;
@@ -30,8 +26,6 @@ struct Kernels {
   std::size_t (*workspace)(const Job&, int team);
   // All rounds of one image. Every member of the team calls it with the same zeroed workspace.
   void (*process)(const Job&, void* workspace, const Team&, WlsInfo*);
-  // Least and greatest value of rows [y0, y1) of a float image; NaN if any value is.
-  Range (*range)(const View&, int y0, int y1);
 };
 
 }  // namespace sdie

@@ -2,7 +2,6 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
@@ -95,14 +94,6 @@ void enhance_arrays(const Source& src, const Target& dst, const Weights& weights
   enhance(in, out, weights.data(), rounds, params, white_level, per_channel && in.c == 3, std::max(threads, 1), kernels);
 }
 
-std::tuple<float, float> value_range_of(const Source& src, int threads) {
-  const Batch in = batch_of(src);
-  if (in.dtype != DType::f32) throw nb::type_error("value_range takes float32");
-  nb::gil_scoped_release release;
-  const Range r = value_range(in, std::max(threads, 1), kernels_for(""));
-  return {r.low, r.high};
-}
-
 nb::dict wls_info_of(const Image& image, const Params& params, const std::string& isa) {
   WlsInfo info;
   {
@@ -150,7 +141,6 @@ NB_MODULE(_core, m) {
            "spatiogram_clip_limit"_a, "spatiogram_tiles"_a);
   m.def("enhance", &enhance_arrays, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert(), "params"_a,
         "white_level"_a, "per_channel"_a, "threads"_a, "isa"_a = "");
-  m.def("value_range", &value_range_of, "src"_a.noconvert(), "threads"_a);
   m.def("wls_info", &wls_info_of, "image"_a.noconvert(), "params"_a, "isa"_a = "");
   m.def("workspace_bytes", &workspace_bytes_of, "height"_a, "width"_a, "params"_a, "weights"_a.noconvert());
   m.def("isas", &isas);

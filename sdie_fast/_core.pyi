@@ -44,13 +44,10 @@ def enhance(
 ) -> None:
     """Enhance (N, H, W, C) `src` into `dst` with normalised weights (N, T, 6)."""
 
-def value_range(src: npt.NDArray[np.float32], threads: int) -> tuple[float, float]:
-    """Least and greatest value of a float32 (N, H, W, C) array; NaN twice if there is any."""
-
 def wls_info(image: npt.NDArray[np.float32], params: Params, isa: str = "") -> dict[str, Any]:
-    """What the exact WLS solver needs for one plane: {"iterations": int, "residual": float}.
+    """What the exact WLS solver does for one plane: {"iterations": int, "residual": float}.
 
-    "residual" is the last multigrid correction's maximum, in intensity.
+    "residual" is its own estimate of the largest error when it stopped, in intensity.
     """
 
 def workspace_bytes(

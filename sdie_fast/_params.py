@@ -13,7 +13,7 @@ FILTERS = ("identity", "wls", "bilateral", "sharpen", "guided", "spatiogram")
 _RULES: dict[str, _validate.Rule] = {
     "window": _validate.integer(3, 11, odd=True),
     "wls_lambda": _validate.real(0.0, 100.0, above_low=True),
-    "wls_alpha": _validate.real(0.0, 2.0, above_low=True),
+    "wls_alpha": _validate.real(0.2, 2.0),
     "wls_solver": _validate.choice("exact", "fast"),
     "wls_tol": _validate.real(1e-6, 0.1),
     "wls_domain": _validate.choice("intensity", "lightness"),
@@ -45,7 +45,7 @@ class FilterParams:
     wls_lambda : float
         Weighted least squares (Farbman et al. 2008): strength of smoothing, in (0, 100].
     wls_alpha : float
-        Exponent of the log-gradient in the smoothness weight, in (0, 2].
+        Exponent of the log-gradient in the smoothness weight, in [0.2, 2].
     wls_solver : {"exact", "fast"}
         "exact" solves the system to `wls_tol`; "fast" is three separable passes (Min et al. 2014).
     wls_tol : float

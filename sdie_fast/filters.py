@@ -63,7 +63,7 @@ def wls(
     lambda_ : float
         Strength, in (0, 100].
     alpha : float
-        Exponent of the log-gradient in the smoothness weight, in (0, 2].
+        Exponent of the log-gradient in the smoothness weight, in [0.2, 2].
     solver : {"exact", "fast"}
         "exact" solves the linear system to `tol`; "fast" is three separable passes (Min et al.
         2014).

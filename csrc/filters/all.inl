@@ -33,6 +33,6 @@ namespace sdie::SDIE_ISA {
 // clang-format on
 
 extern const Kernels kernels;
-const Kernels kernels = {SDIE_ISA_NAME, VL, workspace, process, range};
+const Kernels kernels = {SDIE_ISA_NAME, VL, workspace, process};
 
 }  // namespace sdie::SDIE_ISA

@@ -6,7 +6,7 @@
 
 constexpr float kStrong = 1000.0f;    // edge weight, before lambda, that ties pixels into a cluster: near-equal values
 constexpr float kLoose = 256.0f;      // most of the other edges' weight per pixel of a cluster
-constexpr int kClusterSize = 64;      // larger ones hold enough kept pixels to be seen by the next level
+constexpr int kClusterSize = 4096;
 
 struct Clusters {
   int count = 0, capacity = 0;        // clusters; members that can be held
@@ -15,7 +15,7 @@ struct Clusters {
   float* inverse = nullptr;           // 1 / (ground and couplings of the whole)
 
   inline void lay_out(int h, int w, Arena& arena) {
-    capacity = h * w / 2;
+    capacity = std::min(h * w, std::max(1 << 18, h * w / 8));  // of a large frame, that is plenty
     member = arena.take<std::int32_t>(static_cast<std::size_t>(capacity));
     start = arena.take<std::int32_t>(static_cast<std::size_t>(capacity / 2 + 2));
     inverse = arena.take<float>(static_cast<std::size_t>(capacity / 2 + 1));
@@ -50,7 +50,8 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
       if (!any(seed)) continue;
       for (int k = 0; k < VL && x0 + k < w; ++k) {
         if (!seed[k] || seen.row(y)[x0 + k] != 0.0f) continue;
-        if (used + kClusterSize + 4 > clusters.capacity) return;
+        const int limit = std::min(kClusterSize, clusters.capacity - used - 4);  // a step may add four
+        if (limit < 2) return;
         std::int32_t* const queue = clusters.member + used;
         int size = 0;
         float outside = 0.0f;
@@ -65,7 +66,7 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
         };
         take(y, x0 + k);
         int next = 0;
-        for (; next < size && size <= kClusterSize; ++next) {
+        for (; next < size && size <= limit; ++next) {
           const int cy = static_cast<int>(queue[next] / stride), cx = static_cast<int>(queue[next] % stride);
           float e[4];
           edges(cy, cx, e);
@@ -75,7 +76,7 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
           if (e[2] >= strong) take(cy + 1, cx);
           if (e[3] >= strong) take(cy - 1, cx);
         }
-        if (part || size < 2 || size > kClusterSize || outside > loose * static_cast<float>(size)) continue;
+        if (part || size < 2 || size > limit || outside > loose * static_cast<float>(size)) continue;
         used += size;
         clusters.inverse[clusters.count++] = 1.0f / (outside + static_cast<float>(size));
         clusters.start[clusters.count] = used;

@@ -125,9 +125,9 @@ struct LineStep {
   }
 };
 
-// Sets z to the exact solution along rows 2 j + parity, j in [j0, j0 + VL * G), given the other rows: of zero for the even
-// rows (whose neighbours are set to that here), of what they are for the odd ones. scratch as for solve_rows.
-template <bool nine, int parity, int G>
+// Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. fresh: z is taken as zero,
+// whatever it holds, and the rows of the other parity are set to that. scratch as for solve_rows.
+template <bool nine, int parity, bool fresh, int G>
 inline void smooth_rows(const Level& l, int j0, float* scratch) {
   const int padded = round_up(l.w, VL);
   const int count = (l.h - parity + 1) / 2;
@@ -140,7 +140,7 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
       for (int i = 0; i < VL; ++i) {
         const int y = row_of(j0 + k * VL + i);
         f[k][i] = load(l.r.row(y) + x);
-        if constexpr (parity == 1) f[k][i] -= apply<nine>(l, l.z, y, x);
+        if constexpr (!fresh) f[k][i] -= apply<nine>(l, l.z, y, x);
         a[k][i] = load(l.e.row(y) + x);
         q[k][i] = line_ground<nine, true>(l, y, x);
       }
@@ -172,8 +172,8 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
       const int rows = std::min(VL, count - (j0 + k * VL));
       for (int i = 0; i < rows; ++i) {
         const int y = row_of(j0 + k * VL + i);
-        store(l.z.row(y) + x, f[k][i]);
-        if (parity == 0 && y + 1 < l.h) store(l.z.row(y + 1) + x, vf{});
+        store(l.z.row(y) + x, fresh ? f[k][i] : load(l.z.row(y) + x) + f[k][i]);
+        if (fresh && y + 1 < l.h) store(l.z.row(y + 1) + x, vf{});
       }
     }
   }
@@ -224,10 +224,13 @@ inline vf inside_odd(int j, int w) { return inside(j, w / 2); }
 
 inline vf first_lane_zero() { return vmin(lanes(), splat(1.0f)); }
 
-inline vf share_of(vf part, vf other) {
+// The share of `part` in both; negative couplings, which coarse levels may have, count as none. alone: lanes (1) in which
+// there is nothing on the other side.
+inline vf share_of(vf part, vf other, vf alone) {
   part = vmax(part, vf{});
-  other = vmax(other, vf{});
-  return part / vmax(part + other, splat(1e-30f));
+  const vf sum = part + vmax(other, vf{});
+  const vf share = sum > 0.0f ? part / vmax(sum, splat(1e-30f)) : splat(0.5f);
+  return alone > 0.0f ? splat(1.0f) : share;
 }
 
 // Interpolation weights at the coarse rows [i0, i1).
@@ -251,7 +254,7 @@ inline void set_sides(const Level& l, const Level& coarse, int i0, int i1) {
         split(sw - l.sw.stride + 2, a, b);
         er += a;                                  // from the row above, right
       }
-      store(l.left.row(i) + j, share_of(el, er) * inside(j, coarse.w));
+      store(l.left.row(i) + j, share_of(el, er, 1.0f - inside(j + 1, coarse.w)) * inside(j, coarse.w));
       split(l.s.row(y) + x, s, unused);
       sd = vf{};
       if (row_below) split(l.s.row(y + 1) + x, sd, unused);
@@ -268,7 +271,7 @@ inline void set_sides(const Level& l, const Level& coarse, int i0, int i1) {
           sd += a;
         }
       }
-      store(l.upper.row(i) + j, share_of(s, sd) * inside(j, coarse.w));
+      store(l.upper.row(i) + j, share_of(s, sd, splat(i + 1 < coarse.h ? 0.0f : 1.0f)) * inside(j, coarse.w));
     }
 }
 
@@ -306,7 +309,9 @@ inline void set_corners(const Level& l, const Level& coarse, int i0, int i1) {
         split(l.se.row(y + 1) + x, a, b);
         w[3] += positive(b);
       }
-      const vf scale = inside_odd(j, l.w) / vmax((w[0] + w[1]) + (w[2] + w[3]), splat(1e-30f));
+      const vf sum = (w[0] + w[1]) + (w[2] + w[3]);
+      w[0] = sum > 0.0f ? w[0] : splat(1.0f);
+      const vf scale = inside_odd(j, l.w) / (sum > 0.0f ? sum : splat(1.0f));
       for (int k = 0; k < 4; ++k) store(l.corner[k].row(i) + j, w[k] * scale);
     }
 }
@@ -577,12 +582,12 @@ inline void restrict_residual(const Level& l, const Level& coarse, float* scratc
   team.sync();
 }
 
-template <bool nine, int parity>
+template <bool nine, int parity, bool fresh>
 inline void smooth_all_rows(const Level& l, float* scratch, const Team& team) {
   const auto [j0, j1] = team.share((l.h - parity + 1) / 2, kLines);
   int j = j0;
-  for (; j + VL < j1; j += kLines) smooth_rows<nine, parity, kLines / VL>(l, j, scratch);
-  if (j < j1) smooth_rows<nine, parity, 1>(l, j, scratch);
+  for (; j + VL < j1; j += kLines) smooth_rows<nine, parity, fresh, kLines / VL>(l, j, scratch);
+  if (j < j1) smooth_rows<nine, parity, fresh, 1>(l, j, scratch);
   team.sync();
 }
 
@@ -595,8 +600,9 @@ inline void smooth_all_columns(const Level& l, float* scratch, const Team& team)
   team.sync();
 }
 
-// z = M r on level k and those below: M approximates A^-1.
-inline void cycle(const MultigridMemory& m, int k, float* scratch, const Team& team) {
+// z = M r on level k and those below: M approximates A^-1. symmetric: M is symmetric, for plain conjugate gradients, at
+// nearly twice the price; otherwise rows are smoothed before the coarse correction and columns after it.
+inline void cycle(const MultigridMemory& m, int k, bool symmetric, float* scratch, const Team& team) {
   const Level& l = m.level[k];
   if (k + 1 == m.levels) {
     if (team.rank() == 0) solve_coarsest(l, m.factor);
@@ -605,15 +611,26 @@ inline void cycle(const MultigridMemory& m, int k, float* scratch, const Team& t
   }
   const Level& coarse = m.level[k + 1];
   const auto step = [&](auto nine) {
-    smooth_all_rows<nine, 0>(l, scratch, team);
-    smooth_all_rows<nine, 1>(l, scratch, team);
+    smooth_all_rows<nine, 0, true>(l, scratch, team);
+    smooth_all_rows<nine, 1, false>(l, scratch, team);
+    if (symmetric) {
+      smooth_all_columns<nine, 0>(l, scratch, team);
+      smooth_all_columns<nine, 1>(l, scratch, team);
+    }
     restrict_residual<nine>(l, coarse, scratch, team);
-    cycle(m, k + 1, scratch, team);
+    cycle(m, k + 1, symmetric, scratch, team);
     const auto [i0, i1] = team.share(coarse.h);
     for (int i = i0; i < i1; ++i) prolong_row(l, coarse, i);
     team.sync();
-    smooth_all_columns<nine, 0>(l, scratch, team);
-    smooth_all_columns<nine, 1>(l, scratch, team);
+    if (symmetric) {
+      smooth_all_columns<nine, 1>(l, scratch, team);
+      smooth_all_columns<nine, 0>(l, scratch, team);
+      smooth_all_rows<nine, 1, false>(l, scratch, team);
+      smooth_all_rows<nine, 0, false>(l, scratch, team);
+    } else {
+      smooth_all_columns<nine, 0>(l, scratch, team);
+      smooth_all_columns<nine, 1>(l, scratch, team);
+    }
   };
   if (k == 0)
     step(std::false_type{});

@@ -262,18 +262,3 @@ inline void process(const Job& job, void* base, const Team& team, WlsInfo* info)
     m.ax = m.next;  // where the weights of the next round go
   }
 }
-
-inline Range range(const View& v, int y0, int y1) {
-  float low = std::numeric_limits<float>::infinity(), high = -low;
-  bool nan = false;
-  for (int y = y0; y < y1; ++y)
-    for (int x = 0; x < v.w; ++x)
-      for (int c = 0; c < v.c; ++c) {
-        const float f = *reinterpret_cast<const float*>(v.data + y * v.sh + x * v.sw + c * v.sc);
-        nan |= f != f;
-        low = f < low ? f : low;
-        high = f > high ? f : high;
-      }
-  if (nan) low = high = std::numeric_limits<float>::quiet_NaN();
-  return {low, high};
-}

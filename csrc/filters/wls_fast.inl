@@ -10,8 +10,9 @@ constexpr float kWlsSmall = 1e-4f;  // both of the definition's small constants
 // Edge weights 1 / (|ln p - ln q|^alpha + 1e-4) from the logarithms (base 2) of both ends, to 1e-5 of each.
 inline vf edge_weight(vf log_p, vf log_q, vf alpha) {
   const vf d = log_p - log_q;
-  const vf ln = vmax(vmax(d, -d) * 0.69314718f, splat(1e-20f));
-  return recip(exp2_weight(alpha * log2_weight(ln)) + kWlsSmall);
+  const vf ln = vmax(d, -d) * 0.69314718f;
+  const vf power = exp2_weight(alpha * log2_weight(vmax(ln, splat(1e-30f))));
+  return recip((ln > 0.0f ? power : vf{}) + kWlsSmall);
 }
 
 // Weights of rows [y0, y1): ax(y, x) joins (y, x) and (y, x+1), ay(y, x) joins (y, x) and (y+1, x); zero where
