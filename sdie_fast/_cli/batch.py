@@ -1,0 +1,244 @@
+"""`sdie-fast enhance`: files in, enhanced files out, with decoding and encoding beside the core's work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import Enhancer, Recipe, __version__
+from ..errors import ImageFileError, InvalidArgumentError, SdieError
+from . import images
+
+MANIFEST = ".sdie-fast.json"
+_CHUNK = 64  # files read ahead; those of one shape and dtype are enhanced in one call
+_IO_THREADS = 4
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    pixels: int = 0
+    seconds: float = 0.0
+    enhance_seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "pixels": self.pixels,
+            "seconds": round(self.seconds, 4),
+            "images_per_second": round(self.done / self.seconds, 2) if self.seconds else None,
+            "megapixels_per_second": round(self.pixels / self.seconds / 1e6, 3) if self.seconds else None,
+            "enhance_seconds": round(self.enhance_seconds, 4),
+        }
+
+
+def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
+    """Pair every image under `source` with where it goes; `suffix` (".png") changes the format.
+
+    A file goes to `target` itself, or into it if that is a directory or has no image suffix. In a data set laid
+    out as .../Images and .../GT the masks in GT are left alone.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such source, nothing in it, two files that would get one name, or a source that would be
+        overwritten.
+    """
+    if not source.exists():
+        raise InvalidArgumentError(f"IN: {source} does not exist")
+    if source.is_file():
+        if target.suffix.lower() in images.SUFFIXES and not target.is_dir():
+            pairs = {source: target}
+        else:
+            pairs = {source: target / (source.with_suffix(suffix).name if suffix else source.name)}
+    else:
+        inside = target.resolve()
+        found = sorted(
+            p
+            for p in source.rglob("*")
+            if p.suffix.lower() in images.SUFFIXES
+            and not p.name.startswith(".")
+            and p.is_file()
+            and not _is_mask(p)
+            and not p.resolve().is_relative_to(inside)  # OUT may lie in IN; its files are not input
+        )
+        if source.resolve() == inside:
+            raise InvalidArgumentError(f"OUT: {target} is IN itself; originals are never overwritten")
+        if not found:
+            raise InvalidArgumentError(f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}")
+        pairs = {
+            p: target / (p.relative_to(source).with_suffix(suffix) if suffix else p.relative_to(source))
+            for p in found
+        }
+    taken: dict[Path, Path] = {}
+    for a, b in pairs.items():
+        if b.suffix.lower() not in images.SUFFIXES:
+            raise InvalidArgumentError(f"OUT: {b} has no image suffix ({', '.join(images.SUFFIXES)})")
+        if a.resolve() == b.resolve():
+            raise InvalidArgumentError(f"OUT: {b} is an input; originals are never overwritten")
+        if b in taken:
+            raise InvalidArgumentError(f"IN: {taken[b]} and {a} would both be written to {b}")
+        taken[b] = a
+    return pairs
+
+
+def _is_mask(path: Path) -> bool:
+    """Whether a file is a ground-truth mask of a data set laid out as .../Images and .../GT."""
+    return path.parent.name == "GT" and (path.parent.parent / "Images").is_dir()
+
+
+class Manifest:
+    """What was made from what, kept in OUT: lets `--resume` skip what is done and unchanged."""
+
+    def __init__(self, directory: Path, key: str, *, resume: bool) -> None:
+        self._path = directory / MANIFEST
+        self._key = key
+        self._entries: dict[str, list[int]] = {}
+        if not resume:
+            return
+        try:
+            stored = json.loads(self._path.read_text(encoding="utf-8"))
+            if stored["key"] == key:
+                self._entries = {str(k): list(v) for k, v in stored["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # none, or another recipe's, or damaged: everything is to be done
+
+    @staticmethod
+    def _state(source: Path, target: Path) -> list[int]:
+        a, b = source.stat(), target.stat()
+        return [a.st_size, a.st_mtime_ns, b.st_size, b.st_mtime_ns]
+
+    def is_done(self, source: Path, target: Path) -> bool:
+        """Whether target was made from source as both are now."""
+        try:
+            return self._entries.get(str(source.resolve())) == self._state(source, target)
+        except OSError:
+            return False
+
+    def add(self, source: Path, target: Path) -> None:
+        """Record that target has been made from source."""
+        self._entries[str(source.resolve())] = self._state(source, target)
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        text = json.dumps({"key": self._key, "files": self._entries})
+        images.replace(self._path, lambda file: file.write(text.encode()))
+
+
+def recipe_key(recipe: Recipe, per_channel: bool) -> str:
+    """Return what identifies the work: the recipe, the options and the version that did it."""
+    content = json.dumps(
+        [recipe.weights.tolist(), recipe.params.to_dict(), per_channel, __version__], sort_keys=True
+    )
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _chunks(pairs: list[tuple[Path, Path]]) -> Iterator[list[tuple[Path, Path]]]:
+    rest = iter(pairs)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
+
+
+def _try_read(path: Path) -> images.Picture | ImageFileError:
+    try:
+        return images.read(path)
+    except ImageFileError as error:
+        return error
+
+
+def run(
+    pairs: dict[Path, Path],
+    recipe: Recipe,
+    *,
+    threads: int | None,
+    backend: str,
+    per_channel: bool,
+    manifest: Manifest | None,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Enhance every pair; a file that fails is noted and the rest go on.
+
+    `progress(files, pixels)` is called as files are finished.
+    """
+    enhancer = Enhancer(recipe, backend, threads, per_channel=per_channel)
+    summary = Summary()
+    start = time.perf_counter()
+    todo = []
+    for source, target in pairs.items():
+        if manifest is not None and manifest.is_done(source, target):
+            summary.skipped += 1
+            progress(1, 0)
+        else:
+            todo.append((source, target))
+
+    def fail(source: Path, error: Exception) -> None:
+        summary.failed[str(source)] = str(error)
+        progress(1, 0)
+
+    def finish(source: Path, target: Path, pixels: int, written: Future[None]) -> None:
+        try:
+            written.result()
+        except SdieError as error:
+            fail(source, error)
+            return
+        if manifest is not None:
+            manifest.add(source, target)
+        summary.done += 1
+        summary.pixels += pixels
+        progress(1, pixels)
+
+    with ThreadPoolExecutor(_IO_THREADS) as io:
+        chunks = _chunks(todo)
+
+        def start_reading() -> list[tuple[Path, Path, Future[images.Picture | ImageFileError]]]:
+            return [(a, b, io.submit(_try_read, a)) for a, b in next(chunks, [])]
+
+        reading = start_reading()
+        writing: list[tuple[Path, Path, int, Future[None]]] = []
+        while reading:
+            ahead = start_reading()  # the next chunk is decoded while this one is enhanced
+            groups: dict[tuple[Any, ...], list[tuple[Path, Path, images.Picture]]] = {}
+            for source, target, future in reading:
+                picture = future.result()
+                if isinstance(picture, ImageFileError):
+                    fail(source, picture)
+                else:
+                    key = (picture.pixels.shape, picture.pixels.dtype.str)
+                    groups.setdefault(key, []).append((source, target, picture))
+            for group in groups.values():
+                begin = time.perf_counter()
+                try:
+                    out, _ = enhancer(np.stack([picture.pixels for _, _, picture in group]))
+                except SdieError as error:
+                    for source, _, _ in group:
+                        fail(source, error)
+                    continue
+                summary.enhance_seconds += time.perf_counter() - begin
+                for (source, target, picture), pixels in zip(group, out, strict=True):
+                    result = images.Picture(pixels, picture.alpha, picture.info)
+                    written = io.submit(images.write, target, result)
+                    writing.append((source, target, pixels.shape[0] * pixels.shape[1], written))
+            for item in writing:
+                finish(*item)
+            writing.clear()
+            if manifest is not None:
+                manifest.save()
+            reading = ahead
+    summary.seconds = time.perf_counter() - start
+    return summary

@@ -1,0 +1,50 @@
+"""`sdie-fast doctor`: what is installed, what can run here, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .. import __version__, _backends, _validate
+
+_PACKAGES = ("numpy", "scipy", "pillow", "opencv-contrib-python-headless", "scikit-image", "pyamg")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def examine() -> dict[str, Any]:
+    """Gather the facts; nothing here fails because something is missing."""
+    backends = _backends.backends()
+    usable = [b.name for b in backends if b.available]
+    core: dict[str, Any] | None = None
+    if "cpu" in usable:
+        from .. import _core
+
+        core = {
+            **_core.build_info(),
+            "runnable": _core.isas(),
+            "active": _core.active_isa(),
+        }
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "executable": sys.executable,
+        "core": core,
+        "SDIE_FAST_ISA": os.environ.get("SDIE_FAST_ISA"),
+        "backends": [
+            {"name": b.name, "available": b.available, "reason": b.reason, "fix": b.fix} for b in backends
+        ],
+        "auto": usable[0] if usable else None,
+        "threads": {"default": _validate.threads(None), "cpu_count": os.cpu_count()},
+        "packages": {name: _installed(name) for name in _PACKAGES},
+        "usable": bool(usable),
+    }
