@@ -1,0 +1,1 @@
+"""Images to work on: synthetic surfaces (`sdie_fast.data.synthetic`)."""
