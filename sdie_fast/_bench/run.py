@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .. import FILTERS, FilterParams, __version__, _backends, enhance
 from ..data import synthetic
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, SdieError
 from . import peers as peer
 from .timing import interleave
 
@@ -86,10 +86,10 @@ def _difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]
 # How far a peer's answer may lie from ours, (largest, mean) in grey levels, and why that is not less.
 _BOUNDS: dict[str, tuple[float, float, str]] = {
     "bilateral": (2.0, 0.6, "8-bit output, range weights from a table"),
-    "sharpen": (2.0, 0.6, "8-bit blur"),
+    "sharpen": (4.0, 0.6, "8-bit blur, or a longer Gaussian"),
     "guided": (2.0, 0.8, "8-bit output"),
     "spatiogram": (255.0, 128.0, "another definition: plain equalisation"),
-    "wls": (1.0, 0.1, "same system"),
+    "wls": (1.5, 0.5, "same system; ours is rounded to 8 bits"),
     "smoother": (128.0, 32.0, "another definition: other weights, approximate"),
     "round": (96.0, 32.0, "two of its six filters are defined otherwise"),
 }
@@ -193,7 +193,7 @@ def measure(
     ------
     InvalidArgumentError
         Unknown case or footprint.
-    SystemError
+    SdieError
         A peer's answer lies further from ours than its definition explains: nothing is timed.
     """
     chosen = list(CASES) if not cases else cases
@@ -215,7 +215,7 @@ def measure(
                     most, mean = _difference(answers[first], answers[name])
                     limit = _BOUNDS[kind]
                     if most > limit[0] or mean > limit[1]:
-                        raise SystemError(
+                        raise SdieError(
                             f"{case}: {name} differs by {most:.2f} (mean {mean:.2f}) of 255; {limit[:2]} expected"
                         )
                     differences[name] = f"{most:.1f} (mean {mean:.2f}) of 255: {limit[2]}"
