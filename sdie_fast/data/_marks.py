@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._shapes import Canvas, Defect, cover, ellipse, merge, ragged, relief, spindle, turned
+from ._shapes import Canvas, Defect, Mask, cover, ellipse, merge, ragged, relief, spindle, turned
 from ._texture import Plane, Rng, blur, chance, log_uniform, noise, profile
 
 
@@ -24,11 +24,11 @@ def abrasion_mask(rng: Rng, canvas: Canvas) -> Defect:
         body = (1 - (np.abs(along / length) ** 3 + np.abs(across / width) ** 3) ** 0.4) * width
         area = merge(area, np.maximum(body, -5 * width), 4 * u)
     # The scuffs end one by one, not along a line.
-    ends = noise(rng, canvas.shape, 25 * u, 1.5 * u + 0.4, slope=1.5, angle=-angle)
+    ends = noise(rng, canvas.shape, 25 * u, 1.5 * u + 0.4, slope=1.5, angle=angle)
     area = area + rng.uniform(2, 4) * u * ends
     envelope = cover(area, rng.uniform(1.5, 3.5) * u)
-    lines = noise(rng, canvas.shape, rng.uniform(30, 70) * u, 0.8, slope=1.6, angle=-angle)
-    coarse = noise(rng, canvas.shape, 60 * u, 2.5 * u + 0.4, slope=1.8, angle=-angle)
+    lines = noise(rng, canvas.shape, rng.uniform(30, 70) * u, 0.8, slope=1.6, angle=angle)
+    coarse = noise(rng, canvas.shape, 60 * u, 2.5 * u + 0.4, slope=1.8, angle=angle)
     scuffs = np.clip(0.55 + 0.5 * lines + 0.35 * coarse, 0, 2.2)
     patchy = np.clip(1 + 0.25 * noise(rng, canvas.shape, 12 * u, 12 * u), 0.4, 1.6)
     strength = canvas.contrast(rng, 0.13, 0.6)
@@ -49,7 +49,7 @@ def punching(rng: Rng, canvas: Canvas) -> Defect:
     if chance(rng, 0.2):
         other = canvas.place(rng, 0.1)
         hole = np.maximum(hole, ellipse(canvas, other, (radius, radius * flat), turn))
-    hole = ragged(rng, canvas, hole, 0.5 * radius, 0.5 * radius, 0.025 * radius, 1.6)
+    hole = ragged(rng, hole, (0.5 * radius, 0.5 * radius), 0.025 * radius, slope=1.6)
     opening = cover(hole, 0.8)
     azimuth = rng.uniform(0, 2 * np.pi)
     burr = rng.uniform(1.0, 2.6) * u
@@ -82,7 +82,7 @@ def roll_printing(rng: Rng, canvas: Canvas) -> Defect:
     while row < canvas.shape[0] + size:
         shift = (round(row), round(column + rng.normal(0, 0.3) * u))
         one = _moved(outline, shift, canvas.shape)
-        one = ragged(rng, canvas, one, 4 * u, 4 * u, 0.35 * u)
+        one = ragged(rng, one, (4 * u, 4 * u), 0.35 * u)
         # Each print takes a little differently.
         weight = np.where(one > marks, rng.uniform(0.75, 1.1), weight)
         marks = np.maximum(marks, one)
@@ -111,7 +111,7 @@ def _print(rng: Rng, canvas: Canvas, size: float) -> Plane:
         # A crescent: the rim of a spalled roll.
         bite = (middle[0] + rng.normal(0, 0.4) * size, middle[1] + rng.normal(0, 0.4) * size)
         mark = np.minimum(mark, -ellipse(local, bite, (0.45 * size, 0.35 * size)))
-    return ragged(rng, local, mark, 0.5 * size, 0.5 * size, 0.06 * size, 1.8)
+    return ragged(rng, mark, (0.5 * size, 0.5 * size), 0.06 * size, slope=1.8)
 
 
 def _moved(local: Plane, centre: tuple[int, int], shape: tuple[int, int]) -> Plane:
@@ -171,14 +171,12 @@ def _line(rng: Rng, canvas: Canvas, angle: float, width: float, bend: float) -> 
     return np.asarray(cover(np.interp(along, s, half) - off, 0.5) * np.interp(along, s, depth))
 
 
-def _bundle(rng: Rng, canvas: Canvas, angle: float, *, soft: bool) -> tuple[Plane, np.ndarray[
-    tuple[int, ...], np.dtype[np.bool_]
-]]:  # fmt: skip
+def _bundle(rng: Rng, canvas: Canvas, angle: float, *, soft: bool) -> tuple[Plane, Mask]:
     """Band of scratches side by side, and its area; soft: a burnished band with a hot edge."""
     u = canvas.unit
     width = log_uniform(rng, 5, 26) * u
     along, across = turned(canvas, *canvas.place(rng, 0.08), angle)
-    edge = ragged(rng, canvas, 0.5 * width - np.abs(across), 50 * u, 3 * u, 0.5 * u, 1.5)
+    edge = ragged(rng, 0.5 * width - np.abs(across), (50 * u, 3 * u), 0.5 * u, slope=1.5)
     if chance(rng, 0.3):
         edge = np.minimum(edge, rng.uniform(30, 100) * u - along)
     band = cover(edge, (2.0 if soft else 0.8) * u)
@@ -206,14 +204,17 @@ def inclusion(rng: Rng, canvas: Canvas) -> Defect:
         width = length * log_uniform(rng, 0.07, 0.22)
         # A wide one is torn lengthwise into several leaves.
         for _ in range(rng.integers(1, 5)):
-            shift = (centre[0] + rng.normal(0, 0.2) * length, centre[1] + rng.normal(0, 0.4) * width)
+            shift = (
+                centre[0] + rng.normal(0, 0.2) * length,
+                centre[1] + rng.normal(0, 0.4) * width,
+            )
             part = length * rng.uniform(0.4, 1.0)
-            spindle(rng, canvas, marks, shift, part, max(width * rng.uniform(0.4, 0.9), 1.4), lean)
+            spindle(rng, marks, shift, (part, max(width * rng.uniform(0.4, 0.9), 1.4)), lean=lean)
     for _ in range(rng.integers(0, 9)):
         centre = (middle[0] + rng.normal(0, 60) * u, middle[1] + rng.normal(0, 30) * u)
         length = log_uniform(rng, 5, 22) * u
-        spindle(rng, canvas, marks, centre, length, max(0.2 * length, 1.3), lean)
-    marks = ragged(rng, canvas, marks, 4 * u, 1.3 * u + 0.4, rng.uniform(0.2, 0.7) * u, 1.3)
+        spindle(rng, marks, centre, (length, max(0.2 * length, 1.3)), lean=lean)
+    marks = ragged(rng, marks, (4 * u, 1.3 * u + 0.4), rng.uniform(0.2, 0.7) * u, slope=1.3)
     slag = cover(marks, rng.uniform(0.5, 1.4) * u)
     strength = min(canvas.contrast(rng, 0.08, 0.42), 0.6)
     uneven = np.clip(1 + 0.2 * noise(rng, canvas.shape, 9 * u, 3 * u, slope=1.4), 0.5, 1.5)

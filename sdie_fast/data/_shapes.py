@@ -90,6 +90,10 @@ class Defect:
     damping: Plane | None = None
 
 
+def _shape(plane: Plane) -> tuple[int, int]:
+    return plane.shape[0], plane.shape[1]
+
+
 def cover(distance: Plane, softness: float) -> Plane:
     """Coverage, 0 to 1, by a shape whose edge is 2 * softness pixels wide (at least 1.2)."""
     t = np.clip(0.5 + distance / (2 * max(softness, 0.6)), 0.0, 1.0)
@@ -135,11 +139,15 @@ def ellipse(
 
 
 def ragged(
-    rng: Rng, canvas: Canvas, distance: Plane, along: float, across: float, depth: float,
+    rng: Rng,
+    distance: Plane,
+    scale: tuple[float, float],
+    depth: float,
+    *,
     slope: float | None = 1.5,
-) -> Plane:  # fmt: skip
-    """Displace an outline by random `depth` pixels, with the given correlation lengths."""
-    return distance + depth * noise(rng, canvas.shape, along, across, slope=slope)
+) -> Plane:
+    """Displace an outline by random `depth` pixels, correlated over `scale` along and across."""
+    return distance + depth * noise(rng, _shape(distance), *scale, slope=slope)
 
 
 def relief(height: Plane, azimuth: float, sigma: float) -> Plane:
@@ -164,9 +172,13 @@ def relief(height: Plane, azimuth: float, sigma: float) -> Plane:
 
 
 def spindle(
-    rng: Rng, canvas: Canvas, into: Plane, centre: tuple[float, float], length: float, width: float,
+    rng: Rng,
+    into: Plane,
+    centre: tuple[float, float],
+    size: tuple[float, float],
+    *,
     lean: float = 0.0,
-) -> None:  # fmt: skip
+) -> None:
     """Draw a willow-leaf shape drawn out along the rolling direction into a plane of distances.
 
     Only the rows and columns that it touches are computed, so that a hundred of them are cheap.
@@ -175,21 +187,20 @@ def spindle(
     ----------
     rng : Generator
         Source of its irregularities.
-    canvas : Canvas
-        The image's grid.
     into : ndarray, (H, W)
         Distances, raised in place.
     centre : (float, float)
         Row and column.
-    length, width : float
-        In pixels.
+    size : (float, float)
+        Length and width in pixels.
     lean : float
         Columns that it moves per row.
     """
+    length, width = size
     rows = slice(
         max(0, int(centre[0] - length / 2)), max(0, int(np.ceil(centre[0] + length / 2)) + 1)
     )
-    y = canvas.y[rows, 0] - centre[0]
+    y = np.arange(into.shape[0], dtype=np.float64)[rows] - centre[0]
     if not y.size:
         return
     s = y / (length / 2)
@@ -200,11 +211,10 @@ def spindle(
     axis = centre[1] + lean * y + rng.uniform(0.1, 0.5) * width * _waves(rng, y, length)
     half = 0.5 * width * taper * (1 + rng.uniform(0.1, 0.35) * ripple)
     reach = float(np.max(half) + np.max(np.abs(axis - centre[1])) + 3)
-    columns = slice(
-        max(0, int(centre[1] - reach)), max(0, int(np.ceil(centre[1] + reach)) + 1)
-    )
+    columns = slice(max(0, int(centre[1] - reach)), max(0, int(np.ceil(centre[1] + reach)) + 1))
     window = into[rows, columns]
-    inside = half[:, None] - np.abs(canvas.x[:, columns] - axis[:, None])
+    x = np.arange(into.shape[1], dtype=np.float64)
+    inside = half[:, None] - np.abs(x[columns] - axis[:, None])
     # Past its ends the shape has no width: keep it from leaving a hairline there.
     np.maximum(window, np.where(np.abs(s)[:, None] < 1, inside, _FAR), out=window)
 

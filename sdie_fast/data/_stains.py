@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._shapes import Canvas, Defect, cover, ellipse, merge, ragged, relief, spindle, turned
-from ._texture import Rng, blur, chance, log_uniform, noise
+from ._texture import Plane, Rng, blur, chance, log_uniform, noise
 
 
 def iron_sheet_ash(rng: Rng, canvas: Canvas) -> Defect:
@@ -19,7 +19,7 @@ def iron_sheet_ash(rng: Rng, canvas: Canvas) -> Defect:
         width = log_uniform(rng, 6, 26) * u
         radii = (width * rng.uniform(1.2, 5), width)
         cloud = merge(cloud, ellipse(canvas, canvas.place(rng), radii, rng.normal(0, 0.12)), 8 * u)
-    cloud = ragged(rng, canvas, cloud, 24 * u, 6 * u, rng.uniform(3, 6) * u, 1.3)
+    cloud = ragged(rng, cloud, (24 * u, 6 * u), rng.uniform(3, 6) * u, slope=1.3)
     envelope = cover(cloud, rng.uniform(4, 8) * u)
     # Powder lies in grains, thinner towards the rim.
     grains = noise(rng, canvas.shape, rng.uniform(1.3, 2.4), rng.uniform(1.1, 1.6), slope=1.5)
@@ -47,12 +47,12 @@ def liquid(rng: Rng, canvas: Canvas) -> Defect:
             run = canvas.empty()
             length = log_uniform(rng, 30, 140) * u
             start = (centre[0] + length / 2, centre[1] + rng.normal(0, 0.4) * size)
-            spindle(rng, canvas, run, start, length, rng.uniform(4, 12) * u, rng.normal(0, 0.08))
+            spindle(rng, run, start, (length, rng.uniform(4, 12) * u), lean=rng.normal(0, 0.08))
             pool = merge(pool, run, 8 * u)
     for _ in range(rng.integers(0, 9)):
         drop = log_uniform(rng, 1.5, 5) * u
         pool = merge(pool, ellipse(canvas, canvas.place(rng), (drop * 1.2, drop)), 3 * u)
-    pool = ragged(rng, canvas, pool, 16 * u, 16 * u, 1.6 * u, None)
+    pool = ragged(rng, pool, (16 * u, 16 * u), 1.6 * u, slope=None)
     film = cover(pool, 1.2 * u)
     strength = min(canvas.contrast(rng, 0.1, 0.5), 0.6)
     # Deeper in the middle; its surface mirrors the surroundings in slow waves.
@@ -76,7 +76,7 @@ def oxide_scale(rng: Rng, canvas: Canvas) -> Defect:
         radii = (width * rng.uniform(1.5, 6), width)
         centre = canvas.place(rng, 0.05)
         field = merge(field, ellipse(canvas, centre, radii, rng.normal(0, 0.08)), 5 * u)
-    field = ragged(rng, canvas, field, 30 * u, 9 * u, 4 * u)
+    field = ragged(rng, field, (30 * u, 9 * u), 4 * u)
     crowd = np.clip(0.5 + field / (14 * u), 0, 1)
     size = log_uniform(rng, 1.6, 4.5) * u + 0.4
     flakes = noise(rng, canvas.shape, size * rng.uniform(2, 4.5), size, slope=1.9)
@@ -106,9 +106,9 @@ def oil_spot(rng: Rng, canvas: Canvas) -> Defect:
         if chance(rng, 0.35):
             tail = canvas.empty()
             length = r * drag * rng.uniform(2, 5)
-            spindle(rng, canvas, tail, (centre[0] + 0.4 * length, centre[1]), length, 0.9 * r, lean)
+            spindle(rng, tail, (centre[0] + 0.4 * length, centre[1]), (length, 0.9 * r), lean=lean)
             spots = merge(spots, tail, 4 * u)
-    spots = ragged(rng, canvas, spots, 14 * u, 9 * u, 1.3 * u, 2.2)
+    spots = ragged(rng, spots, (14 * u, 9 * u), 1.3 * u, slope=2.2)
     soft = rng.uniform(0.8, 3.0) * u
     film = cover(spots, soft)
     strength = min(canvas.contrast(rng, 0.09, 0.5), 0.65)
@@ -134,7 +134,7 @@ def water_spot(rng: Rng, canvas: Canvas) -> Defect:
             radii = (size * rng.uniform(0.4, 1.1), size * rng.uniform(0.4, 0.9))
             near = (centre[0] + 1.3 * shift[0], centre[1] + shift[1])
             stain = merge(stain, ellipse(canvas, near, radii, rng.uniform(-0.7, 0.7)), 6 * u)
-        stain = ragged(rng, canvas, stain, 12 * u, 9 * u, rng.uniform(1, 2.6) * u, 2.0)
+        stain = ragged(rng, stain, (12 * u, 9 * u), rng.uniform(1, 2.6) * u, slope=2.0)
         inside = cover(stain, 1.5 * u)
         width = rng.uniform(1.2, 3.2) * u + 0.4
         rim = np.exp(-(((stain - width) / width) ** 2)) * rng.uniform(0.4, 1.0)
@@ -145,7 +145,7 @@ def water_spot(rng: Rng, canvas: Canvas) -> Defect:
         rim = rim + rng.uniform(0, 0.3) * ring
         gain = gain * (1 + strength * (body * inside - 0.9 * rim))
         mask |= stain > -0.6 * width if not pale else stain > 0
-    return Defect(np.clip(gain, 0.1, None), mask, damping=0.2 * mask)
+    return Defect(np.clip(gain, 0.1, None), mask, damping=np.where(mask, 0.2, 0.0))
 
 
 def patch(rng: Rng, canvas: Canvas) -> Defect:
@@ -158,8 +158,8 @@ def patch(rng: Rng, canvas: Canvas) -> Defect:
         centre = canvas.place(rng, -0.02)
         lean = rng.normal(0, 0.2) if chance(rng, 0.85) else rng.uniform(1.1, 1.9)
         area = merge(area, ellipse(canvas, centre, radii, lean), 10 * u)
-    area = ragged(rng, canvas, area, 34 * u, 18 * u, rng.uniform(2.5, 5) * u, 1.7)
-    area = ragged(rng, canvas, area, 7 * u, 5 * u, rng.uniform(0.8, 2.2) * u, 1.2)
+    area = ragged(rng, area, (34 * u, 18 * u), rng.uniform(2.5, 5) * u, slope=1.7)
+    area = ragged(rng, area, (7 * u, 5 * u), rng.uniform(0.8, 2.2) * u, slope=1.2)
     soft = rng.uniform(1.5, 5.5) * u
     scale = cover(area, soft)
     strength = float(np.clip(canvas.contrast(rng, 0.32, 0.75), 0.2, 0.8))
@@ -174,7 +174,7 @@ def patch(rng: Rng, canvas: Canvas) -> Defect:
     return Defect(gain, scale > 0.5, damping=rng.uniform(0.1, 0.5) * scale)
 
 
-def _pits(rng: Rng, canvas: Canvas) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _pits(rng: Rng, canvas: Canvas) -> Plane:
     """Scattered black specks, as patches often have them in their neighbourhood."""
     u = canvas.unit
     near = canvas.empty()
@@ -199,8 +199,8 @@ def red_iron_sheet(rng: Rng, canvas: Canvas) -> Defect:
         body = (1 - (np.abs(along / length) ** 3 + np.abs(across / width) ** 2) ** 0.5) * width
         tongue = merge(tongue, np.maximum(body, -6 * width), 6 * u)
     depth = rng.uniform(3, 7) * u
-    tongue = ragged(rng, canvas, tongue, rng.uniform(30, 70) * u, 3.5 * u, depth, 1.6)
-    tongue = ragged(rng, canvas, tongue, 8 * u, 4 * u, 1.5 * u, 1.3)
+    tongue = ragged(rng, tongue, (rng.uniform(30, 70) * u, 3.5 * u), depth, slope=1.6)
+    tongue = ragged(rng, tongue, (8 * u, 4 * u), 1.5 * u, slope=1.3)
     scale = cover(tongue, rng.uniform(1.5, 5) * u)
     strength = min(canvas.contrast(rng, 0.09, 0.42), 0.6)
     streaks = noise(rng, canvas.shape, 50 * u, 1.6 * u + 0.3, slope=1.4)

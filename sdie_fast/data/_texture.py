@@ -1,70 +1,219 @@
-"""Noise fields and the defect-free strip: what a hot-rolled surface looks like under an inspection camera."""
+"""The sound strip: rolling texture, illumination, and the camera that photographs it.
+
+Arrays are float64 of shape (H, W). Rows run along the rolling direction and columns across the
+strip; the finished photograph is turned afterwards where the camera stood the other way. Grey
+levels are shares of the sensor's full scale, textures are relative to the local grey level.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Field = npt.NDArray[np.float64]
+Plane = npt.NDArray[np.float64]
+Rng = np.random.Generator
+
+# Longest distance, in correlation lengths, over which a periodic field still shows its seam.
+_SEAM = 2.5
 
 
-def coordinates(height: int, width: int) -> tuple[Field, Field]:
-    """Pixel coordinates (y, x) as two (H, W) arrays."""
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    return y, x
+def log_uniform(rng: Rng, low: float, high: float) -> float:
+    """Draw from [low, high], every ratio as likely as another of the same size."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def chance(rng: Rng, probability: float) -> bool:
+    """Draw True with the given probability."""
+    return bool(rng.random() < probability)
+
+
+def _fast_length(n: int) -> int:
+    """Smallest length >= n that has no prime factor above 5."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1
 
 
 def noise(
-    rng: np.random.Generator, height: int, width: int, *, scale: tuple[float, float], slope: float = 0.0
-) -> Field:
-    """Gaussian noise of zero mean and unit deviation.
+    rng: Rng,
+    shape: tuple[int, int],
+    along: float,
+    across: float,
+    *,
+    slope: float | None = None,
+    angle: float = 0.0,
+) -> Plane:
+    """Random field of zero mean and unit standard deviation, made in the Fourier plane.
 
-    scale: correlation lengths in pixels down and across; slope: extra 1/f^slope fall of the spectrum, which makes
-    clouds of all sizes out of blobs of one.
+    Parameters
+    ----------
+    rng : Generator
+        Source of the white noise.
+    shape : (int, int)
+        Height and width in pixels.
+    along, across : float
+        Correlation lengths in pixels along an axis and across it.
+    slope : float, optional
+        None for a Gaussian spectrum (one scale, smooth). Otherwise the amplitude falls as
+        frequency**-slope beyond the correlation length: all scales below it, rougher as the
+        slope falls. 1.0 to 1.5 looks like scale or stains, 2 and above like clouds.
+    angle : float
+        Of the axis, in radians, from the rolling direction, as in `_shapes.turned`.
+
+    Returns
+    -------
+    ndarray, float64, of the shape asked for
     """
-    white = rng.standard_normal((height, width))
-    fy = np.fft.fftfreq(height)[:, None] * scale[0]
-    fx = np.fft.rfftfreq(width)[None, :] * scale[1]
-    radius = np.hypot(fy, fx)
-    gain = np.exp(-0.5 * (2.0 * radius) ** 2)
-    if slope:
-        gain = 1.0 / (0.05 + radius) ** slope * np.exp(-0.5 * radius**2)
-    field = np.fft.irfft2(np.fft.rfft2(white) * gain, s=(height, width))
+    height, width = shape
+    cos, sin = np.cos(angle), np.sin(angle)
+    reach_y = max(abs(along * cos), abs(across * sin)) * _SEAM
+    reach_x = max(abs(along * sin), abs(across * cos)) * _SEAM
+    padded = (
+        _fast_length(height + min(height, int(reach_y) + 1)),
+        _fast_length(width + min(width, int(reach_x) + 1)),
+    )
+    fy = np.fft.fftfreq(padded[0])[:, None]
+    fx = np.fft.rfftfreq(padded[1])[None, :]
+    q2 = (2 * np.pi) ** 2 * (
+        (along * (fy * cos + fx * sin)) ** 2 + (across * (fx * cos - fy * sin)) ** 2
+    )
+    transfer = np.exp(-q2 / 4) if slope is None else (1 + q2) ** (-slope / 2)
+    spectrum = np.fft.rfft2(rng.standard_normal(padded)) * transfer
+    field: Plane = np.fft.irfft2(spectrum, s=padded)[:height, :width]
     field -= field.mean()
-    return np.asarray(field / max(float(field.std()), 1e-12))
+    field /= field.std() + 1e-12
+    return field
 
 
-def smoothstep(t: Field) -> Field:
-    """0 below 0, 1 above 1, smooth between."""
-    t = np.clip(t, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+def profile(rng: Rng, n: int, scale: float) -> Plane:
+    """One-dimensional random profile of n samples: zero mean, unit standard deviation.
 
-
-def strip(rng: np.random.Generator, height: int, width: int) -> tuple[Field, float]:
-    """Return a defect-free surface in [0, 1] and the strength of its grain.
-
-    Rolled along y: streaks that run down the strip, clouds of scale, a lamp that is brighter on one side.
+    Its correlation length is `scale` samples.
     """
-    y, x = coordinates(height, width)
-    level = rng.uniform(0.22, 0.68)
-    grain = level * rng.uniform(0.025, 0.07)
-    surface = np.full((height, width), level)
-    surface += level * rng.uniform(0.01, 0.035) * noise(rng, height, width, scale=(160.0, 2.0))
-    surface += level * rng.uniform(0.01, 0.03) * noise(rng, height, width, scale=(90.0, 14.0))
-    surface += level * rng.uniform(0.01, 0.05) * noise(rng, height, width, scale=(40.0, 40.0), slope=1.2)
-    angle = rng.uniform(0.0, 2.0 * np.pi)
-    across = ((x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle)) * 2.0
-    surface *= 1.0 + rng.uniform(0.0, 0.18) * across - rng.uniform(0.0, 0.06) * across**2
-    return surface, grain
+    return noise(rng, (n, 1), scale, 1.0)[:, 0]
 
 
-def photograph(rng: np.random.Generator, surface: Field, grain: float) -> Field:
-    """Add what the surface's roughness, the optics and the sensor add: grain, slight blur, shot and read noise."""
-    height, width = surface.shape
-    rough = noise(rng, height, width, scale=(1.6, 1.2))
-    streaked = noise(rng, height, width, scale=(9.0, 1.0))
-    image = surface * (1.0 + grain / max(float(surface.mean()), 0.05) * (0.8 * rough + 0.45 * streaked))
-    image = np.clip(image, 0.0, None)
-    shot = rng.uniform(0.004, 0.012)
-    image = image + rng.standard_normal(image.shape) * np.sqrt(shot**2 * image + 0.003**2)
-    return np.clip(image, 0.0, 1.0)
+def blur(image: Plane, sigma: float) -> Plane:
+    """Gaussian blur, sigma in pixels, the border reflected."""
+    radius = min(int(np.ceil(3.5 * sigma)), *(side - 1 for side in image.shape))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    taps /= taps.sum()
+    out = image
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (radius, radius)
+        wide = np.pad(out, pad, mode="reflect")
+        n = image.shape[axis]
+        out = np.zeros_like(image)
+        for k, tap in enumerate(taps):
+            out += tap * (wide[k : k + n] if axis == 0 else wide[:, k : k + n])
+    return out
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A sound strip before the camera.
+
+    Attributes
+    ----------
+    light : ndarray, (H, W)
+        Grey level without fine texture.
+    texture : ndarray, (H, W)
+        Fine texture, relative to `light`, about zero.
+    roughness : float
+        Standard deviation of what hides a defect: the texture without its finest grain.
+    grain : float
+        Strength of the sensor's noise, 1 for a usual exposure.
+    """
+
+    light: Plane
+    texture: Plane
+    roughness: float
+    grain: float
+
+
+def _illumination(rng: Rng, shape: tuple[int, int], unit: float) -> Plane:
+    """Lamp and lens: a gradient, mostly across the strip, vignetting, and a slow unevenness."""
+    y = np.linspace(-1, 1, shape[0])[:, None]
+    x = np.linspace(-1, 1, shape[1])[None, :]
+    light = 1 + rng.normal(0, 0.09) * x + rng.normal(0, 0.05) * y
+    x0, y0 = rng.uniform(-0.6, 0.6, 2)
+    light = light - abs(rng.normal(0, 0.07)) * (x - x0) ** 2
+    light = light - abs(rng.normal(0, 0.04)) * (y - y0) ** 2
+    slow = noise(rng, shape, 90 * unit, 45 * unit, slope=2.2)
+    return np.asarray(light * (1 + abs(rng.normal(0.02, 0.02)) * slow))
+
+
+def fine_surface(rng: Rng, shape: tuple[int, int], unit: float) -> Surface:
+    """Evenly lit strip of low contrast: the finish on which most defects are photographed."""
+    level = float(np.clip(0.385 * np.exp(rng.normal(0, 0.33)), 0.15, 0.72))
+    if chance(rng, 0.06):
+        level = rng.uniform(0.66, 0.76)
+    light = level * _illumination(rng, shape, unit)
+    # Reduced scale lies in long bands, a little darker or lighter than their surroundings.
+    bands = noise(rng, shape, rng.uniform(150, 500) * unit, rng.uniform(4, 14) * unit, slope=1.6)
+    light = light * (1 + abs(rng.normal(0, 0.018)) * bands)
+    strength = log_uniform(rng, 0.6, 1.5)
+    mottle = noise(rng, shape, rng.uniform(9, 22), rng.uniform(5, 11), slope=1.4)
+    cloud = noise(rng, shape, 26 * unit, 14 * unit, slope=1.5)
+    streaks = noise(rng, shape, rng.uniform(40, 160), rng.uniform(0.7, 1.3), slope=1.3)
+    speckle = noise(rng, shape, rng.uniform(1.2, 2.2), rng.uniform(0.9, 1.4), slope=1.5)
+    mid = 0.014 * mottle + abs(rng.normal(0.006, 0.012)) * cloud
+    mid = mid + rng.uniform(0.003, 0.010) * streaks
+    texture = strength * (mid + rng.uniform(0.011, 0.019) * speckle)
+    if chance(rng, 0.2):
+        # Chatter: faint cross bars of the roll, a few pixels apart.
+        y = np.arange(shape[0])[:, None]
+        patchy = np.clip(noise(rng, shape, 30 * unit, 18 * unit), 0, None)
+        wave = np.sin(2 * np.pi * y / rng.uniform(3, 7) + rng.uniform(0, 6.3))
+        texture = texture + rng.uniform(0.004, 0.012) * wave * patchy
+    return Surface(light, texture, float(strength * mid.std()), log_uniform(rng, 0.8, 1.5))
+
+
+def coarse_surface(rng: Rng, shape: tuple[int, int], unit: float) -> Surface:
+    """Brushed, strongly textured strip under hard light: the finish on which patches are found."""
+    level = rng.uniform(0.50, 0.86) if chance(rng, 0.66) else log_uniform(rng, 0.2, 0.42)
+    slow = noise(rng, shape, 70 * unit, 32 * unit, slope=1.8)
+    bands = noise(rng, shape, 300 * unit, 16 * unit, slope=1.3)
+    light = level * _illumination(rng, shape, unit)
+    light = light * (1 + rng.uniform(0.05, 0.13) * slow + rng.uniform(0.02, 0.07) * bands)
+    streaks = noise(rng, shape, rng.uniform(10, 24), rng.uniform(0.9, 1.3), slope=1.25)
+    # Brush marks lie almost across the strip.
+    lean = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.45))
+    brush = noise(rng, shape, 1.2, rng.uniform(5, 11), slope=1.3, angle=lean)
+    speckle = noise(rng, shape, rng.uniform(1.3, 2.0), rng.uniform(1.0, 1.4), slope=1.2)
+    mottle = noise(rng, shape, 9.0, 6.0, slope=1.4)
+    strength = log_uniform(rng, 0.75, 1.25)
+    texture = rng.uniform(0.03, 0.07) * streaks + rng.uniform(0.03, 0.07) * brush
+    texture = strength * (texture + 0.06 * speckle + 0.04 * mottle)
+    return Surface(light, texture, strength * 0.07, log_uniform(rng, 0.9, 1.5))
+
+
+def photograph(rng: Rng, radiance: Plane, grain: float) -> Plane:
+    """Photograph a scene: lens blur, shot noise, read noise, the sensor's crosstalk, clipping.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of the noise.
+    radiance : ndarray, (H, W)
+        Grey levels, 1 at the sensor's full scale; any negative value is dark.
+    grain : float
+        Strength of the noise, 1 for a usual exposure.
+
+    Returns
+    -------
+    ndarray, (H, W), in [0, 1]
+    """
+    seen = blur(np.clip(radiance, 0.0, None), rng.uniform(0.55, 0.85))
+    # Full well 9,000 electrons, read noise 0.3 % of full scale.
+    deviation = grain * np.sqrt(seen / 9000 + 0.003**2)
+    noisy = seen + deviation * rng.standard_normal(seen.shape)
+    return np.asarray(np.clip(blur(noisy, 0.45), 0.0, 1.0))
