@@ -6,11 +6,19 @@
 namespace sdie {
 
 #if defined(SDIE_X86_64)
-namespace x86_64_v2 { extern const Kernels kernels; }
-namespace x86_64_v3 { extern const Kernels kernels; }
-namespace x86_64_v4 { extern const Kernels kernels; }
+namespace x86_64_v2 {
+extern const Kernels kernels;
+}
+namespace x86_64_v3 {
+extern const Kernels kernels;
+}
+namespace x86_64_v4 {
+extern const Kernels kernels;
+}
 #else
-namespace baseline { extern const Kernels kernels; }
+namespace baseline {
+extern const Kernels kernels;
+}
 #endif
 
 const std::vector<const Kernels*>& runnable_kernels() {

@@ -53,8 +53,14 @@ class Workspace {
 View plane_of(const Batch& b, std::ptrdiff_t index, bool per_channel, float white) {
   const std::ptrdiff_t image = per_channel ? index / b.c : index;
   const std::ptrdiff_t channel = per_channel ? index % b.c : 0;
-  return {b.dtype, static_cast<int>(b.h), static_cast<int>(b.w), per_channel ? 1 : static_cast<int>(b.c),
-          b.sh,    b.sw,                  b.sc,                  b.data + image * b.sn + channel * b.sc,
+  return {b.dtype,
+          static_cast<int>(b.h),
+          static_cast<int>(b.w),
+          per_channel ? 1 : static_cast<int>(b.c),
+          b.sh,
+          b.sw,
+          b.sc,
+          b.data + image * b.sn + channel * b.sc,
           white};
 }
 
@@ -63,8 +69,8 @@ constexpr std::ptrdiff_t kSplitPixels = 256 * 256;
 
 }  // namespace
 
-void enhance(const Batch& src, const Batch& dst, const float* weights, int rounds, const Params& params,
-             float white, bool per_channel, int threads, const Kernels& kernels) {
+void enhance(const Batch& src, const Batch& dst, const float* weights, int rounds, const Params& params, float white,
+             bool per_channel, int threads, const Kernels& kernels) {
   const std::ptrdiff_t per_image = per_channel ? src.c : 1;
   const std::ptrdiff_t planes = src.n * per_image;
   const auto job_of = [&](std::ptrdiff_t i) {

@@ -8,8 +8,8 @@ namespace sdie {
 
 // weights: n x rounds x kFilters, normalised. Throws std::bad_alloc before anything is written when memory for
 // the first images cannot be had.
-void enhance(const Batch& src, const Batch& dst, const float* weights, int rounds, const Params& params,
-             float white, bool per_channel, int threads, const Kernels& kernels);
+void enhance(const Batch& src, const Batch& dst, const float* weights, int rounds, const Params& params, float white,
+             bool per_channel, int threads, const Kernels& kernels);
 
 // What the exact WLS solver did on one grey float32 image.
 WlsInfo wls_info(const Batch& src, const Params& params, const Kernels& kernels);

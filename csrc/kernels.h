@@ -8,15 +8,15 @@
 namespace sdie {
 
 struct Job {
-  View src, dst;          // one grey plane or one colour image; dst does not overlap src
-  const float* weights;   // rounds x kFilters, each row non-negative with sum 1
+  View src, dst;         // one grey plane or one colour image; dst does not overlap src
+  const float* weights;  // rounds x kFilters, each row non-negative with sum 1
   int rounds;
   const Params* params;
 };
 
 struct WlsInfo {
-  int iterations = 0;      // multigrid cycles
-  float estimate = 0.0f;   // of the largest error, in intensity
+  int iterations = 0;     // multigrid cycles
+  float estimate = 0.0f;  // of the largest error, in intensity
 };
 
 struct Kernels {

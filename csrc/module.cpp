@@ -32,15 +32,29 @@ template <class Array>
 Batch batch_of(const Array& a) {
   const auto item = static_cast<std::ptrdiff_t>(a.itemsize());
   const auto size = [&](std::size_t k) { return static_cast<std::ptrdiff_t>(a.shape(k)); };
-  return {dtype_of(a.dtype()), size(0), size(1), size(2), size(3), a.stride(0) * item, a.stride(1) * item,
-          a.stride(2) * item,  a.stride(3) * item,
+  return {dtype_of(a.dtype()),
+          size(0),
+          size(1),
+          size(2),
+          size(3),
+          a.stride(0) * item,
+          a.stride(1) * item,
+          a.stride(2) * item,
+          a.stride(3) * item,
           static_cast<unsigned char*>(const_cast<void*>(static_cast<const void*>(a.data())))};
 }
 
 Batch batch_of_image(const Image& a) {
   const std::ptrdiff_t item = sizeof(float);
-  return {DType::f32, 1, static_cast<std::ptrdiff_t>(a.shape(0)), static_cast<std::ptrdiff_t>(a.shape(1)), 1, 0,
-          a.stride(0) * item, a.stride(1) * item, item,
+  return {DType::f32,
+          1,
+          static_cast<std::ptrdiff_t>(a.shape(0)),
+          static_cast<std::ptrdiff_t>(a.shape(1)),
+          1,
+          0,
+          a.stride(0) * item,
+          a.stride(1) * item,
+          item,
           reinterpret_cast<unsigned char*>(const_cast<float*>(a.data()))};
 }
 
@@ -64,19 +78,29 @@ void make_params(Params* p, int bilateral_window, int sharpen_window, int guided
   if (spatiogram_bins < 2 || spatiogram_bins > kMaxBins) throw nb::value_error("spatiogram_bins must be 2 to 64");
   if (spatiogram_tiles < 1 || spatiogram_tiles > 64) throw nb::value_error("spatiogram_tiles must be 1 to 64");
   new (p) Params{
-      window(bilateral_window), window(sharpen_window), window(guided_window), wls_lambda, wls_alpha, wls_tol,
+      window(bilateral_window),
+      window(sharpen_window),
+      window(guided_window),
+      wls_lambda,
+      wls_alpha,
+      wls_tol,
       choice<WlsSolver>(wls_solver, "wls_solver", {{"exact", WlsSolver::exact}, {"fast", WlsSolver::fast}}),
       choice<WlsDomain>(wls_domain, "wls_domain",
                         {{"intensity", WlsDomain::intensity}, {"lightness", WlsDomain::lightness}}),
-      bilateral_sigma_space, bilateral_sigma_range,
+      bilateral_sigma_space,
+      bilateral_sigma_range,
       choice<Footprint>(bilateral_footprint, "bilateral_footprint",
                         {{"square", Footprint::square}, {"disk", Footprint::disk}}),
-      sharpen_amount, sharpen_radius, sharpen_threshold, guided_eps,
-      choice<Spatiogram>(spatiogram_method, "spatiogram_method",
-                         {{"spatiogram", Spatiogram::spatiogram},
-                          {"clahe", Spatiogram::clahe},
-                          {"global", Spatiogram::global}}),
-      spatiogram_bins, spatiogram_tiles, spatiogram_clip_limit};
+      sharpen_amount,
+      sharpen_radius,
+      sharpen_threshold,
+      guided_eps,
+      choice<Spatiogram>(
+          spatiogram_method, "spatiogram_method",
+          {{"spatiogram", Spatiogram::spatiogram}, {"clahe", Spatiogram::clahe}, {"global", Spatiogram::global}}),
+      spatiogram_bins,
+      spatiogram_tiles,
+      spatiogram_clip_limit};
 }
 
 void enhance_arrays(const Source& src, const Target& dst, const Weights& weights, const Params& params,
@@ -91,7 +115,8 @@ void enhance_arrays(const Source& src, const Target& dst, const Weights& weights
   const Kernels& kernels = kernels_for(isa);
   const int rounds = static_cast<int>(weights.shape(1));
   nb::gil_scoped_release release;
-  enhance(in, out, weights.data(), rounds, params, white_level, per_channel && in.c == 3, std::max(threads, 1), kernels);
+  enhance(in, out, weights.data(), rounds, params, white_level, per_channel && in.c == 3, std::max(threads, 1),
+          kernels);
 }
 
 nb::dict wls_info_of(const Image& image, const Params& params, const std::string& isa) {
@@ -137,8 +162,8 @@ NB_MODULE(_core, m) {
       .def("__init__", &make_params, nb::kw_only(), "bilateral_window"_a, "sharpen_window"_a, "guided_window"_a,
            "wls_lambda"_a, "wls_alpha"_a, "wls_solver"_a, "wls_tol"_a, "wls_domain"_a, "bilateral_sigma_space"_a,
            "bilateral_sigma_range"_a, "bilateral_footprint"_a, "sharpen_amount"_a, "sharpen_radius"_a,
-           "sharpen_threshold"_a, "guided_eps"_a, "spatiogram_method"_a, "spatiogram_bins"_a,
-           "spatiogram_clip_limit"_a, "spatiogram_tiles"_a);
+           "sharpen_threshold"_a, "guided_eps"_a, "spatiogram_method"_a, "spatiogram_bins"_a, "spatiogram_clip_limit"_a,
+           "spatiogram_tiles"_a);
   m.def("enhance", &enhance_arrays, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert(), "params"_a,
         "white_level"_a, "per_channel"_a, "threads"_a, "isa"_a = "");
   m.def("wls_info", &wls_info_of, "image"_a.noconvert(), "params"_a, "isa"_a = "");

@@ -11,9 +11,9 @@ enum class Footprint { square, disk };
 enum class Spatiogram { spatiogram, clahe, global };
 enum class DType { u8, u16, f32 };
 
-constexpr int kMaxRadius = 7;     // window 15
-constexpr int kMaxBins = 64;      // spatiogram bins
-constexpr int kLevels = 256;      // histogram equalisation works on 256 levels
+constexpr int kMaxRadius = 7;  // window 15
+constexpr int kMaxBins = 64;   // spatiogram bins
+constexpr int kLevels = 256;   // histogram equalisation works on 256 levels
 constexpr int kMaxTaps = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1);
 
 enum Filter { kIdentity, kWls, kBilateral, kSharpen, kGuided, kSpatiogram, kFilters };

@@ -23,9 +23,7 @@ class Team {
   // This member's share of [0, n) in whole chunks: chunk borders do not depend on the team's size.
   std::pair<int, int> share(int n, int chunk = 1) const {
     const long long chunks = (n + chunk - 1) / chunk;
-    const auto cut = [&](int k) {
-      return static_cast<int>(std::min<long long>(n, chunks * k / size_ * chunk));
-    };
+    const auto cut = [&](int k) { return static_cast<int>(std::min<long long>(n, chunks * k / size_ * chunk)); };
     return {cut(rank_), cut(rank_ + 1)};
   }
 

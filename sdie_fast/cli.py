@@ -29,7 +29,9 @@ _err = Console(stderr=True)
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 _Threads = Annotated[
     int | None,
-    typer.Option(help="Threads at most.", show_default="every CPU this process may use", min=1, max=1024),
+    typer.Option(
+        help="Threads at most.", show_default="every CPU this process may use", min=1, max=1024
+    ),
 ]
 
 
@@ -52,7 +54,9 @@ def _weights(text: str, rounds: int) -> list[list[float]]:
             unknown = sorted(set(values) - set(FILTERS))
             if unknown or len(values) < len(pairs):
                 what = f"unknown filter {unknown[0]!r}" if unknown else "a filter named twice"
-                raise InvalidArgumentError(f"--weights: {what}; the filters are {', '.join(FILTERS)}")
+                raise InvalidArgumentError(
+                    f"--weights: {what}; the filters are {', '.join(FILTERS)}"
+                )
             row = [values.get(name, 0.0) for name in FILTERS]
         else:
             row = [float(p) for p in parts]
@@ -67,8 +71,15 @@ def _weights(text: str, rounds: int) -> list[list[float]]:
 
 @app.command()
 def enhance(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A file or a folder; a folder's layout is IN's.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="An image file, or a folder searched with its subfolders."
+        ),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A file or a folder; a folder's layout is IN's.")
+    ],
     recipe: Annotated[
         Path | None,
         typer.Option(help="Recipe directory or recipe.json.", show_default="the recipe that ships"),
@@ -80,19 +91,31 @@ def enhance(
             "(filters: identity, wls, bilateral, sharpen, guided, spatiogram); they need not sum to 1."
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="With --weights: how often the round is applied.", min=1, max=100)] = 1,
-    solver: Annotated[str, typer.Option(help="With --weights: WLS solver, exact or fast.")] = "exact",
+    rounds: Annotated[
+        int, typer.Option(help="With --weights: how often the round is applied.", min=1, max=100)
+    ] = 1,
+    solver: Annotated[
+        str, typer.Option(help="With --weights: WLS solver, exact or fast.")
+    ] = "exact",
     threads: _Threads = None,
     backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
     per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="Colour: filter every channel instead of luma alone.")
+        bool,
+        typer.Option("--per-channel", help="Colour: filter every channel instead of luma alone."),
     ] = False,
     image_format: Annotated[
         str | None,
-        typer.Option("--format", help="Write every file as png, jpg, bmp or tiff.", show_default="as the input"),
+        typer.Option(
+            "--format",
+            help="Write every file as png, jpg, bmp or tiff.",
+            show_default="as the input",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Skip files that this recipe has done and that have not changed since.")
+        bool,
+        typer.Option(
+            "--resume", help="Skip files that this recipe has done and that have not changed since."
+        ),
     ] = False,
     as_json: _Json = False,
 ) -> None:
@@ -169,7 +192,11 @@ def enhance(
         _out.print(
             f"{summary.done} enhanced, {summary.skipped} skipped, {len(summary.failed)} failed in "
             f"{summary.seconds:.2f} s"
-            + (f" ({rate['images_per_second']:.0f} images/s, {rate['megapixels_per_second']:.1f} Mpx/s)" if summary.done else ""),
+            + (
+                f" ({rate['images_per_second']:.0f} images/s, {rate['megapixels_per_second']:.1f} Mpx/s)"
+                if summary.done
+                else ""
+            ),
             highlight=False,
         )
     if summary.failed:
@@ -179,16 +206,37 @@ def enhance(
 @app.command()
 def bench(
     sizes: Annotated[
-        list[str] | None, typer.Option("--size", help="HEIGHTxWIDTH, or one number for a square; may be repeated.", show_default="200, 1024")
+        list[str] | None,
+        typer.Option(
+            "--size",
+            help="HEIGHTxWIDTH, or one number for a square; may be repeated.",
+            show_default="200, 1024",
+        ),
     ] = None,
     cases: Annotated[
         list[str] | None,
-        typer.Option("--case", help="round, rounds, exact-round, wls, bilateral, sharpen, guided, spatiogram, batch; may be repeated.", show_default="all"),
+        typer.Option(
+            "--case",
+            help="round, rounds, exact-round, wls, bilateral, sharpen, guided, spatiogram, batch; may be repeated.",
+            show_default="all",
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of every candidate, OpenCV's included.", min=1)] = 1,
-    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure OpenCV, SciPy, scikit-image and pyamg beside us, where installed.")] = True,
-    repeats: Annotated[int, typer.Option(help="Timed calls of each candidate, interleaved with the others.", min=3)] = 50,
-    footprint: Annotated[str, typer.Option(help="Of our bilateral filter in a round: disk (as OpenCV) or square.")] = "disk",
+    threads: Annotated[
+        int, typer.Option(help="Threads of every candidate, OpenCV's included.", min=1)
+    ] = 1,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers/--no-peers",
+            help="Measure OpenCV, SciPy, scikit-image and pyamg beside us, where installed.",
+        ),
+    ] = True,
+    repeats: Annotated[
+        int, typer.Option(help="Timed calls of each candidate, interleaved with the others.", min=3)
+    ] = 50,
+    footprint: Annotated[
+        str, typer.Option(help="Of our bilateral filter in a round: disk (as OpenCV) or square.")
+    ] = "disk",
     as_json: _Json = False,
 ) -> None:
     """Measure latency: filters, one round, five rounds, side by side with what users compose today.
@@ -206,7 +254,9 @@ def bench(
             peers=peers,
             repeats=repeats,
             footprint=footprint,
-            progress=None if as_json else lambda text: _err.print(text, style="dim", highlight=False),
+            progress=None
+            if as_json
+            else lambda text: _err.print(text, style="dim", highlight=False),
         )
     except SdieError as error:
         raise _fail(str(error)) from error
@@ -214,8 +264,20 @@ def bench(
         print(json.dumps(report, indent=2))
         return
     machine = report["machine"]
-    _out.print(", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True)
-    table = Table("case", "size", "candidate", "median ms", "IQR", "p99", "Mpx/s", "ratio", "answers differ by")
+    _out.print(
+        ", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True
+    )
+    table = Table(
+        "case",
+        "size",
+        "candidate",
+        "median ms",
+        "IQR",
+        "p99",
+        "Mpx/s",
+        "ratio",
+        "answers differ by",
+    )
     last = None
     for row in report["rows"]:
         table.add_row(

@@ -7,6 +7,7 @@ Written to be read beside the formulas, not to be fast. Planes are float64 array
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,7 @@ def _shifts(g: Plane, radius: int) -> Any:
 def to_lightness(v: Plane) -> Plane:
     """CIE 1976 L* (0 to 100) of a grey sRGB intensity in [0, 1]."""
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
-    return np.where(
-        linear <= 216 / 24389, linear * 24389 / 27, 116.0 * np.cbrt(linear) - 16.0
-    )
+    return np.where(linear <= 216 / 24389, linear * 24389 / 27, 116.0 * np.cbrt(linear) - 16.0)
 
 
 def from_lightness(lightness: Plane) -> Plane:
@@ -94,7 +93,7 @@ def wls(g: Plane, *, lambda_: float, alpha: float, solver: str, domain: str) -> 
     u = to_lightness(g) if domain == "lightness" else g
     ax, ay = wls_weights(u, alpha)
     if solver == "exact":
-        u = spsolve(wls_matrix(ax, ay, lambda_).tocsc(), u.ravel()).reshape(g.shape)
+        u = np.asarray(spsolve(wls_matrix(ax, ay, lambda_).tocsc(), u.ravel())).reshape(g.shape)
     else:
         for t in (1, 2, 3):
             step = 1.5 * 4.0 ** (3 - t) / (4.0**3 - 1.0) * lambda_
@@ -128,12 +127,10 @@ def gaussian_kernel(window: int, sigma: float) -> Plane:
     """Sampled Gaussian of `window` taps, normalised to sum 1."""
     k = np.arange(window) - window // 2
     tap = np.exp(-(k**2) / (2.0 * sigma**2))
-    return tap / tap.sum()
+    return np.asarray(tap / tap.sum())
 
 
-def sharpen(
-    g: Plane, *, window: int, amount: float, radius: float, threshold: float
-) -> Plane:
+def sharpen(g: Plane, *, window: int, amount: float, radius: float, threshold: float) -> Plane:
     """Unsharp masking: g + amount * h with h = g - Gaussian * g, and h = 0 where |h| < threshold."""
     tap = gaussian_kernel(window, radius)
     r = window // 2
@@ -212,7 +209,7 @@ def _spatiogram(g: Plane, bins: int) -> Plane:
     level = g * bins
     k = np.minimum(np.floor(level), bins - 1).astype(np.intp)[None]
     below = np.take_along_axis(np.cumsum(p, axis=0) - p, k, axis=0)[0]
-    return below + np.take_along_axis(p, k, axis=0)[0] * (level - k[0])
+    return np.asarray(below + np.take_along_axis(p, k, axis=0)[0] * (level - k[0]))
 
 
 LEVELS = 256
@@ -224,7 +221,21 @@ def _level_counts(g: Plane) -> Plane:
     lower = np.floor(t).astype(np.intp)
     share = t - lower
     counts = np.bincount(lower, 1.0 - share, LEVELS)
-    return counts + np.bincount(np.minimum(lower + 1, LEVELS - 1), share, LEVELS)
+    return np.asarray(counts + np.bincount(np.minimum(lower + 1, LEVELS - 1), share, LEVELS))
+
+
+def _spread(excess: float) -> Plane:
+    """Give the clipped counts back to the levels, as OpenCV does: evenly, the remainder one by one.
+
+    A fraction, which only images between 8-bit levels have, is spread evenly.
+    """
+    whole = int(np.floor(excess + 0.5))
+    counts = np.full(LEVELS, whole // LEVELS + (excess - whole) / LEVELS)
+    remainder = whole % LEVELS
+    if remainder:
+        step = max(LEVELS // remainder, 1)
+        counts[: remainder * step : step] += 1.0
+    return counts
 
 
 def _equalise_tiles(g: Plane, tiles: int, clip_limit: float) -> Plane:
@@ -241,7 +252,8 @@ def _equalise_tiles(g: Plane, tiles: int, clip_limit: float) -> Plane:
         for j in range(tiles):
             counts = _level_counts(padded[i * th : (i + 1) * th, j * tw : (j + 1) * tw])
             excess = np.maximum(counts - clip, 0.0).sum()
-            table[i, j] = np.cumsum(np.minimum(counts, clip) + excess / LEVELS) / (th * tw)
+            counts = np.minimum(counts, clip) + _spread(excess)
+            table[i, j] = np.cumsum(counts) / (th * tw)
 
     def place(n: int, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Plane]:
         t = np.arange(n) / size - 0.5
@@ -285,7 +297,7 @@ def filter_planes(g: Plane, params: Any, wanted: npt.NDArray[np.bool_]) -> list[
     def window(own: int | None) -> int:
         return int(p.window if own is None else own)
 
-    makers = (
+    makers: tuple[Callable[[], Plane], ...] = (
         lambda: g,
         lambda: wls(
             g, lambda_=p.wls_lambda, alpha=p.wls_alpha, solver=p.wls_solver, domain=p.wls_domain

@@ -13,7 +13,7 @@ NAMES = sdie.FILTERS[1:]
 RANGES = {
     "window": (7, [3, 11], [1, 2, 4, 13]),
     "wls_lambda": (1.0, [1e-6, 100], [0, -1, 100.1]),
-    "wls_alpha": (1.2, [0.1, 2], [0, 2.01]),
+    "wls_alpha": (1.2, [0.2, 2], [0.19, 2.01]),
     "wls_solver": ("exact", ["fast"], ["Exact", ""]),
     "wls_tol": (1 / 510, [1e-6, 0.1], [0, 0.11]),
     "wls_domain": ("intensity", ["lightness"], ["lab"]),

@@ -36,7 +36,14 @@ inline void clip_levels(float* counts, float clip_limit, int area) {
     excess += std::max(counts[i] - clip, 0.0f);
     counts[i] = std::min(counts[i], clip);
   }
-  for (int i = 0; i < kLevels; ++i) counts[i] += static_cast<float>(excess / kLevels);
+  // The excess goes back as OpenCV does it: evenly, the remainder one by one, a fraction (which only images between
+  // 8-bit levels have) evenly.
+  const int whole = static_cast<int>(std::floor(excess + 0.5));
+  const float each = static_cast<float>(whole / kLevels) + static_cast<float>((excess - whole) / kLevels);
+  for (int i = 0; i < kLevels; ++i) counts[i] += each;
+  int remainder = whole % kLevels;
+  const int step = std::max(kLevels / std::max(remainder, 1), 1);
+  for (int i = 0; i < kLevels && remainder > 0; i += step, --remainder) counts[i] += 1.0f;
 }
 
 // As OpenCV: an image that the tiles do not divide is padded at the bottom and at the right, both sides by

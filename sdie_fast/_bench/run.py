@@ -19,7 +19,17 @@ from .timing import interleave
 
 Plane = npt.NDArray[np.uint8]
 Call = Callable[[], Any]
-CASES = ("round", "rounds", "exact-round", "wls", "bilateral", "sharpen", "guided", "spatiogram", "batch")
+CASES = (
+    "round",
+    "rounds",
+    "exact-round",
+    "wls",
+    "bilateral",
+    "sharpen",
+    "guided",
+    "spatiogram",
+    "batch",
+)
 ROUNDS = 5
 BATCH = 64
 
@@ -31,7 +41,9 @@ def parse_size(text: str) -> tuple[int, int]:
     except ValueError:
         parts = []
     if len(parts) not in (1, 2) or min(parts, default=0) < 16:
-        raise InvalidArgumentError(f"--size: {text!r}; HEIGHTxWIDTH of 16 or more is accepted, such as 200 or 1024x4096")
+        raise InvalidArgumentError(
+            f"--size: {text!r}; HEIGHTxWIDTH of 16 or more is accepted, such as 200 or 1024x4096"
+        )
     return parts[0], parts[-1]
 
 
@@ -53,7 +65,9 @@ def machine(threads: int) -> dict[str, Any]:
 
     model = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+        model = next(
+            (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model
+        )
     isa = None
     if _backends.get("cpu").available:
         from .. import _core
@@ -73,7 +87,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def _one_hot(name: str) -> npt.NDArray[np.float32]:
-    return np.eye(6, dtype=np.float32)[FILTERS.index(name)]
+    return np.asarray(np.eye(6, dtype=np.float32)[FILTERS.index(name)])
 
 
 def _difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
@@ -145,8 +159,12 @@ def _candidates(
     elif case == "batch":
         batch = np.stack([np.roll(g, k, axis=1) for k in range(BATCH)])
         results = np.empty_like(batch)
-        calls["sdie_fast"] = lambda: enhance(batch, equal, params=fast, out=results, threads=threads, backend="cpu")
-        calls["sdie_fast, one thread"] = lambda: enhance(batch, equal, params=fast, out=results, threads=1, backend="cpu")
+        calls["sdie_fast"] = lambda: enhance(
+            batch, equal, params=fast, out=results, threads=threads, backend="cpu"
+        )
+        calls["sdie_fast, one thread"] = lambda: enhance(
+            batch, equal, params=fast, out=results, threads=1, backend="cpu"
+        )
         kinds["sdie_fast, one thread"] = "sharpen"
     else:
         calls["sdie_fast"] = ours(_one_hot(case), exact)
@@ -196,7 +214,7 @@ def measure(
     SdieError
         A peer's answer lies further from ours than its definition explains: nothing is timed.
     """
-    chosen = list(CASES) if not cases else cases
+    chosen = cases if cases else list(CASES)
     for case in chosen:
         if case not in CASES:
             raise InvalidArgumentError(f"--case: {case!r}; accepted are {', '.join(CASES)}")

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from .. import Enhancer, _validate, default_recipe
 from ..data import synthetic
+from ..errors import ImageFileError
 from . import images
 
 _ZOOM = 1.25
@@ -33,7 +34,9 @@ def _sheet(samples: list[synthetic.Sample], after: npt.NDArray[Any]) -> Image.Im
         top = (k // per_row) * (h + title + gap) + title + gap // 2
         for x, pixels in ((left, sample.image), (left + w + gap // 2, result)):
             sheet.paste(Image.fromarray(pixels).resize((w, h), Image.Resampling.LANCZOS), (x, top))
-        draw.text((left, top - title + 6), f"{sample.kind.replace('_', ' ')}: before, after", fill=235)
+        draw.text(
+            (left, top - title + 6), f"{sample.kind.replace('_', ' ')}: before, after", fill=235
+        )
     return sheet
 
 
@@ -63,13 +66,15 @@ def run(out: Path, seed: int, threads: int | None, console: Console | None) -> d
         rows.append({"kind": sample.kind, "ms": round(float(np.median(single)) * 1e3, 3)})
     batch = np.concatenate([before] * (_BATCH // len(samples)))
     results = np.empty_like(batch)
-    median = float(np.median([_seconds(lambda: enhancer(batch, out=results)) for _ in range(_REPEATS)]))
+    median = float(
+        np.median([_seconds(lambda: enhancer(batch, out=results)) for _ in range(_REPEATS)])
+    )
     path = out / "before_after.png"
     try:
         sheet = _sheet(samples, after)
         images.replace(path, lambda file: sheet.save(file, format="PNG"))
     except OSError as error:
-        raise images.ImageFileError(f"{path}: cannot be written: {error}") from error
+        raise ImageFileError(f"{path}: cannot be written: {error}") from error
     return {
         "sheet": str(path),
         "backend": enhancer.backend,

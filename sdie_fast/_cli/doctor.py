@@ -41,7 +41,8 @@ def examine() -> dict[str, Any]:
         "core": core,
         "SDIE_FAST_ISA": os.environ.get("SDIE_FAST_ISA"),
         "backends": [
-            {"name": b.name, "available": b.available, "reason": b.reason, "fix": b.fix} for b in backends
+            {"name": b.name, "available": b.available, "reason": b.reason, "fix": b.fix}
+            for b in backends
         ],
         "auto": usable[0] if usable else None,
         "threads": {"default": _validate.threads(None), "cpu_count": os.cpu_count()},

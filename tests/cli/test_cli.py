@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import sdie_fast as sdie
+from sdie_fast import cli
+from sdie_fast._cli import batch, images
+from sdie_fast.data import synthetic
+from sdie_fast.errors import ImageFileError, InvalidArgumentError
+
+WEIGHTS = "identity=1,sharpen=1,guided=2"
+ROW = [1, 0, 0, 1, 2, 0]
+
+
+@pytest.fixture
+def call():
+    runner = CliRunner()
+
+    def run(*arguments):
+        return runner.invoke(cli.app, [str(a) for a in arguments])
+
+    return run
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three good images of two sizes in two folders."""
+    root = tmp_path / "in"
+    (root / "b").mkdir(parents=True)
+    for k, (name, size) in enumerate(
+        (("one.png", (40, 50)), ("two.png", (40, 50)), ("b/three.bmp", (33, 64)))
+    ):
+        Image.fromarray(synthetic.surface("patch", seed=k, size=size).image).save(root / name)
+    return root
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+# ---- enhance -----------------------------------------------------------------------------------------
+
+
+def test_tree_keeps_its_layout(call, tree, tmp_path):
+    done = call("enhance", tree, tmp_path / "out", "--weights", WEIGHTS, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["done"], report["failed"]) == (3, {})
+    assert report["pixels"] == 2 * 40 * 50 + 33 * 64
+    for name in ("one.png", "two.png", "b/three.bmp"):
+        assert np.array_equal(read(tmp_path / "out" / name), sdie.enhance(read(tree / name), ROW))
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_one_file_and_the_default_recipe(call, tree, tmp_path):
+    assert call("enhance", tree / "one.png", tmp_path / "x.tif").exit_code == 0
+    expected, _ = sdie.Enhancer(sdie.default_recipe())(read(tree / "one.png"))
+    assert np.array_equal(read(tmp_path / "x.tif"), expected)
+
+
+def test_recipe_from_disk_and_rounds(call, tree, tmp_path):
+    sdie.Recipe([ROW, ROW], sdie.FilterParams()).save(tmp_path / "recipe")
+    assert call("enhance", tree, tmp_path / "a", "--recipe", tmp_path / "recipe").exit_code == 0
+    assert call("enhance", tree, tmp_path / "b", "--weights", WEIGHTS, "--rounds", 2).exit_code == 0
+    assert np.array_equal(read(tmp_path / "a" / "one.png"), read(tmp_path / "b" / "one.png"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
+@pytest.mark.parametrize("shape", [(30, 40), (30, 40, 3)])
+def test_eight_bit_formats(call, tmp_path, suffix, shape, rng):
+    pixels = rng.integers(60, 200, shape).astype(np.uint8)
+    source = tmp_path / f"x.{suffix}"
+    Image.fromarray(pixels).save(source)
+    assert call("enhance", source, tmp_path / "out", "--weights", WEIGHTS).exit_code == 0
+    got, expected = read(tmp_path / "out" / source.name), sdie.enhance(read(source), ROW)
+    if suffix == "jpg":
+        assert np.abs(got.astype(int) - expected).mean() < 4
+    else:
+        assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_grey(call, tmp_path, suffix, rng):
+    pixels = rng.integers(0, 65536, (30, 40)).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / f"x.{suffix}")
+    assert (
+        call("enhance", tmp_path / f"x.{suffix}", tmp_path / "out", "--weights", WEIGHTS).exit_code
+        == 0
+    )
+    got = images.read(tmp_path / "out" / f"x.{suffix}").pixels
+    assert got.dtype == np.uint16
+    assert np.array_equal(got, sdie.enhance(pixels, ROW))
+
+
+def test_alpha_palette_and_bilevel(call, tmp_path, rng):
+    rgba = rng.integers(0, 256, (30, 40, 4)).astype(np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    Image.fromarray(rgba[..., :3]).quantize(16).save(tmp_path / "palette.png")
+    Image.fromarray(rgba[..., 0] > 128).save(tmp_path / "bilevel.png")
+    assert call("enhance", tmp_path, tmp_path / "out", "--weights", WEIGHTS).exit_code == 0
+    got = read(tmp_path / "out" / "rgba.png")
+    assert np.array_equal(got[..., 3], rgba[..., 3])
+    assert np.array_equal(got[..., :3], sdie.enhance(np.ascontiguousarray(rgba[..., :3]), ROW))
+    assert read(tmp_path / "out" / "palette.png").shape == (30, 40, 3)
+    assert read(tmp_path / "out" / "bilevel.png").shape == (30, 40)
+
+
+def test_orientation_of_a_camera_is_applied(tmp_path, rng):
+    image = Image.fromarray(rng.integers(0, 256, (20, 30)).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "x.jpg", exif=exif, quality=100)
+    assert images.read(tmp_path / "x.jpg").pixels.shape == (30, 20)
+
+
+def test_bad_files_are_reported_and_the_rest_done(call, tree, tmp_path):
+    whole = (tree / "one.png").read_bytes()
+    (tree / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tree / "text.png").write_text("not an image")
+    (tree / "empty.jpg").write_bytes(b"")
+    Image.new("L", (5, 5)).save(tree / "tiny.png")
+    done = call("enhance", tree, tmp_path / "out", "--weights", WEIGHTS, "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert report["done"] == 3
+    assert sorted(os.path.basename(p) for p in report["failed"]) == [
+        "cut.png",
+        "empty.jpg",
+        "text.png",
+        "tiny.png",
+    ]
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["one.png", "two.png"]
+    assert "failed: " in done.stderr
+
+
+def test_resume_skips_what_is_done_and_unchanged(call, tree, tmp_path):
+    arguments = ("enhance", tree, tmp_path / "out", "--weights", WEIGHTS, "--resume", "--json")
+
+    def counts():
+        report = json.loads(call(*arguments).stdout)
+        return report["done"], report["skipped"]
+
+    assert counts() == (3, 0)
+    assert counts() == (0, 3)
+    Image.fromarray(255 - read(tree / "one.png")).save(tree / "one.png")
+    (tmp_path / "out" / "two.png").unlink()
+    assert counts() == (2, 1)
+    other = json.loads(call(*arguments[:3], "--weights", "wls=1", "--resume", "--json").stdout)
+    assert (other["done"], other["skipped"]) == (3, 0)
+    (tmp_path / "out" / batch.MANIFEST).write_text("{broken")
+    assert counts() == (3, 0)
+
+
+def test_ground_truth_masks_are_left_alone(call, tmp_path):
+    synthetic.write_dataset(tmp_path / "set", ["scratch"], per_kind=2, seed=0, size=(40, 40))
+    report = json.loads(call("enhance", tmp_path / "set", tmp_path / "out", "--json").stdout)
+    assert report["done"] == 2
+    assert not (tmp_path / "out" / "Steel_Sc" / "GT").exists()
+
+
+def test_out_inside_in_is_not_taken_for_input(call, tree):
+    for _ in range(2):
+        assert (
+            json.loads(call("enhance", tree, tree / "out", "--weights", WEIGHTS, "--json").stdout)[
+                "done"
+            ]
+            == 3
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing", "out"), "does not exist"),
+        (("in", "in"), "originals are never overwritten"),
+        (("in/one.png", "in/one.png"), "never overwritten"),
+        (("in", "out", "--weights", "1,2,3"), "weights"),
+        (("in", "out", "--weights", "1,2,3,4,5,x"), "--weights: '1,2,3,4,5,x'"),
+        (("in", "out", "--weights", "blur=1"), "unknown filter 'blur'"),
+        (("in", "out", "--weights", "wls=1,wls=2"), "named twice"),
+        (("in", "out", "--weights", "0,0,0,0,0,0"), "weights"),
+        (("in", "out", "--weights", "wls=1", "--recipe", "r"), "exclude"),
+        (("in", "out", "--recipe", "nowhere"), "nowhere"),
+        (("in", "out", "--format", "gif"), "--format: 'gif'"),
+        (("in", "out", "--backend", "tpu"), "tpu"),
+        (("in", "out", "--weights", "wls=1", "--solver", "magic"), "magic"),
+    ],
+)
+def test_wrong_usage(call, tree, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = call("enhance", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_collide(call, tree, tmp_path):
+    Image.fromarray(read(tree / "one.png")).save(tree / "one.bmp")
+    done = call("enhance", tree, tmp_path / "out", "--format", "png")
+    assert done.exit_code == 2
+    assert "would both be written" in done.stderr
+
+
+def test_an_empty_folder(call, tmp_path):
+    (tmp_path / "in").mkdir()
+    assert "no image files" in call("enhance", tmp_path / "in", tmp_path / "out").stderr
+
+
+# ---- files -------------------------------------------------------------------------------------------
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    target = tmp_path / "x.png"
+    target.write_text("old")
+
+    def save(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        images.replace(target, save)
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_sixteen_bits_do_not_fit_a_jpeg(tmp_path):
+    with pytest.raises(ImageFileError, match="16-bit"):
+        images.write(tmp_path / "x.jpg", images.Picture(np.zeros((9, 9), np.uint16)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_limit_on_pixels(tmp_path):
+    Image.new("L", (100, 100)).save(tmp_path / "x.png")
+    with pytest.raises(ImageFileError, match="100 x 100 pixels"):
+        images.read(tmp_path / "x.png", max_pixels=9999)
+
+
+def test_several_pages_are_refused(tmp_path):
+    page = Image.new("L", (20, 20))
+    page.save(tmp_path / "x.tif", save_all=True, append_images=[page])
+    with pytest.raises(ImageFileError, match="2 pages"):
+        images.read(tmp_path / "x.tif")
+
+
+def test_floating_point_is_refused(tmp_path):
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(ImageFileError, match="mode 'F'"):
+        images.read(tmp_path / "x.tif")
+
+
+def test_plan_refuses_a_target_without_suffix(tmp_path):
+    Image.new("L", (9, 9)).save(tmp_path / "x.png")
+    assert batch.plan(tmp_path / "x.png", tmp_path / "dir", None) == {
+        tmp_path / "x.png": tmp_path / "dir" / "x.png"
+    }
+    (tmp_path / "y.gif").write_bytes((tmp_path / "x.png").read_bytes())
+    with pytest.raises(InvalidArgumentError, match="suffix"):
+        batch.plan(tmp_path / "y.gif", tmp_path / "dir", None)
+
+
+# ---- the other commands ------------------------------------------------------------------------------
+
+
+def test_doctor(call):
+    assert "backend auto" in call("doctor").stdout
+    facts = json.loads(call("doctor", "--json").stdout)
+    assert facts["usable"]
+    assert {b["name"] for b in facts["backends"]} == {"cpu", "reference"}
+    assert facts["threads"]["default"] >= 1
+
+
+def test_demo(call, tmp_path):
+    done = call("demo", "--out", tmp_path / "demo", "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert [row["kind"] for row in result["surfaces"]] == list(synthetic.KINDS)
+    assert result["rounds"] == 5
+    sheet = Image.open(result["sheet"])
+    assert sheet.width > 1000
+    assert np.asarray(sheet).std() > 20
+    assert "before and after" in call("demo", "--out", tmp_path / "demo").stdout
+
+
+def test_bench(call, compiled):
+    done = call("bench", "--size", "32", "--case", "guided", "--repeats", 3, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"][0]["candidate"] == "sdie_fast"
+    assert "Mpx/s" in call("bench", "--size", "32", "--case", "sharpen", "--repeats", 3).stdout
+    assert call("bench", "--size", "2").exit_code == 2
+
+
+def test_help_teaches(call):
+    for command in ("enhance", "bench", "doctor", "demo"):
+        done = call(command, "--help")
+        assert done.exit_code == 0
+    assert call().exit_code in (0, 2)
+    assert "enhance" in call("--help").stdout
+
+
+def test_entry_point(python):
+    assert "sdie" in python(
+        "import sys; sys.argv = ['sdie-fast', 'doctor']\nfrom sdie_fast.cli import main\nmain()"
+    )
