@@ -109,10 +109,10 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 }
 
 
-def _candidates(
+def candidates(
     case: str, g: Plane, threads: int, footprint: str, peers: bool
 ) -> tuple[dict[str, Call], dict[str, str]]:
-    """Candidates of a case, ours first, and the kind of bound each peer is held to."""
+    """List the candidates of a case, ours first, and the kind of bound each other one is held to."""
     fast = FilterParams(wls_solver="fast", bilateral_footprint=footprint)  # type: ignore[arg-type]
     exact = FilterParams(bilateral_footprint=footprint)  # type: ignore[arg-type]
     out = np.empty_like(g)
@@ -187,6 +187,23 @@ def _candidates(
     return calls, kinds
 
 
+def check(case: str, name: str, kind: str, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> str:
+    """Compare a candidate's answer with ours; returns the difference in words.
+
+    Raises
+    ------
+    SdieError
+        It is more than the two definitions explain.
+    """
+    most, mean = _difference(ours, theirs)
+    limit = _BOUNDS[kind]
+    if most > limit[0] or mean > limit[1]:
+        raise SdieError(
+            f"{case}: {name} differs by {most:.2f} (mean {mean:.2f}) of 255; {limit[:2]} expected"
+        )
+    return f"{most:.1f} (mean {mean:.2f}) of 255: {limit[2]}"
+
+
 @contextlib.contextmanager
 def _limited(threads: int) -> Iterator[None]:
     """Hold BLAS and OpenMP to the same threads, where threadpoolctl is there to do it."""
@@ -225,18 +242,12 @@ def measure(
             for case in chosen:
                 if progress is not None:
                     progress(f"{case} at {height} x {width}")
-                calls, kinds = _candidates(case, g, threads, footprint, peers)
+                calls, kinds = candidates(case, g, threads, footprint, peers)
                 first = next(iter(calls))
                 answers = {name: np.array(call()) for name, call in calls.items()}
                 differences = {first: ""}
                 for name, kind in kinds.items():
-                    most, mean = _difference(answers[first], answers[name])
-                    limit = _BOUNDS[kind]
-                    if most > limit[0] or mean > limit[1]:
-                        raise SdieError(
-                            f"{case}: {name} differs by {most:.2f} (mean {mean:.2f}) of 255; {limit[:2]} expected"
-                        )
-                    differences[name] = f"{most:.1f} (mean {mean:.2f}) of 255: {limit[2]}"
+                    differences[name] = check(case, name, kind, answers[first], answers[name])
                 times = interleave(calls, repeats)
                 pixels = g.size * (BATCH if case == "batch" else ROUNDS if case == "rounds" else 1)
                 for name, t in times.items():
