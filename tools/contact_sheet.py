@@ -9,46 +9,67 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from sdie_fast.data import synthetic
 
 GAP = 4
-LABEL = 14
+LABEL = 22
+GROUND = (24, 24, 28)
+RED = (255, 60, 40)
 
 
-def outlined(sample: synthetic.Sample) -> npt.NDArray[np.uint8]:
+def outlined(image: Image.Image, mask: Image.Image) -> Image.Image:
     """Photograph in RGB with its mask's inner outline in red."""
-    mask = np.pad(sample.mask, 1, mode="edge")
-    inner = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    out = np.repeat(sample.image[..., None], 3, axis=2)
-    out[sample.mask & ~inner] = (255, 60, 40)
-    return out
+    inside = np.asarray(mask) > 0
+    wide = np.pad(inside, 1, mode="edge")
+    core = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    out = np.array(image.convert("RGB"))
+    out[inside & ~core] = RED
+    return Image.fromarray(out)
 
 
-def sheet(
-    kinds: list[str], columns: int, seed: int, size: tuple[int, int], *, outlines: bool = True
+def block(
+    kind: str, columns: int, seed: int, size: tuple[int, int], *, scale: float, outlines: bool
 ) -> Image.Image:
-    """Lay samples out, one kind a row (and its outlines in a second)."""
+    """One kind's samples side by side under its name (and their outlines in a second row)."""
+    if kind == "clean":
+        samples = [synthetic.clean(seed=seed + i, size=size) for i in range(columns)]
+    else:
+        samples = list(synthetic.dataset([kind], per_kind=columns, seed=seed, size=size))
+    height, width = (round(side * scale) for side in size)
     rows = 2 if outlines else 1
-    height = LABEL + rows * (size[0] + GAP)
-    page = Image.new("RGB", (GAP + columns * (size[1] + GAP), len(kinds) * height), (24, 24, 28))
-    pen = ImageDraw.Draw(page)
-    for top, kind in zip(range(0, page.height, height), kinds, strict=True):
-        code = synthetic.FSSD_CODES.get(kind)
-        title = kind.replace("_", " ") + (f" ({code})" if code else "")
-        pen.text((GAP, top + 1), title, fill=(220, 220, 220))
-        if kind == "clean":
-            samples = [synthetic.clean(seed=seed + i, size=size) for i in range(columns)]
-        else:
-            samples = list(synthetic.dataset([kind], per_kind=columns, seed=seed, size=size))
-        for i, sample in enumerate(samples):
-            at = (GAP + i * (size[1] + GAP), top + LABEL)
-            page.paste(Image.fromarray(sample.image), at)
-            if outlines:
-                page.paste(Image.fromarray(outlined(sample)), (at[0], at[1] + size[0] + GAP))
+    shape = (GAP + columns * (width + GAP), LABEL + rows * (height + GAP))
+    page = Image.new("RGB", shape, GROUND)
+    code = synthetic.FSSD_CODES.get(kind)
+    title = kind.replace("_", " ") + (f" ({code})" if code else "")
+    ImageDraw.Draw(page).text((GAP, 2), title, fill=(230, 230, 230))
+    for i, sample in enumerate(samples):
+        image = Image.fromarray(sample.image).resize((width, height), Image.Resampling.LANCZOS)
+        mask = Image.fromarray(sample.mask).resize((width, height), Image.Resampling.NEAREST)
+        at = (GAP + i * (width + GAP), LABEL)
+        page.paste(image, at)
+        if outlines:
+            page.paste(outlined(image, mask), (at[0], at[1] + height + GAP))
     return page
+
+
+def sheet(blocks: list[Image.Image], abreast: int) -> Image.Image:
+    """Lay blocks of the same size out, some of them side by side."""
+    width, height = blocks[0].size
+    rows = -(-len(blocks) // abreast)
+    page = Image.new("RGB", (width * min(abreast, len(blocks)), height * rows), GROUND)
+    for k, one in enumerate(blocks):
+        page.paste(one, (k % abreast * width, k // abreast * height))
+    return page
+
+
+def reduced(page: Image.Image, greys: int) -> Image.Image:
+    """Page with a palette of evenly spaced greys and the outlines' red: a smaller file."""
+    levels = np.linspace(0, 255, greys).round().astype(int)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([int(c) for v in levels for c in (v, v, v)] + list(RED))
+    return page.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def main() -> None:
@@ -58,20 +79,27 @@ def main() -> None:
     names = [*synthetic.KINDS, "clean"]
     parser.add_argument("--kinds", nargs="+", choices=names, default=list(synthetic.KINDS))
     parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--abreast", type=int, default=1, help="kinds side by side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, nargs=2, default=(200, 200), metavar=("H", "W"))
+    parser.add_argument("--scale", type=float, default=1.0, help="shrink the photographs")
     parser.add_argument("--no-outlines", action="store_true")
-    parser.add_argument("--scale", type=float, default=1.0, help="shrink the finished sheet")
-    parser.add_argument("--colours", type=int, default=0, help="palette size, for a smaller file")
+    parser.add_argument("--greys", type=int, help="grey levels kept, for a smaller file (2 to 255)")
     given = parser.parse_args()
-    page = sheet(
-        given.kinds, given.columns, given.seed, tuple(given.size), outlines=not given.no_outlines
-    )
-    if given.scale != 1.0:
-        wanted = (round(page.width * given.scale), round(page.height * given.scale))
-        page = page.resize(wanted, Image.Resampling.LANCZOS)
-    if given.colours:
-        page = page.quantize(given.colours)
+    blocks = [
+        block(
+            kind,
+            given.columns,
+            given.seed,
+            tuple(given.size),
+            scale=given.scale,
+            outlines=not given.no_outlines,
+        )
+        for kind in given.kinds
+    ]
+    page = sheet(blocks, given.abreast)
+    if given.greys:
+        page = reduced(page, given.greys)
     page.save(given.out, optimize=True)
 
 

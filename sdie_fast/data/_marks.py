@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._shapes import Canvas, Defect, Mask, cover, ellipse, merge, ragged, relief, spindle, turned
+from ._shapes import (
+    Canvas,
+    Defect,
+    Mask,
+    cover,
+    ellipse,
+    merge,
+    ragged,
+    relief,
+    spindle,
+    traced,
+    turned,
+)
 from ._texture import Plane, Rng, blur, chance, log_uniform, noise, profile
 
 
@@ -31,10 +43,10 @@ def abrasion_mask(rng: Rng, canvas: Canvas) -> Defect:
     coarse = noise(rng, canvas.shape, 60 * u, 2.5 * u + 0.4, slope=1.8, angle=angle)
     scuffs = np.clip(0.55 + 0.5 * lines + 0.35 * coarse, 0, 2.2)
     patchy = np.clip(1 + 0.25 * noise(rng, canvas.shape, 12 * u, 12 * u), 0.4, 1.6)
-    strength = canvas.contrast(rng, 0.13, 0.6)
+    strength = canvas.contrast(rng, 0.17, 0.65)
     change = strength * envelope * (0.25 + 0.75 * scuffs) * patchy
     gain = 1 + change if chance(rng, 0.8) else 1 - 0.75 * np.tanh(change)
-    return Defect(gain, envelope > 0.5, damping=0.4 * envelope)
+    return Defect(gain, traced(envelope, u), damping=0.4 * envelope)
 
 
 def punching(rng: Rng, canvas: Canvas) -> Defect:
@@ -46,10 +58,10 @@ def punching(rng: Rng, canvas: Canvas) -> Defect:
     turn = rng.uniform(0, np.pi)
     centre = canvas.place(rng, 0.12)
     hole = ellipse(canvas, centre, (radius, radius * flat), turn)
-    if chance(rng, 0.2):
-        other = canvas.place(rng, 0.1)
+    other = canvas.place(rng, 0.1)
+    if chance(rng, 0.25) and np.hypot(other[0] - centre[0], other[1] - centre[1]) > 2.6 * radius:
         hole = np.maximum(hole, ellipse(canvas, other, (radius, radius * flat), turn))
-    hole = ragged(rng, hole, (0.5 * radius, 0.5 * radius), 0.025 * radius, slope=1.6)
+    hole = ragged(rng, hole, (0.5 * radius, 0.5 * radius), 0.02 * radius, slope=2.0)
     opening = cover(hole, 0.8)
     azimuth = rng.uniform(0, 2 * np.pi)
     burr = rng.uniform(1.0, 2.6) * u
@@ -65,7 +77,11 @@ def punching(rng: Rng, canvas: Canvas) -> Defect:
         behind = rng.uniform(0.03, 0.35) * (1 + 0.15 * noise(rng, canvas.shape, 30 * u, 30 * u))
         behind = behind * (1 - rng.uniform(0, 0.5) * np.clip(lit, -1, 1))
     else:
-        behind = np.full(canvas.shape, rng.uniform(1.5, 3.2))
+        behind = np.full(canvas.shape, rng.uniform(3.0, 7.0))
+        # The light behind it drowns the burr and blooms over the rim.
+        shine = 0.25 * shine + rng.uniform(0.1, 0.4) * np.exp(
+            np.clip(hole, None, 0) / (3 * u + 0.5)
+        )
     gain = 1 - opening + opening * np.clip(behind, 0.02, None)
     return Defect(gain, opening > 0.5, shine, opening)
 
@@ -88,7 +104,7 @@ def roll_printing(rng: Rng, canvas: Canvas) -> Defect:
         marks = np.maximum(marks, one)
         row += pitch
     print_ = cover(marks, rng.uniform(0.6, 1.5) * u)
-    strength = canvas.contrast(rng, 0.11, 0.45)
+    strength = canvas.contrast(rng, 0.13, 0.45)
     shade = relief(print_, rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 2.0) * u)
     uneven = np.clip(1 + 0.2 * noise(rng, canvas.shape, 5 * u, 4 * u, slope=1.5), 0.5, 1.5)
     body = (-0.8 if chance(rng, 0.75) else 0.9) * print_ * uneven
@@ -135,10 +151,10 @@ def scratch(rng: Rng, canvas: Canvas) -> Defect:
     bright = np.zeros(canvas.shape)
     mask = np.zeros(canvas.shape, dtype=np.bool_)
     if kind in ("lines", "both"):
-        for _ in range(rng.integers(1, 6)):
-            width = log_uniform(rng, 1.0, 3.2) * u
+        for _ in range(rng.integers(1, 8)):
+            width = log_uniform(rng, 1.0, 4.5) * u
             one = _line(rng, canvas, angle + rng.normal(0, 0.012), width, 0.0)
-            bright, mask = np.maximum(bright, one), mask | (blur(one, 0.6) > 0.3)
+            bright, mask = np.maximum(bright, one), mask | (blur(one, 0.7) > 0.18)
     if kind in ("bundle", "both", "band"):
         one, where = _bundle(rng, canvas, angle, soft=kind == "band")
         bright, mask = np.maximum(bright, one), mask | where
@@ -147,7 +163,7 @@ def scratch(rng: Rng, canvas: Canvas) -> Defect:
             width = log_uniform(rng, 1.3, 4.0) * u
             lean = angle + rng.normal(0, 0.3)
             one = _line(rng, canvas, lean, width, rng.normal(0, 0.0025) / u)
-            bright, mask = np.maximum(bright, one), mask | (blur(one, 0.6) > 0.3)
+            bright, mask = np.maximum(bright, one), mask | (blur(one, 0.7) > 0.18)
     strength = canvas.contrast(rng, 0.3, 1.9)
     return Defect(1 + strength * bright, mask, damping=0.3 * np.clip(bright, 0, 1))
 
@@ -174,21 +190,23 @@ def _line(rng: Rng, canvas: Canvas, angle: float, width: float, bend: float) -> 
 def _bundle(rng: Rng, canvas: Canvas, angle: float, *, soft: bool) -> tuple[Plane, Mask]:
     """Band of scratches side by side, and its area; soft: a burnished band with a hot edge."""
     u = canvas.unit
-    width = log_uniform(rng, 5, 26) * u
+    width = log_uniform(rng, 6, 28) * u
     along, across = turned(canvas, *canvas.place(rng, 0.08), angle)
     edge = ragged(rng, 0.5 * width - np.abs(across), (50 * u, 3 * u), 0.5 * u, slope=1.5)
-    if chance(rng, 0.3):
-        edge = np.minimum(edge, rng.uniform(30, 100) * u - along)
-    band = cover(edge, (2.0 if soft else 0.8) * u)
     span = int(np.hypot(*canvas.shape)) + 2
     s = np.arange(-span, span + 1, dtype=np.float64)
+    band = cover(edge, (2.0 if soft else 0.8) * u)
+    if chance(rng, 0.3):
+        # Its lines end one by one, each running out.
+        ends = rng.uniform(20, 90) * u + 9 * u * profile(rng, s.size, 1.2 * u + 0.4)
+        band = band * cover(np.interp(across, s, ends) - along, 7 * u)
     grooves = profile(rng, s.size, rng.uniform(0.6, 1.6) * u + 0.5)
-    lines = np.clip(0.55 + 0.45 * np.interp(across, s, grooves), 0.05, 1.3)
+    lines = np.clip(0.55 + 0.45 * np.interp(across, s, grooves), 0.22, 1.3)
     fade = np.clip(1 + 0.2 * noise(rng, canvas.shape, 30 * u, 2 * u + 0.4, slope=1.5), 0.3, 1.6)
     if soft:
         across_band = np.clip(across / width + 0.5, 0, 1)
         lines = 0.3 + 0.8 * np.exp(-(((across_band - rng.uniform(0.1, 0.5)) / 0.2) ** 2))
-    return band * lines * fade, band > 0.5
+    return band * lines * fade, traced(band, u)
 
 
 def inclusion(rng: Rng, canvas: Canvas) -> Defect:
@@ -200,8 +218,8 @@ def inclusion(rng: Rng, canvas: Canvas) -> Defect:
     big = int(rng.integers(1, 5))
     for _ in range(big):
         centre = (middle[0] + rng.normal(0, 38) * u, middle[1] + rng.normal(0, 24) * u)
-        length = log_uniform(rng, 18, 120) * u
-        width = length * log_uniform(rng, 0.07, 0.22)
+        length = log_uniform(rng, 22, 150) * u
+        width = min(length * log_uniform(rng, 0.09, 0.25), 24 * u)
         # A wide one is torn lengthwise into several leaves.
         for _ in range(rng.integers(1, 5)):
             shift = (
@@ -212,11 +230,11 @@ def inclusion(rng: Rng, canvas: Canvas) -> Defect:
             spindle(rng, marks, shift, (part, max(width * rng.uniform(0.4, 0.9), 1.4)), lean=lean)
     for _ in range(rng.integers(0, 9)):
         centre = (middle[0] + rng.normal(0, 60) * u, middle[1] + rng.normal(0, 30) * u)
-        length = log_uniform(rng, 5, 22) * u
-        spindle(rng, marks, centre, (length, max(0.2 * length, 1.3)), lean=lean)
-    marks = ragged(rng, marks, (4 * u, 1.3 * u + 0.4), rng.uniform(0.2, 0.7) * u, slope=1.3)
+        length = log_uniform(rng, 8, 26) * u
+        spindle(rng, marks, centre, (length, max(0.2 * length, 1.8)), lean=lean)
+    marks = ragged(rng, marks, (4 * u, 1.3 * u + 0.4), rng.uniform(0.1, 0.4) * u, slope=1.3)
     slag = cover(marks, rng.uniform(0.5, 1.4) * u)
-    strength = min(canvas.contrast(rng, 0.08, 0.42), 0.6)
+    strength = min(canvas.contrast(rng, 0.1, 0.42), 0.6)
     uneven = np.clip(1 + 0.2 * noise(rng, canvas.shape, 9 * u, 3 * u, slope=1.4), 0.5, 1.5)
     stain = np.exp(-np.clip(-marks, 0, None) / (6 * u)) * rng.uniform(0, 0.15)
     gain = 1 - strength * np.maximum(slag * uneven, stain)

@@ -64,7 +64,7 @@ class Canvas:
 
     def contrast(self, rng: Rng, low: float, high: float) -> float:
         """Relative contrast, more often low than high, and never lost in the texture."""
-        floor = 1.4 * self.roughness
+        floor = 2.3 * self.roughness
         return log_uniform(rng, max(low, floor), max(high, 1.6 * floor))
 
 
@@ -150,6 +150,11 @@ def ragged(
     return distance + depth * noise(rng, _shape(distance), *scale, slope=slope)
 
 
+def traced(coverage: Plane, unit: float) -> Mask:
+    """Mask of a shape as one would trace it: what is mostly covered, without its finest fringe."""
+    return np.asarray(blur(coverage, max(1.2 * unit, 0.5)) > 0.5)
+
+
 def relief(height: Plane, azimuth: float, sigma: float) -> Plane:
     """Shading of a raised shape by a lamp: positive on the side that faces it.
 
@@ -178,6 +183,7 @@ def spindle(
     size: tuple[float, float],
     *,
     lean: float = 0.0,
+    calm: bool = False,
 ) -> None:
     """Draw a willow-leaf shape drawn out along the rolling direction into a plane of distances.
 
@@ -195,6 +201,8 @@ def spindle(
         Length and width in pixels.
     lean : float
         Columns that it moves per row.
+    calm : bool
+        Even flanks, as a liquid's.
     """
     length, width = size
     rows = slice(
@@ -207,9 +215,9 @@ def spindle(
     # The blunt and the pointed end; ripples of the flanks; a wandering axis.
     taper = np.clip(1 - np.abs(s) ** rng.uniform(1.5, 3.0), 0, None) ** rng.uniform(0.6, 1.1)
     taper = taper * (1 + rng.uniform(-0.5, 0.5) * s)
-    ripple = _waves(rng, y, length)
-    axis = centre[1] + lean * y + rng.uniform(0.1, 0.5) * width * _waves(rng, y, length)
-    half = 0.5 * width * taper * (1 + rng.uniform(0.1, 0.35) * ripple)
+    rough = rng.uniform(0.06, 0.26) * (0.3 if calm else 1.0)
+    axis = centre[1] + lean * y + rough * width * _waves(rng, y, length)
+    half = 0.5 * width * taper * np.clip(1 + rough * _waves(rng, y, length), 0.3, 1.8)
     reach = float(np.max(half) + np.max(np.abs(axis - centre[1])) + 3)
     columns = slice(max(0, int(centre[1] - reach)), max(0, int(np.ceil(centre[1] + reach)) + 1))
     window = into[rows, columns]
@@ -222,7 +230,7 @@ def spindle(
 def _waves(rng: Rng, y: Plane, length: float) -> Plane:
     """Sum of a few random waves of unit strength along a shape of a given length."""
     out = np.zeros_like(y)
-    for k in (1.0, 2.3, 4.9, 9.7):
+    for k in (0.6, 1.4, 3.1, 6.7):
         phase = rng.uniform(0, 2 * np.pi)
-        out += rng.normal(0, k**-0.6) * np.sin(2 * np.pi * k * y / length + phase)
+        out += rng.normal(0, k**-0.7) * np.sin(2 * np.pi * k * y / length + phase)
     return out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._shapes import Canvas, Defect, cover, ellipse, merge, ragged, relief, spindle, turned
+from ._shapes import Canvas, Defect, cover, ellipse, merge, ragged, relief, spindle, traced, turned
 from ._texture import Plane, Rng, blur, chance, log_uniform, noise
 
 
@@ -26,9 +26,9 @@ def iron_sheet_ash(rng: Rng, canvas: Canvas) -> Defect:
     grains = np.clip(grains * 0.5 + envelope * 1.2 - 0.35, 0, 1.4)
     wisps = 1 + 0.3 * noise(rng, canvas.shape, 40 * u, 5 * u, slope=1.5)
     powder = blur(envelope * (0.5 + 0.7 * grains) * np.clip(wisps, 0.4, 1.6), 0.6)
-    strength = canvas.contrast(rng, 0.09, 0.4)
+    strength = canvas.contrast(rng, 0.12, 0.45)
     gain = 1 + strength * powder if chance(rng, 0.6) else 1 - 0.8 * np.tanh(strength * powder)
-    return Defect(gain, envelope > 0.5, damping=0.3 * envelope)
+    return Defect(gain, traced(envelope, u), damping=0.3 * envelope)
 
 
 def liquid(rng: Rng, canvas: Canvas) -> Defect:
@@ -47,7 +47,14 @@ def liquid(rng: Rng, canvas: Canvas) -> Defect:
             run = canvas.empty()
             length = log_uniform(rng, 30, 140) * u
             start = (centre[0] + length / 2, centre[1] + rng.normal(0, 0.4) * size)
-            spindle(rng, run, start, (length, rng.uniform(4, 12) * u), lean=rng.normal(0, 0.08))
+            spindle(
+                rng,
+                run,
+                start,
+                (length, rng.uniform(4, 12) * u),
+                lean=rng.normal(0, 0.08),
+                calm=True,
+            )
             pool = merge(pool, run, 8 * u)
     for _ in range(rng.integers(0, 9)):
         drop = log_uniform(rng, 1.5, 5) * u
@@ -61,9 +68,9 @@ def liquid(rng: Rng, canvas: Canvas) -> Defect:
     gain = 1 - strength * film * deep * (1 + 0.12 * waves)
     rim = np.exp(-(((pool - 1.5 * u) / (1.6 * u + 0.5)) ** 2))
     azimuth = rng.uniform(0, 2 * np.pi)
-    glint = np.clip(relief(film, azimuth, 1.6 * u), 0, None) ** 1.5
+    glint = np.clip(relief(film, azimuth, 1.3 * u), 0, None) ** 2
     broken = np.clip(noise(rng, canvas.shape, 9 * u, 9 * u) + 0.3, 0, 1.5)
-    shine = rng.uniform(0.2, 1.3) * strength * glint * broken
+    shine = log_uniform(rng, 0.15, 2.0) * glint * broken
     return Defect(gain - 0.35 * strength * rim, film > 0.5, shine, 0.7 * film)
 
 
@@ -106,7 +113,14 @@ def oil_spot(rng: Rng, canvas: Canvas) -> Defect:
         if chance(rng, 0.35):
             tail = canvas.empty()
             length = r * drag * rng.uniform(2, 5)
-            spindle(rng, tail, (centre[0] + 0.4 * length, centre[1]), (length, 0.9 * r), lean=lean)
+            spindle(
+                rng,
+                tail,
+                (centre[0] + 0.4 * length, centre[1]),
+                (length, 0.9 * r),
+                lean=lean,
+                calm=True,
+            )
             spots = merge(spots, tail, 4 * u)
     spots = ragged(rng, spots, (14 * u, 9 * u), 1.3 * u, slope=2.2)
     soft = rng.uniform(0.8, 3.0) * u
@@ -141,7 +155,7 @@ def water_spot(rng: Rng, canvas: Canvas) -> Defect:
         # Water dries from the rim inwards and leaves weaker rings.
         ring = np.exp(-(((stain - rng.uniform(4, 9) * u) / (0.8 * width)) ** 2))
         cloudy = 1 + 0.25 * noise(rng, canvas.shape, 18 * u, 12 * u, slope=1.8)
-        body = (0.55 if pale else -rng.uniform(0.3, 0.9)) * cloudy
+        body = (0.75 if pale else -rng.uniform(0.3, 0.9)) * cloudy
         rim = rim + rng.uniform(0, 0.3) * ring
         gain = gain * (1 + strength * (body * inside - 0.9 * rim))
         mask |= stain > -0.6 * width if not pale else stain > 0
@@ -153,14 +167,14 @@ def patch(rng: Rng, canvas: Canvas) -> Defect:
     u = canvas.unit
     area = canvas.empty()
     for _ in range(rng.integers(1, 5)):
-        width = log_uniform(rng, 9, 24) * u
-        radii = (width * log_uniform(rng, 0.9, 4.5), width)
+        width = log_uniform(rng, 13, 36) * u
+        radii = (width * log_uniform(rng, 0.9, 4.0), width)
         centre = canvas.place(rng, -0.02)
         lean = rng.normal(0, 0.2) if chance(rng, 0.85) else rng.uniform(1.1, 1.9)
         area = merge(area, ellipse(canvas, centre, radii, lean), 10 * u)
     area = ragged(rng, area, (34 * u, 18 * u), rng.uniform(2.5, 5) * u, slope=1.7)
-    area = ragged(rng, area, (7 * u, 5 * u), rng.uniform(0.8, 2.2) * u, slope=1.2)
-    soft = rng.uniform(1.5, 5.5) * u
+    area = ragged(rng, area, (7 * u, 5 * u), rng.uniform(0.6, 1.6) * u, slope=1.2)
+    soft = rng.uniform(2.5, 7) * u
     scale = cover(area, soft)
     strength = float(np.clip(canvas.contrast(rng, 0.32, 0.75), 0.2, 0.8))
     uneven = 1 + rng.uniform(0.04, 0.14) * noise(rng, canvas.shape, 22 * u, 12 * u, slope=1.5)
@@ -171,7 +185,7 @@ def patch(rng: Rng, canvas: Canvas) -> Defect:
     gain = gain * (1 - rng.uniform(0, 0.12) * stain)
     if chance(rng, 0.35):
         gain = gain * _pits(rng, canvas)
-    return Defect(gain, scale > 0.5, damping=rng.uniform(0.1, 0.5) * scale)
+    return Defect(gain, traced(scale, u), damping=rng.uniform(0.1, 0.5) * scale)
 
 
 def _pits(rng: Rng, canvas: Canvas) -> Plane:
@@ -202,8 +216,8 @@ def red_iron_sheet(rng: Rng, canvas: Canvas) -> Defect:
     tongue = ragged(rng, tongue, (rng.uniform(30, 70) * u, 3.5 * u), depth, slope=1.6)
     tongue = ragged(rng, tongue, (8 * u, 4 * u), 1.5 * u, slope=1.3)
     scale = cover(tongue, rng.uniform(1.5, 5) * u)
-    strength = min(canvas.contrast(rng, 0.09, 0.42), 0.6)
+    strength = min(canvas.contrast(rng, 0.11, 0.42), 0.6)
     streaks = noise(rng, canvas.shape, 50 * u, 1.6 * u + 0.3, slope=1.4)
     mottle = noise(rng, canvas.shape, 7 * u, 4 * u, slope=1.3)
     uneven = np.clip(1 + 0.18 * streaks + 0.15 * mottle, 0.4, 1.6)
-    return Defect(1 - strength * scale * uneven, scale > 0.5, damping=0.2 * scale)
+    return Defect(1 - strength * scale * uneven, traced(scale, u), damping=0.2 * scale)

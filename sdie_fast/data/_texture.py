@@ -8,6 +8,7 @@ levels are shares of the sensor's full scale, textures are relative to the local
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,12 @@ def blur(image: Plane, sigma: float) -> Plane:
     return out
 
 
+def _deviation(level: Any) -> Any:
+    """Give the deviation of the sensor's noise at a grey level, both as shares of full scale."""
+    # Full well 9,000 electrons, read noise 0.3 % of full scale.
+    return np.sqrt(level / 9000 + 0.003**2)
+
+
 @dataclass(frozen=True)
 class Surface:
     """A sound strip before the camera.
@@ -129,6 +136,8 @@ class Surface:
         Fine texture, relative to `light`, about zero.
     roughness : float
         Standard deviation of what hides a defect: the texture without its finest grain.
+    focus : float
+        Deviation of the lens's blur in pixels.
     grain : float
         Strength of the sensor's noise, 1 for a usual exposure.
     """
@@ -136,6 +145,7 @@ class Surface:
     light: Plane
     texture: Plane
     roughness: float
+    focus: float
     grain: float
 
 
@@ -143,60 +153,70 @@ def _illumination(rng: Rng, shape: tuple[int, int], unit: float) -> Plane:
     """Lamp and lens: a gradient, mostly across the strip, vignetting, and a slow unevenness."""
     y = np.linspace(-1, 1, shape[0])[:, None]
     x = np.linspace(-1, 1, shape[1])[None, :]
-    light = 1 + rng.normal(0, 0.09) * x + rng.normal(0, 0.05) * y
+    light = 1 + np.clip(rng.normal(0, 0.2), -0.36, 0.36) * x + rng.normal(0, 0.07) * y
     x0, y0 = rng.uniform(-0.6, 0.6, 2)
-    light = light - abs(rng.normal(0, 0.07)) * (x - x0) ** 2
+    light = light - abs(rng.normal(0, 0.10)) * (x - x0) ** 2
     light = light - abs(rng.normal(0, 0.04)) * (y - y0) ** 2
     slow = noise(rng, shape, 90 * unit, 45 * unit, slope=2.2)
-    return np.asarray(light * (1 + abs(rng.normal(0.02, 0.02)) * slow))
+    light = np.clip(light, 0.35, None)
+    return np.asarray(light * (1 + abs(rng.normal(0.03, 0.03)) * slow))
 
 
 def fine_surface(rng: Rng, shape: tuple[int, int], unit: float) -> Surface:
     """Evenly lit strip of low contrast: the finish on which most defects are photographed."""
-    level = float(np.clip(0.385 * np.exp(rng.normal(0, 0.33)), 0.15, 0.72))
+    level = float(np.clip(0.39 * np.exp(rng.normal(0, 0.33)), 0.15, 0.72))
     if chance(rng, 0.06):
         level = rng.uniform(0.66, 0.76)
     light = level * _illumination(rng, shape, unit)
     # Reduced scale lies in long bands, a little darker or lighter than their surroundings.
     bands = noise(rng, shape, rng.uniform(150, 500) * unit, rng.uniform(4, 14) * unit, slope=1.6)
-    light = light * (1 + abs(rng.normal(0, 0.018)) * bands)
-    strength = log_uniform(rng, 0.6, 1.5)
-    mottle = noise(rng, shape, rng.uniform(9, 22), rng.uniform(5, 11), slope=1.4)
-    cloud = noise(rng, shape, 26 * unit, 14 * unit, slope=1.5)
-    streaks = noise(rng, shape, rng.uniform(40, 160), rng.uniform(0.7, 1.3), slope=1.3)
-    speckle = noise(rng, shape, rng.uniform(1.2, 2.2), rng.uniform(0.9, 1.4), slope=1.5)
-    mid = 0.014 * mottle + abs(rng.normal(0.006, 0.012)) * cloud
-    mid = mid + rng.uniform(0.003, 0.010) * streaks
-    texture = strength * (mid + rng.uniform(0.011, 0.019) * speckle)
+    light = light * (1 + abs(rng.normal(0, 0.02)) * bands)
+    strength = log_uniform(rng, 0.75, 1.7)
+    mottle = noise(rng, shape, rng.uniform(5, 14), rng.uniform(4, 8), slope=1.3)
+    cloud = noise(rng, shape, 24 * unit, 14 * unit, slope=1.5)
+    streaks = noise(rng, shape, rng.uniform(25, 120), rng.uniform(0.7, 1.3), slope=1.3)
+    speckle = noise(rng, shape, rng.uniform(0.9, 1.6), rng.uniform(0.8, 1.2), slope=1.4)
+    mid = 0.018 * mottle + abs(rng.normal(0.008, 0.014)) * cloud
+    mid = mid + rng.uniform(0.002, 0.008) * streaks
+    texture = strength * (mid + rng.uniform(0.012, 0.02) * speckle)
+    if chance(rng, 0.3):
+        # Flecks of bare metal, a pixel or two each.
+        flecks = np.clip(noise(rng, shape, 2.0, 1.2) - 2.9, 0, None)
+        texture = texture + rng.uniform(0.05, 0.3) * flecks
     if chance(rng, 0.2):
         # Chatter: faint cross bars of the roll, a few pixels apart.
         y = np.arange(shape[0])[:, None]
         patchy = np.clip(noise(rng, shape, 30 * unit, 18 * unit), 0, None)
         wave = np.sin(2 * np.pi * y / rng.uniform(3, 7) + rng.uniform(0, 6.3))
         texture = texture + rng.uniform(0.004, 0.012) * wave * patchy
-    return Surface(light, texture, float(strength * mid.std()), log_uniform(rng, 0.8, 1.5))
+    grain = log_uniform(rng, 0.75, 1.45)
+    # What the blurs leave of the noise counts as well where the strip is dark.
+    roughness = np.hypot(strength * mid.std(), 0.6 * grain * _deviation(level) / level)
+    return Surface(light, texture, float(roughness), rng.uniform(0.5, 0.8), grain)
 
 
-def coarse_surface(rng: Rng, shape: tuple[int, int], unit: float) -> Surface:
+def coarse_surface(rng: Rng, shape: tuple[int, int], unit: float, brightest: float) -> Surface:
     """Brushed, strongly textured strip under hard light: the finish on which patches are found."""
-    level = rng.uniform(0.50, 0.86) if chance(rng, 0.66) else log_uniform(rng, 0.2, 0.42)
-    slow = noise(rng, shape, 70 * unit, 32 * unit, slope=1.8)
-    bands = noise(rng, shape, 300 * unit, 16 * unit, slope=1.3)
+    level = log_uniform(rng, 0.2, 0.42) if chance(rng, 0.28) else rng.uniform(0.45, brightest)
+    slow = noise(rng, shape, 60 * unit, 30 * unit, slope=1.6)
+    bands = noise(rng, shape, 300 * unit, 12 * unit, slope=1.2)
     light = level * _illumination(rng, shape, unit)
-    light = light * (1 + rng.uniform(0.05, 0.13) * slow + rng.uniform(0.02, 0.07) * bands)
-    streaks = noise(rng, shape, rng.uniform(10, 24), rng.uniform(0.9, 1.3), slope=1.25)
+    light = light * (1 + rng.uniform(0.05, 0.14) * slow + rng.uniform(0.01, 0.05) * bands)
+    streaks = noise(rng, shape, rng.uniform(2.5, 6), rng.uniform(0.5, 0.8), slope=0.95)
     # Brush marks lie almost across the strip.
     lean = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.1, 0.45))
-    brush = noise(rng, shape, 1.2, rng.uniform(5, 11), slope=1.3, angle=lean)
-    speckle = noise(rng, shape, rng.uniform(1.3, 2.0), rng.uniform(1.0, 1.4), slope=1.2)
-    mottle = noise(rng, shape, 9.0, 6.0, slope=1.4)
-    strength = log_uniform(rng, 0.75, 1.25)
-    texture = rng.uniform(0.03, 0.07) * streaks + rng.uniform(0.03, 0.07) * brush
-    texture = strength * (texture + 0.06 * speckle + 0.04 * mottle)
-    return Surface(light, texture, strength * 0.07, log_uniform(rng, 0.9, 1.5))
+    brush = noise(rng, shape, 0.7, rng.uniform(2.5, 5), slope=1.0, angle=lean)
+    speckle = noise(rng, shape, rng.uniform(0.8, 1.3), rng.uniform(0.6, 1.0), slope=1.0)
+    mottle = noise(rng, shape, 12.0, 7.0, slope=1.15)
+    strength = log_uniform(rng, 0.75, 1.2)
+    texture = rng.uniform(0.05, 0.11) * streaks + rng.uniform(0.03, 0.09) * brush
+    texture = strength * (texture + 0.09 * speckle + rng.uniform(0.05, 0.08) * mottle)
+    return Surface(
+        light, texture, strength * 0.075, rng.uniform(0.35, 0.55), log_uniform(rng, 0.9, 1.5)
+    )
 
 
-def photograph(rng: Rng, radiance: Plane, grain: float) -> Plane:
+def photograph(rng: Rng, radiance: Plane, focus: float, grain: float) -> Plane:
     """Photograph a scene: lens blur, shot noise, read noise, the sensor's crosstalk, clipping.
 
     Parameters
@@ -205,6 +225,8 @@ def photograph(rng: Rng, radiance: Plane, grain: float) -> Plane:
         Source of the noise.
     radiance : ndarray, (H, W)
         Grey levels, 1 at the sensor's full scale; any negative value is dark.
+    focus : float
+        Deviation of the lens's blur in pixels.
     grain : float
         Strength of the noise, 1 for a usual exposure.
 
@@ -212,8 +234,6 @@ def photograph(rng: Rng, radiance: Plane, grain: float) -> Plane:
     -------
     ndarray, (H, W), in [0, 1]
     """
-    seen = blur(np.clip(radiance, 0.0, None), rng.uniform(0.55, 0.85))
-    # Full well 9,000 electrons, read noise 0.3 % of full scale.
-    deviation = grain * np.sqrt(seen / 9000 + 0.003**2)
-    noisy = seen + deviation * rng.standard_normal(seen.shape)
-    return np.asarray(np.clip(blur(noisy, 0.45), 0.0, 1.0))
+    seen = blur(np.clip(radiance, 0.0, None), focus)
+    noisy = seen + grain * _deviation(seen) * rng.standard_normal(seen.shape)
+    return np.asarray(np.clip(blur(noisy, 0.4), 0.0, 1.0))

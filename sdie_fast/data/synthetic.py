@@ -68,13 +68,16 @@ MIN_SHARE, MAX_SHARE = 0.005, 0.35
 
 # Share of samples on the coarse finish; what is not listed stands on it this often.
 _COARSE = {"patch": 0.9, "scratch": 0.0, "inclusion": 0.0}
-_COARSE_ELSE = 0.15
+_COARSE_ELSE = 0.1
 
 # Share of samples photographed with the strip running from side to side.
 _SIDEWAYS = {"patch": 0.1, "inclusion": 0.06}
 _SIDEWAYS_ELSE = 0.25
 
 _ATTEMPTS = 64
+
+# Drawing takes about twenty float64 planes.
+_MAX_PIXELS = 2**26
 
 _Image = npt.NDArray[Any]
 _seed = _validate.integer(0, 2**64 - 1)
@@ -117,8 +120,8 @@ def surface(
     seed : int
         0 to 2**64 - 1; neighbouring seeds have nothing in common.
     size : (int, int)
-        Height and width in pixels, each 16 to 16384. Defects grow with the image; grain and blur,
-        which belong to the camera, do not.
+        Height and width in pixels, each 16 to 16384, 2**26 pixels at most. Defects grow with the
+        image; grain and blur, which belong to the camera, do not.
     dtype : dtype
         uint8, uint16 (white at 65535) or float32 (in [0, 1], not quantised): the same photograph.
 
@@ -276,8 +279,13 @@ def _make(kind: str, seed: int, size: tuple[int, int], dtype: np.dtype[Any]) -> 
     sideways = _texture.chance(setting, _SIDEWAYS.get(kind, _SIDEWAYS_ELSE))
     shape = size[::-1] if sideways else size
     canvas = Canvas(shape, 0.0)
-    finish = _texture.coarse_surface if coarse else _texture.fine_surface
-    strip = finish(_stream(kind, seed, size, 1, 0), shape, canvas.unit)
+    ground = _stream(kind, seed, size, 1, 0)
+    if coarse:
+        # Patches stay dark where the strip is overexposed; fainter defects would be lost.
+        brightest = 0.94 if kind == "patch" else 0.6
+        strip = _texture.coarse_surface(ground, shape, canvas.unit, brightest)
+    else:
+        strip = _texture.fine_surface(ground, shape, canvas.unit)
     mask = np.zeros(shape, dtype=np.bool_)
     light, texture = strip.light, strip.texture
     if kind != "clean":
@@ -288,7 +296,9 @@ def _make(kind: str, seed: int, size: tuple[int, int], dtype: np.dtype[Any]) -> 
         if defect.shine is not None:
             light = light + light.mean() * defect.shine
         light = light * defect.gain
-    image = _texture.photograph(_stream(kind, seed, size, 2, 0), light * (1 + texture), strip.grain)
+    image = _texture.photograph(
+        _stream(kind, seed, size, 2, 0), light * (1 + texture), strip.focus, strip.grain
+    )
     if sideways:
         image, mask = image.T, mask.T
     return Sample(_as_dtype(image, dtype), np.ascontiguousarray(mask), kind, seed)
@@ -318,17 +328,20 @@ def _as_dtype(image: _texture.Plane, dtype: np.dtype[Any]) -> _Image:
 
 
 def _checked_size(size: Any) -> tuple[int, int]:
-    try:
-        sides = tuple(size)
-    except TypeError as error:
+    if isinstance(size, str) or not isinstance(size, Sequence):
         raise InvalidTypeError(
             f"size: received {size!r} of type {type(size).__name__}; accepted: (height, width)"
-        ) from error
-    if len(sides) != 2:
-        raise InvalidArgumentError(
-            f"size: received {len(sides)} numbers; accepted: 2, height and width"
         )
-    return _side("size[0]", sides[0]), _side("size[1]", sides[1])
+    if len(size) != 2:
+        raise InvalidArgumentError(
+            f"size: received {len(size)} numbers; accepted: 2, height and width"
+        )
+    height, width = _side("size[0]", size[0]), _side("size[1]", size[1])
+    if height * width > _MAX_PIXELS:
+        raise InvalidArgumentError(
+            f"size: received {height} x {width}; accepted: {_MAX_PIXELS} pixels at most"
+        )
+    return height, width
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
