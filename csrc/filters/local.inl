@@ -3,7 +3,7 @@
 // ---- bilateral ---------------------------------------------------------------------------------------
 
 struct Taps {
-  int count = 0;
+  int count = 0, level = 0, down = 0;  // all; then those in the pixel's own row come first, and those below it next
   int dy[kMaxTaps], dx[kMaxTaps];
   float log_weight[kMaxTaps];  // log2 of the spatial weight
   float scale = 1.0f;          // intensities times this make the range exponent -d^2
@@ -15,41 +15,94 @@ inline Taps make_taps(const Params& p) {
   const int r = p.bilateral_window / 2;
   const double log2e = 1.4426950408889634;
   const double ss = p.bilateral_sigma_space, sr = p.bilateral_sigma_range;
-  for (int dy = -r; dy <= r; ++dy)
+  const auto add_row = [&](int dy) {
     for (int dx = -r; dx <= r; ++dx) {
-      if (dx == 0 && dy == 0) continue;  // the centre weighs 1 and is added outside the loop
+      if (dx == 0 && dy == 0) continue;  // the centre weighs 1 and is added outside the loops
       if (p.bilateral_footprint == Footprint::disk && dx * dx + dy * dy > r * r) continue;
       taps.dy[taps.count] = dy;
       taps.dx[taps.count] = dx;
       taps.log_weight[taps.count++] =
           static_cast<float>(std::max(-(dx * dx + dy * dy) * log2e / (2.0 * ss * ss), -120.0));
     }
+  };
+  add_row(0);
+  taps.level = taps.count;
+  for (int dy = 1; dy <= r; ++dy) add_row(dy);
+  taps.down = taps.count - taps.level;
+  for (int dy = 1; dy <= r; ++dy) add_row(-dy);
   taps.scale = static_cast<float>(std::sqrt(log2e / (2.0 * sr * sr)));
   taps.deep = log2e * (1.0 / (2.0 * sr * sr) + r * r / (ss * ss)) > 120.0;
   return taps;
 }
 
+template <bool deep>
+inline vf tap_weight(vf d, float log_weight) {
+  vf e = log_weight - d * d;
+  if constexpr (deep) e = vmax(e, splat(-120.0f));
+  const vf n = round_whole(e);
+  return scale_by_exp2(exp2_fraction_weight(e - n), n);
+}
+
+// A pair of pixels has one weight, whichever of them is the centre. For windows up to 2 * kPairRadius + 1 the weights
+// towards the rows below are kept, and the row below takes them from there: a ring of kPairRing rows for each.
+constexpr int kPairRadius = 3;
+constexpr int kPairRing = 4;
+constexpr int kMaxPairs = kPairRadius * (2 * kPairRadius + 1);
+
+struct Pairs {
+  float* now[kMaxPairs];           // weights of this row's pixels towards (dy, dx), by this row's columns
+  const float* before[kMaxPairs];  // the same of the row dy above
+};
+
+// Computes the weights towards the rows below for the vector at column x, without using them. Only those with dy >=
+// least are wanted, and of those, with side != 0, the ones whose dx has its sign.
+template <bool deep>
+inline void pair_weights(const Taps& taps, const float* const* rows, const Pairs& pairs, int x, int least, int side) {
+  const vf centre = load(rows[kMaxRadius] + x);
+  for (int i = 0; i < taps.down; ++i) {
+    const int t = taps.level + i;
+    if (taps.dy[t] < least || (side != 0 && taps.dx[t] * side <= 0)) continue;
+    const vf d = load(rows[kMaxRadius + taps.dy[t]] + x + taps.dx[t]) - centre;
+    store(pairs.now[i] + x, tap_weight<deep>(d, taps.log_weight[t]));
+  }
+}
+
 // acc += weight * bilateral for the U vectors from column x on. rows[k] is row y + k - kMaxRadius, multiplied by
-// taps.scale.
+// taps.scale. pairs: null if the window is too large for them.
 template <bool deep, int U>
-inline void bilateral_block(const Taps& taps, const float* const* rows, int x, float weight, float* acc) {
+inline void bilateral_block(const Taps& taps, const float* const* rows, const Pairs* pairs, int x, float weight,
+                            float* acc) {
   vf centre[U], sum[U], norm[U];
   for (int k = 0; k < U; ++k) {
     centre[k] = load(rows[kMaxRadius] + x + k * VL);
     sum[k] = vf{};
     norm[k] = splat(1.0f);
   }
-  for (int i = 0; i < taps.count; ++i) {
+  const int direct = pairs ? taps.level : taps.count;
+  for (int i = 0; i < direct; ++i) {
     const float* q = rows[kMaxRadius + taps.dy[i]] + x + taps.dx[i];
-    const vf log_weight = splat(taps.log_weight[i]);
     for (int k = 0; k < U; ++k) {
       const vf d = load(q + k * VL) - centre[k];
-      vf e = log_weight - d * d;
-      if constexpr (deep) e = vmax(e, splat(-120.0f));
-      const vf n = round_whole(e);
-      const vf t = scale_by_exp2(exp2_fraction_weight(e - n), n);
+      const vf t = tap_weight<deep>(d, taps.log_weight[i]);
       norm[k] += t;
       sum[k] += t * d;
+    }
+  }
+  if (pairs) {
+    for (int i = 0; i < taps.down; ++i) {
+      const int t = taps.level + i;
+      const float* below = rows[kMaxRadius + taps.dy[t]] + x + taps.dx[t];
+      const float* above = rows[kMaxRadius - taps.dy[t]] + x - taps.dx[t];
+      const float* kept = pairs->before[i] + x - taps.dx[t];
+      for (int k = 0; k < U; ++k) {
+        const vf d = load(below + k * VL) - centre[k];
+        const vf w = tap_weight<deep>(d, taps.log_weight[t]);
+        store(pairs->now[i] + x + k * VL, w);
+        const vf v = load(kept + k * VL);
+        norm[k] += w + v;
+        sum[k] += w * d;
+        sum[k] += v * (load(above + k * VL) - centre[k]);
+      }
     }
   }
   // The sum of differences from the centre keeps more digits than the sum of intensities.
@@ -60,15 +113,20 @@ inline void bilateral_block(const Taps& taps, const float* const* rows, int x, f
 
 // The same for x in [x0, x1).
 template <bool deep>
-inline void bilateral_row(const Taps& taps, const float* const* rows, int x0, int x1, float weight,
+inline void bilateral_row(const Taps& taps, const float* const* rows, const Pairs* pairs, int x0, int x1, float weight,
                           float* acc) {
+  if (pairs) {
+    // The row below will look up to kPairRadius columns past both ends.
+    for (int x = x0 - round_up(kPairRadius, VL); x < x0; x += VL) pair_weights<deep>(taps, rows, *pairs, x, 1, 1);
+    for (int x = x1; x < x1 + kPairRadius; x += VL) pair_weights<deep>(taps, rows, *pairs, x, 1, -1);
+  }
   int x = x0;
-  for (; x + 4 * VL <= x1; x += 4 * VL) bilateral_block<deep, 4>(taps, rows, x, weight, acc);
+  for (; x + 4 * VL <= x1; x += 4 * VL) bilateral_block<deep, 4>(taps, rows, pairs, x, weight, acc);
   if (x + 2 * VL <= x1) {
-    bilateral_block<deep, 2>(taps, rows, x, weight, acc);
+    bilateral_block<deep, 2>(taps, rows, pairs, x, weight, acc);
     x += 2 * VL;
   }
-  for (; x < x1; x += VL) bilateral_block<deep, 1>(taps, rows, x, weight, acc);
+  for (; x < x1; x += VL) bilateral_block<deep, 1>(taps, rows, pairs, x, weight, acc);
 }
 
 // Columns beyond a strip that a horizontal sum of radius R reads, in whole vectors.

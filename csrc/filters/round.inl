@@ -10,10 +10,12 @@ struct Scratch {
   float *scaled, *a, *b;      // kRing rows each: the state times Taps::scale; the guided filter's coefficients
   float* wls;                 // rows or columns being solved
   Grid* grid;                 // of the spatiogram filter
+  float* pairs;               // kMaxPairs rings of kPairRing rows
 };
 
-constexpr int kRowFloats = kStrip + 64 + 4 * kHalo;  // whole blocks past the strip, halo and margin on both sides
+constexpr int kRowFloats = kStrip + 64 + 4 * kHalo + 16;  // whole blocks past the strip, halo and margin on both sides
 constexpr int kRowStart = 2 * kHalo;
+constexpr int kPairStride = kPairRing * kRowFloats + 3 * 16;  // odd lines: rings side by side share no cache set
 
 struct Memory {
   Plane state, next, u, ax, ay;
@@ -29,6 +31,7 @@ struct Plan {
   int h, w;
   bool used[kFilters] = {};     // in any round
   Taps taps;
+  bool pairs;                   // the bilateral filter keeps the weights of pairs
   Gaussian gauss;
   Levels levels;
 
@@ -37,6 +40,7 @@ struct Plan {
     for (int t = 0; t < j.rounds; ++t)
       for (int f = 0; f < kFilters; ++f) used[f] |= j.weights[t * kFilters + f] > 0.0f;
     taps = make_taps(p);
+    pairs = used[kBilateral] && p.bilateral_window / 2 <= kPairRadius;
     gauss = make_gaussian(p);
     if (p.spatiogram_method == Spatiogram::clahe) levels.tiles = p.spatiogram_tiles;
     set_tiles(levels, h, w);
@@ -83,6 +87,7 @@ inline void lay_out(const Plan& plan, int team, int rank, Arena& arena, Memory& 
     s.a = arena.take<float>(kRowFloats * kRing);
     s.b = arena.take<float>(kRowFloats * kRing);
     s.wls = plan.used[kWls] ? arena.take<float>(std::max(wls_fast_scratch(h, w), multigrid_scratch(h, w))) : nullptr;
+    s.pairs = plan.pairs ? arena.take<float>(kMaxPairs * kPairStride) : nullptr;
     s.grid = plan.used[kSpatiogram] ? arena.take<Grid>(1) : nullptr;
     if (k == rank) m.own = s;
   }
@@ -106,6 +111,7 @@ inline void mix_tile(const Plan& plan, const Memory& m, const float* weight, con
   };
   const int x_end = std::min(round_up(x1, 16), round_up(w, 16));
   const float* rows[2 * kMaxRadius + 1];
+  Pairs pairs;
 
   // Rows of the rings are made just before they are first needed, going down.
   int scaled_next = std::max(0, y0 - rb), coefficients_next = std::max(0, y0 - rg);
@@ -123,11 +129,35 @@ inline void mix_tile(const Plan& plan, const Memory& m, const float* weight, con
         float* to = ring(s.scaled, scaled_next);
         for (int x = x0 - kHalo; x < x_end + kHalo; x += VL) store(to + x, load(in + x) * plan.taps.scale);
       }
-      for (int k = -rb; k <= rb; ++k) rows[kMaxRadius + k] = ring(s.scaled, reflect(y + k, h));
-      if (plan.taps.deep)
-        bilateral_row<true>(plan.taps, rows, x0, x_end, weight[kBilateral], acc);
-      else
-        bilateral_row<false>(plan.taps, rows, x0, x_end, weight[kBilateral], acc);
+      const auto prepare = [&](int at) {
+        for (int k = -rb; k <= rb; ++k) rows[kMaxRadius + k] = ring(s.scaled, reflect(at + k, h));
+        if (!plan.pairs) return;
+        for (int i = 0; i < plan.taps.down; ++i) {
+          float* own = s.pairs + i * kPairStride + shift;
+          pairs.now[i] = own + (at & (kPairRing - 1)) * kRowFloats;
+          pairs.before[i] = own + ((at - plan.taps.dy[plan.taps.level + i]) & (kPairRing - 1)) * kRowFloats;
+        }
+      };
+      const auto with_depth = [&](auto&& f) {
+        if (plan.taps.deep)
+          f(std::true_type{});
+        else
+          f(std::false_type{});
+      };
+      if (y == y0 && plan.pairs) {
+        // What the rows above the band would have left.
+        for (int above = y0 - rb; above < y0; ++above) {
+          prepare(above);
+          with_depth([&](auto deep) {
+            for (int x = x0 - round_up(kPairRadius, VL); x < x_end + kPairRadius; x += VL)
+              pair_weights<deep>(plan.taps, rows, pairs, x, y0 - above, 0);
+          });
+        }
+      }
+      prepare(y);
+      with_depth([&](auto deep) {
+        bilateral_row<deep>(plan.taps, rows, plan.pairs ? &pairs : nullptr, x0, x_end, weight[kBilateral], acc);
+      });
     }
     if (weight[kSharpen] > 0.0f) {
       with_radius(plan.gauss.radius, [&](auto r) {

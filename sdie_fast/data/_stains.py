@@ -125,7 +125,7 @@ def oil_spot(rng: Rng, canvas: Canvas) -> Defect:
     spots = ragged(rng, spots, (14 * u, 9 * u), 1.3 * u, slope=2.2)
     soft = rng.uniform(0.8, 3.0) * u
     film = cover(spots, soft)
-    strength = min(canvas.contrast(rng, 0.09, 0.5), 0.65)
+    strength = min(canvas.contrast(rng, 0.11, 0.5), 0.65)
     thick = np.clip(0.75 + spots / (40 * u), 0.75, 1.1)
     halo = np.exp(-np.clip(-spots, 0, None) / (5 * u)) * rng.uniform(0, 0.2)
     gain = 1 - strength * np.maximum(film * thick, halo)
@@ -137,7 +137,7 @@ def water_spot(rng: Rng, canvas: Canvas) -> Defect:
     u = canvas.unit
     gain = np.ones(canvas.shape)
     mask = np.zeros(canvas.shape, dtype=np.bool_)
-    strength = min(canvas.contrast(rng, 0.10, 0.38), 0.55)
+    strength = min(canvas.contrast(rng, 0.12, 0.40), 0.55)
     pale = chance(rng, 0.35)
     for _ in range(rng.integers(1, 4)):
         centre = canvas.place(rng)
@@ -157,7 +157,7 @@ def water_spot(rng: Rng, canvas: Canvas) -> Defect:
         cloudy = 1 + 0.25 * noise(rng, canvas.shape, 18 * u, 12 * u, slope=1.8)
         body = (0.75 if pale else -rng.uniform(0.3, 0.9)) * cloudy
         rim = rim + rng.uniform(0, 0.3) * ring
-        gain = gain * (1 + strength * (body * inside - 0.9 * rim))
+        gain = gain * (1 + strength * (body * inside - (0.35 if pale else 0.9) * rim))
         mask |= stain > -0.6 * width if not pale else stain > 0
     return Defect(np.clip(gain, 0.1, None), mask, damping=np.where(mask, 0.2, 0.0))
 
