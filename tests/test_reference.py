@@ -1,242 +1,297 @@
-"""The reference against independent code, where there is any; agreed differences are stated at each test."""
+"""The reference against independent code; what the other code does differently is said at each."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import linalg, ndimage, stats
+from scipy import ndimage
 
+import sdie_fast
 from sdie_fast import FilterParams, reference
 
 cv2 = pytest.importorskip("cv2")
-exposure = pytest.importorskip("skimage.exposure")
+filters = pytest.importorskip("skimage.filters")
+
+BILATERAL = {"window": 7, "sigma_space": 1.5, "sigma_range": 0.1, "footprint": "square"}
+SHARPEN = {"window": 7, "amount": 0.8, "radius": 1.5, "threshold": 0.0}
 
 
 @pytest.fixture
 def plane(rng):
+    """A wavy, noisy surface with a dark patch."""
     y, x = np.mgrid[:60, :75]
     g = 0.45 + 0.2 * np.sin(x / 9) * np.cos(y / 7) + 0.08 * rng.standard_normal(x.shape)
     g[20:30, 30:50] = 0.1
     return np.clip(g, 0.0, 1.0)
 
 
-@pytest.fixture
-def grey(plane):
-    return np.round(plane * 255).astype(np.uint8)
+# ---- bilateral, sharpen, guided ------------------------------------------------------------------
 
 
-def test_bilateral_disk_is_opencvs(plane):
-    """OpenCV on float32 reads range weights from a table: 1e-4 is its own error."""
-    got = reference.bilateral(plane, window=7, sigma_space=1.5, sigma_range=0.1, footprint="disk")
-    theirs = cv2.bilateralFilter(
-        plane.astype(np.float32), 7, 0.1, 1.5, borderType=cv2.BORDER_REFLECT_101
+@pytest.mark.parametrize(
+    ("window", "sigma_space", "sigma_range"),
+    [(7, 1.5, 0.1), (3, 0.8, 0.05), (9, 2.5, 0.3), (15, 75.0, 75 / 255)],
+)
+def test_bilateral_disk_is_opencvs(plane, window, sigma_space, sigma_range):
+    """OpenCV reads the range weights of float images from a table of 4096 steps."""
+    got = reference.bilateral(
+        plane,
+        window=window,
+        sigma_space=sigma_space,
+        sigma_range=sigma_range,
+        footprint="disk",
     )
-    assert np.abs(got - theirs).max() < 2e-4
+    theirs = cv2.bilateralFilter(
+        plane.astype(np.float32),
+        window,
+        sigma_range,
+        sigma_space,
+        borderType=cv2.BORDER_REFLECT_101,
+    )
+    assert np.abs(got - theirs).max() < 1e-5
 
 
-def test_bilateral_square_by_definition(rng):
-    g = rng.random((9, 8))
-    got = reference.bilateral(g, window=5, sigma_space=1.1, sigma_range=0.2, footprint="square")
-    padded = np.pad(g, 2, mode="reflect")
-    for y in range(9):
-        for x in range(8):
-            q = padded[y : y + 5, x : x + 5]
-            d = np.arange(-2, 3)
-            w = np.exp(-(d[:, None] ** 2 + d**2) / (2 * 1.1**2) - (q - g[y, x]) ** 2 / (2 * 0.2**2))
-            assert got[y, x] == pytest.approx((w * q).sum() / w.sum(), abs=1e-12)
+@pytest.mark.parametrize(("window", "sigma_space", "sigma_range"), [(7, 1.5, 0.1), (5, 1.1, 0.2)])
+def test_bilateral_square_by_scipys_windows(plane, window, sigma_space, sigma_range):
+    """The definition on windows cut by SciPy (scikit-image's spatial table is off by one pixel)."""
+    d = np.arange(window) - window // 2
+    distance = (d[:, None] ** 2 + d**2).ravel() / (2 * sigma_space**2)
+
+    def at(q):
+        weight = np.exp(-distance - (q - q[len(q) // 2]) ** 2 / (2 * sigma_range**2))
+        return np.average(q, weights=weight)
+
+    theirs = ndimage.generic_filter(plane, at, size=window, mode="mirror")
+    got = reference.bilateral(
+        plane,
+        window=window,
+        sigma_space=sigma_space,
+        sigma_range=sigma_range,
+        footprint="square",
+    )
+    assert np.abs(got - theirs).max() < 1e-12
 
 
-def test_sharpen_is_scipys_gaussian(plane):
-    got = reference.sharpen(plane, window=7, amount=0.8, radius=1.5, threshold=0.0)
-    blurred = ndimage.gaussian_filter(plane, 1.5, mode="mirror", truncate=2.0)  # 2 * 1.5 = 3 pixels
-    assert np.abs(got - (plane + 0.8 * (plane - blurred))).max() < 1e-12
+@pytest.mark.parametrize(("footprint", "taps"), [("square", 49), ("disk", 29)])
+def test_bilateral_counts_every_tap(footprint, taps):
+    """With both sigmas wide open a single bright pixel is shared out among all taps."""
+    g = np.zeros((15, 15))
+    g[7, 7] = 1.0
+    out = reference.bilateral(g, window=7, sigma_space=1e6, sigma_range=1e6, footprint=footprint)
+    assert np.count_nonzero(out) == taps
+    assert np.allclose(out[out > 0], 1 / taps)
+
+
+@pytest.mark.parametrize(
+    ("window", "radius", "truncate"), [(7, 1.5, 2.0), (5, 1.1, 2.0), (9, 3.0, 1.4)]
+)
+def test_sharpen_is_scipys_gaussian(plane, window, radius, truncate):
+    blurred = ndimage.gaussian_filter(plane, radius, mode="mirror", truncate=truncate)
+    got = reference.sharpen(plane, window=window, amount=1.3, radius=radius, threshold=0.0)
+    assert np.abs(got - (plane + 1.3 * (plane - blurred))).max() < 1e-12
+
+
+def test_sharpen_is_scikit_images_inside(plane):
+    """scikit-image cuts the Gaussian at 4 sigma = 3 pixels here, and repeats the edge pixel."""
+    theirs = filters.unsharp_mask(plane, radius=0.75, amount=0.8, preserve_range=True)
+    got = reference.sharpen(plane, window=7, amount=0.8, radius=0.75, threshold=0.0)
+    inside = np.s_[3:-3, 3:-3]
+    assert np.abs(got - theirs)[inside].max() < 1e-12
+
+
+def test_sharpen_may_leave_the_range():
+    g = np.zeros((9, 12))
+    g[:, 6:] = 1.0
+    out = reference.sharpen(g, **SHARPEN)
+    assert out.min() < -0.1
+    assert out.max() > 1.1
 
 
 def test_sharpen_threshold_leaves_small_steps(plane):
-    soft = reference.sharpen(plane, window=7, amount=0.8, radius=1.5, threshold=0.0)
-    hard = reference.sharpen(plane, window=7, amount=0.8, radius=1.5, threshold=0.05)
-    kept = np.abs(soft - plane) / 0.8 >= 0.05
-    assert kept.any()
-    assert not kept.all()
-    assert np.array_equal(hard[~kept], plane[~kept])
-    assert np.allclose(hard[kept], soft[kept])
+    detail = plane - ndimage.gaussian_filter(plane, 1.5, mode="mirror", truncate=2.0)
+    kept = np.abs(detail) >= 0.05
+    assert 0 < kept.sum() < kept.size
+    out = reference.sharpen(plane, **{**SHARPEN, "threshold": 0.05})
+    assert np.array_equal(out[~kept], plane[~kept])
+    assert np.allclose(out[kept], (plane + 0.8 * detail)[kept])
 
 
-def test_guided_is_opencvs(plane):
-    """OpenCV computes in float32 and reflects with the edge pixel: the two agree inside."""
-    got = reference.guided(plane, window=7, eps=0.01)
-    f = plane.astype(np.float32)
-    inside = np.s_[6:-6, 6:-6]
-    assert np.abs(got - cv2.ximgproc.guidedFilter(f, f, 3, 0.01))[inside].max() < 1e-4
+def test_sharpen_adds_a_detail_as_large_as_the_threshold():
+    """The centre of an impulse, whose detail is one less the square of the middle tap."""
+    g = np.zeros((9, 9))
+    g[4, 4] = 1.0
+    tap = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 1.5**2))
+    detail = (g - ndimage.convolve(g, np.outer(tap, tap) / tap.sum() ** 2, mode="mirror"))[4, 4]
+    at = reference.sharpen(g, **{**SHARPEN, "threshold": detail - 1e-9})
+    above = reference.sharpen(g, **{**SHARPEN, "threshold": detail + 1e-9})
+    assert at[4, 4] == pytest.approx(1.0 + 0.8 * detail)
+    assert np.array_equal(above, g)
 
 
-def dense_laplacian(g, alpha, lambda_):
-    """I + lambda L, entry by entry."""
-    h, w = g.shape
-    matrix = np.eye(h * w)
-    log = np.log(g + 1e-4)
-    for y in range(h):
-        for x in range(w):
-            for dy, dx in ((0, 1), (1, 0)):
-                if y + dy < h and x + dx < w:
-                    a = lambda_ / (abs(log[y, x] - log[y + dy, x + dx]) ** alpha + 1e-4)
-                    i, j = y * w + x, (y + dy) * w + x + dx
-                    matrix[[i, j], [i, j]] += a
-                    matrix[[i, j], [j, i]] -= a
-    return matrix
+@pytest.mark.parametrize(("window", "eps"), [(7, 0.01), (11, 0.1), (3, 1e-3)])
+def test_guided_is_opencvs(plane, window, eps):
+    """OpenCV repeats the edge pixel, so it is given a mirrored margin; it computes in float32."""
+    margin = window  # both box means reach window - 1 pixels together
+    padded = np.pad(plane, margin, mode="reflect").astype(np.float32)
+    theirs = cv2.ximgproc.guidedFilter(padded, padded, window // 2, eps)
+    got = reference.guided(plane, window=window, eps=eps)
+    assert np.abs(got - theirs[margin:-margin, margin:-margin]).max() < 5e-5
 
 
-def test_exact_wls_solves_the_dense_system(rng):
-    g = rng.random((8, 9))
-    g[2:5, 3:6] = 0.0
-    got = reference.wls(g, lambda_=0.7, alpha=1.3, solver="exact", domain="intensity")
-    theirs = np.linalg.solve(dense_laplacian(g, 1.3, 0.7), g.ravel()).reshape(g.shape)
-    assert np.abs(got - theirs).max() < 1e-9
-
-
-def test_exact_wls_minimises(plane, rng):
-    """Farbman's energy does not fall in any direction from the solution."""
-    g = plane[:20, :20]
-    ax, ay = reference.wls_weights(g, 1.2)
-    u = reference.wls(g, lambda_=1.0, alpha=1.2, solver="exact", domain="intensity")
-
-    def energy(v):
-        return (
-            ((v - g) ** 2).sum()
-            + (ax * np.diff(v, axis=1) ** 2).sum()
-            + (ay * np.diff(v, axis=0) ** 2).sum()
-        )
-
-    for _ in range(10):
-        assert energy(u) <= energy(u + 1e-4 * rng.standard_normal(u.shape))
-
-
-def test_fast_wls_alternates_dense_solves(rng):
-    g = rng.random((7, 6))
-    got = reference.wls(g, lambda_=2.0, alpha=1.2, solver="fast", domain="intensity")
-    ax, ay = reference.wls_weights(g, 1.2)
-
-    def path(a, step):
-        n = len(a) + 1
-        d = np.zeros((n - 1, n))
-        d[np.arange(n - 1), np.arange(n - 1)] = -1
-        d[np.arange(n - 1), np.arange(1, n)] = 1
-        return np.eye(n) + step * d.T @ np.diag(a) @ d
-
-    u = g.copy()
-    for t in (1, 2, 3):
-        step = 1.5 * 4.0 ** (3 - t) / 63.0 * 2.0
-        u = np.stack([linalg.solve(path(ax[y], step), u[y]) for y in range(7)])
-        u = np.stack([linalg.solve(path(ay[:, x], step), u[:, x]) for x in range(6)], axis=1)
-    assert np.abs(got - u).max() < 1e-10
-
-
-@pytest.mark.parametrize("solver", ["exact", "fast"])
-@pytest.mark.parametrize("domain", ["intensity", "lightness"])
-def test_wls_keeps_constants_and_range(solver, domain, plane):
-    flat = np.full((9, 11), 0.37)
-    assert (
-        np.abs(
-            reference.wls(flat, lambda_=1.0, alpha=1.2, solver=solver, domain=domain) - 0.37
-        ).max()
-        < 1e-9
+@pytest.mark.parametrize("size", [(7, 7), (7, 40), (8, 9)])
+def test_windows_as_large_as_the_image(rng, size):
+    """Each filter of a corner pixel by hand, on the mirrored window cut from the plane."""
+    g = rng.random(size)
+    rows = [3, 2, 1, 0, 1, 2, 3]
+    q = g[np.ix_(rows, rows)]
+    d = np.arange(-3, 4)
+    near = np.exp(-(d[:, None] ** 2 + d**2) / (2 * 1.5**2))
+    alike = near * np.exp(-((q - g[0, 0]) ** 2) / (2 * 0.1**2))
+    assert reference.bilateral(g, **BILATERAL)[0, 0] == pytest.approx(
+        (alike * q).sum() / alike.sum()
     )
-    u = reference.wls(plane, lambda_=1.0, alpha=1.2, solver=solver, domain=domain)
-    assert plane.min() - 1e-9 <= u.min() <= u.max() <= plane.max() + 1e-9
+    blurred = (near * q).sum() / near.sum()
+    assert reference.sharpen(g, **SHARPEN)[0, 0] == pytest.approx(1.8 * g[0, 0] - 0.8 * blurred)
 
 
-def test_lightness_is_opencvs(rng):
-    v = rng.random((20, 30))
-    rgb = np.repeat(v[..., None], 3, axis=2).astype(np.float32)
-    theirs = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 0]  # from tables
-    assert np.abs(reference.to_lightness(v) - theirs).max() < 0.3
-    assert np.abs(reference.from_lightness(reference.to_lightness(v)) - v).max() < 1e-12
+def test_constant_images_stay():
+    g = np.full((12, 15), 0.37)
+    assert np.allclose(reference.bilateral(g, **BILATERAL), g)
+    assert np.allclose(reference.sharpen(g, **SHARPEN), g)
+    assert np.allclose(reference.guided(g, window=7, eps=0.01), g)
 
 
-def test_spatiogram_by_scipys_normal(rng):
-    g = rng.random((10, 12))
-    bins = 5
-    got = reference.spatiogram(g, method="spatiogram", bins=bins, clip_limit=1.0, tiles=1)
-    mass, mean, covariance = reference.spatiogram_statistics(g, bins)
-    assert mass.sum() == pytest.approx(g.size)
-    for y, x in ((0, 0), (4, 7), (9, 11)):
-        p = np.array(
-            [
-                n * stats.multivariate_normal(m, s).pdf([x, y])
-                for n, m, s in zip(mass, mean, covariance, strict=True)
-            ]
-        )
-        p /= p.sum()
-        k = min(int(g[y, x] * bins), bins - 1)
-        assert got[y, x] == pytest.approx(p[:k].sum() + p[k] * (g[y, x] * bins - k), abs=1e-12)
+# ---- the round -----------------------------------------------------------------------------------
 
 
-def test_spatiogram_statistics_by_numpys_weighted_covariance(rng):
-    g = rng.random((15, 11))
-    shares = reference.bin_shares(g, 4)
-    assert np.allclose(shares.sum(axis=0), 1.0)
-    mass, mean, covariance = reference.spatiogram_statistics(g, 4)
-    y, x = np.mgrid[:15, :11]
-    for b in range(4):
-        points, weight = np.stack([x.ravel(), y.ravel()]), shares[b].ravel()
-        assert mass[b] == pytest.approx(weight.sum())
-        assert np.allclose(mean[b], np.average(points, axis=1, weights=weight))
-        assert np.allclose(covariance[b] - np.eye(2), np.cov(points, aweights=weight, ddof=0))
-
-
-def test_spatiogram_of_one_level_is_the_place_in_its_bin():
-    g = np.full((9, 11), 0.4)
-    out = reference.spatiogram(g, method="spatiogram", bins=4, clip_limit=1.0, tiles=1)
-    # Level 1.6 of 4: 0.9 of the mass in bin 1, a tenth in bin 2, at one place; 0.6 of bin 1 lies below.
-    assert np.allclose(out, 0.9 * 0.6)
-
-
-def test_global_is_scikit_images(grey):
-    got = reference.spatiogram(grey / 255.0, method="global", bins=32, clip_limit=1.0, tiles=1)
-    assert np.abs(got - exposure.equalize_hist(grey)).max() < 1e-9
-
-
-@pytest.mark.parametrize(("height", "width"), [(60, 75), (61, 77), (60, 77), (128, 96)])
-@pytest.mark.parametrize("clip_limit", [1.0, 4.0, 40.0])
-def test_clahe_is_opencvs(height, width, clip_limit, rng):
-    """OpenCV rounds tables and result to 8 bits: one level at the most."""
-    noise = ndimage.gaussian_filter(rng.random((height, width)), 3)
-    grey = np.round(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
-    got = reference.spatiogram(
-        grey / 255.0, method="clahe", bins=32, clip_limit=clip_limit, tiles=5
+def test_rounds_mix_clip_and_feed_back(plane):
+    params = FilterParams(wls_solver="fast", sharpen_amount=10.0)
+    weights = [[1, 0, 0, 1, 0, 0], [0, 0, 2, 0, 1, 0]]
+    first = 0.5 * plane + 0.5 * reference.sharpen(plane, **{**SHARPEN, "amount": 10.0})
+    assert first.min() < 0 < 1 < first.max()
+    first = np.clip(first, 0, 1)
+    second = reference.bilateral(first, **BILATERAL) * 2 + reference.guided(
+        first, window=7, eps=0.01
     )
-    theirs = cv2.createCLAHE(clip_limit, (5, 5)).apply(grey)
-    assert np.abs(got * 255 - theirs).max() <= 1.01
+    assert np.allclose(reference.enhance_plane(plane, weights, params), second / 3, atol=1e-12)
 
 
-def test_rounds_feed_back_and_clip(plane):
+def test_weights_count_by_their_shares(plane, rng):
     params = FilterParams(wls_solver="fast")
-    weights = np.array([[1, 0, 0, 1, 0, 0], [0, 0, 2, 0, 1, 0]], float)
-    one = np.clip(
-        0.5 * plane + 0.5 * reference.sharpen(plane, window=7, amount=0.8, radius=1.5, threshold=0),
-        0,
-        1,
-    )
-    two = (
-        2 * reference.bilateral(one, window=7, sigma_space=1.5, sigma_range=0.1, footprint="square")
-        + reference.guided(one, window=7, eps=0.01)
-    ) / 3
-    assert np.abs(reference.enhance_plane(plane, weights, params) - two).max() < 1e-12
+    weights = rng.random((2, 6))
+    scaled = weights * [[5.0], [0.01]]
+    once = reference.enhance_plane(plane, weights, params)
+    assert np.allclose(once, reference.enhance_plane(plane, scaled, params), atol=1e-12)
+
+
+PUBLISHED = FilterParams.published_code()
+OWN_WINDOWS = FilterParams(
+    window=11, bilateral_window=5, sharpen_window=3, guided_window=9, sharpen_threshold=0.02
+)
+
+
+@pytest.mark.parametrize("params", [FilterParams(), PUBLISHED, OWN_WINDOWS])
+@pytest.mark.parametrize("name", sdie_fast.FILTERS)
+def test_each_filter_has_its_place_and_its_parameters(plane, name, params):
+    p = params
+    expected = {
+        "identity": lambda: plane,
+        "wls": lambda: reference.wls(
+            plane,
+            lambda_=p.wls_lambda,
+            alpha=p.wls_alpha,
+            solver=p.wls_solver,
+            domain=p.wls_domain,
+        ),
+        "bilateral": lambda: reference.bilateral(
+            plane,
+            window=p.bilateral_window or p.window,
+            sigma_space=p.bilateral_sigma_space,
+            sigma_range=p.bilateral_sigma_range,
+            footprint=p.bilateral_footprint,
+        ),
+        "sharpen": lambda: reference.sharpen(
+            plane,
+            window=p.sharpen_window or p.window,
+            amount=p.sharpen_amount,
+            radius=p.sharpen_radius,
+            threshold=p.sharpen_threshold,
+        ),
+        "guided": lambda: reference.guided(
+            plane, window=p.guided_window or p.window, eps=p.guided_eps
+        ),
+        "spatiogram": lambda: reference.spatiogram(
+            plane,
+            method=p.spatiogram_method,
+            bins=p.spatiogram_bins,
+            clip_limit=p.spatiogram_clip_limit,
+            tiles=p.spatiogram_tiles,
+        ),
+    }[name]()
+    weights = [[float(f == name) for f in sdie_fast.FILTERS]]
+    got = reference.enhance_plane(plane, weights, params)
+    assert np.abs(got - np.clip(expected, 0, 1)).max() < 1e-12
+
+
+def test_filters_without_weight_are_not_computed(plane, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("computed")
+
+    for name in ("wls", "bilateral", "guided", "spatiogram"):
+        monkeypatch.setattr(reference, name, fail)
+    reference.enhance_plane(plane, [[1, 0, 0, 1, 0, 0]], FilterParams())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white_level"), [(np.uint8, 255), (np.uint16, 65535), (np.uint16, 4095)]
+)
+def test_white_level_is_one(rng, dtype, white_level):
+    images = rng.integers(0, white_level + 1, (1, 12, 15, 1)).astype(dtype)
+    weights = np.array([[[1, 0, 1, 0, 1, 0]]], np.float32)
+    how = {"params": FilterParams(), "per_channel": False}
+    got = reference.enhance(images, weights, white_level=white_level, **how)
+    theirs = reference.enhance(images / white_level, weights, white_level=1.0, **how)
+    assert got.dtype == np.float64
+    assert np.abs(got - theirs).max() < 1e-12
+
+
+def test_each_image_has_its_weights(rng):
+    images = rng.random((3, 12, 15, 1))
+    weights = rng.random((3, 2, 6))
+    params = FilterParams(wls_solver="fast")
+    got = reference.enhance(images, weights, params, white_level=1.0, per_channel=False)
+    for image, row, out in zip(images, weights, got, strict=True):
+        assert np.array_equal(out[..., 0], reference.enhance_plane(image[..., 0], row, params))
 
 
 def test_colour_carries_chroma(rng):
+    """Luma by OpenCV, in float32; the change of luma is added to all three channels."""
     rgb = rng.integers(60, 180, (1, 20, 24, 3)).astype(np.uint8)
-    weights = np.array([[[0, 0, 1, 0, 0, 0]]], np.float32)
-    out = reference.enhance(rgb, weights, FilterParams(), white_level=255, per_channel=False)
-    change = out - rgb / 255.0
-    assert np.allclose(change, change[..., :1])  # one change for all three channels
-    luma = cv2.cvtColor((rgb[0] / 255.0).astype(np.float32), cv2.COLOR_RGB2GRAY)
-    smooth = reference.bilateral(
-        luma.astype(float), window=7, sigma_space=1.5, sigma_range=0.1, footprint="square"
-    )
-    assert np.abs(out[0] @ reference.LUMA - smooth).max() < 1e-4
-    each = reference.enhance(rgb, weights, FilterParams(), white_level=255, per_channel=True)
-    red = reference.bilateral(
-        rgb[0, ..., 0] / 255.0, window=7, sigma_space=1.5, sigma_range=0.1, footprint="square"
-    )
-    assert np.allclose(each[0, ..., 0], red)
+    weights = np.array([[[0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]]], np.float32)
+    got = reference.enhance(rgb, weights, FilterParams(), white_level=255, per_channel=False)
+    luma = cv2.cvtColor(rgb[0].astype(np.float32) / 255, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    change = reference.bilateral(reference.bilateral(luma, **BILATERAL), **BILATERAL) - luma
+    assert np.abs(got[0] - (rgb[0] / 255 + change[..., None])).max() < 1e-5
+
+
+def test_colour_is_clipped(rng):
+    rgb = rng.random((1, 20, 24, 3))
+    weights = np.array([[[0, 0, 0, 1, 0, 0]]])
+    how = {"white_level": 1.0, "per_channel": False}
+    got = reference.enhance(rgb, weights, FilterParams(sharpen_amount=5.0), **how)
+    assert (got == 0).any()
+    assert (got == 1).any()
+    assert got.min() == 0
+    assert got.max() == 1
+
+
+def test_per_channel_filters_each_as_a_grey_image(rng):
+    rgb = rng.random((1, 20, 24, 3))
+    weights = rng.random((1, 2, 6))
+    params = FilterParams(wls_solver="fast")
+    got = reference.enhance(rgb, weights, params, white_level=1.0, per_channel=True)
+    for c in range(3):
+        grey = reference.enhance(
+            rgb[..., c : c + 1], weights, params, white_level=1.0, per_channel=False
+        )
+        assert np.array_equal(got[..., c : c + 1], grey)
