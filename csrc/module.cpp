@@ -111,7 +111,7 @@ void enhance_arrays(const Source& src, const Target& dst, const Weights& weights
   if (in.c != 1 && in.c != 3) throw nb::value_error("the last axis must hold 1 or 3 channels");
   if (static_cast<std::ptrdiff_t>(weights.shape(0)) != in.n || weights.shape(1) < 1 || weights.shape(2) != kFilters)
     throw nb::value_error("weights must have shape (N, T, 6)");
-  if (in.h < 1 || in.w < 1 || in.h > (1 << 30) || in.w > (1 << 30)) throw nb::value_error("image size out of range");
+  if (in.h < 1 || in.w < 1 || in.h > (1 << 30) / in.w) throw nb::value_error("an image must have 1 to 2^30 pixels");
   const Kernels& kernels = kernels_for(isa);
   const int rounds = static_cast<int>(weights.shape(1));
   nb::gil_scoped_release release;

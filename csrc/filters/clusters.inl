@@ -22,8 +22,8 @@ struct Clusters {
   }
 };
 
-// Finds the clusters of the weights ax, ay (scaled by lambda). seen: a plane of scratch. stride: of the planes they will
-// be applied to. When the members' space is full the rest goes without; the solution does not depend on it.
+// Finds the clusters of the weights ax, ay (scaled by lambda). seen: a plane of scratch. stride: of the planes they
+// will be applied to. When the members' space is full the rest goes without; the solution does not depend on it.
 inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h, int w, const Plane& seen,
                           std::ptrdiff_t stride, Clusters& clusters) {
   const float strong = kStrong * lambda, loose = kLoose * lambda;
@@ -42,7 +42,8 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
     for (int x0 = 0; x0 < w; x0 += VL) {
       // A pixel starts a cluster if at least one of its edges is strong and the rest are loose.
       vf rest{}, most{};
-      for (const vf e : {load(ax.row(y) + x0), load(ax.row(y) + x0 - 1), load(ay.row(y) + x0), load(ay.row(y - 1) + x0)}) {
+      const float *across = ax.row(y) + x0, *down = ay.row(y) + x0;
+      for (const vf e : {load(across), load(across - 1), load(down), load(down - ay.stride)}) {
         most = vmax(most, e);
         rest += e >= strong ? vf{} : e;
       }

@@ -1,14 +1,14 @@
 // Exact WLS: conjugate gradients on (I + lambda L) u = g, preconditioned with one multigrid cycle per iteration.
 //
 // The quick phase uses a cycle that is not symmetric (rows before, columns after), so directions are conjugated as
-// flexible CG does (Notay 2000); a cycle's correction then tells the error, and photographs are done in 8 to 15.
-// Should one not be, and where lambda is large, the sure phase takes the symmetric cycle, with which CG converges whatever the image, and stops by the energy norm, which bounds the
-// maximum norm since A >= I: what the last kWindow iterations have taken from it estimates what is left of it (Hestenes
-// & Stiefel 1952, theorem 6:3; Strakos & Tichy 2002).
+// flexible CG does (Notay 2000); a cycle's correction then tells the error, and photographs are done in 8 to 15. Should
+// one not be, and where lambda is large, the sure phase takes the symmetric cycle, with which CG converges whatever the
+// image, and stops by the energy norm, which bounds the maximum norm since A >= I: what the last kWindow iterations
+// have taken from it estimates what is left of it (Hestenes & Stiefel 1952, theorem 6:3; Strakos & Tichy 2002).
 
 constexpr int kQuickIterations = 30;
 constexpr float kQuickLambda = 4.0f;   // stronger smoothing goes to the sure phase at once
-constexpr int kMaxIterations = 4000;   // ten times what the hardest image tried has taken
+constexpr int kMaxIterations = 4000;   // a hundred times what the hardest image tried has taken
 constexpr double kSafety = 0.2;        // quick phase: of the tolerance that the last correction may reach
 constexpr int kWindow = 8;
 constexpr double kSure = 0.5;          // sure phase: of the tolerance that the estimate may reach

@@ -17,7 +17,7 @@ inline vf edge_weight(vf log_p, vf log_q, vf alpha) {
 
 // Weights of rows [y0, y1): ax(y, x) joins (y, x) and (y, x+1), ay(y, x) joins (y, x) and (y+1, x); zero where
 // there is no such pixel. logs: two rows of scratch.
-__attribute__((noinline)) inline void wls_weights(const Plane& g, int h, int w, float offset, float alpha, const Plane& ax,
+inline void wls_weights(const Plane& g, int h, int w, float offset, float alpha, const Plane& ax,
                         const Plane& ay, int y0, int y1, float* logs) {
   const int padded = round_up(w, VL);
   float* now = logs;
@@ -70,7 +70,7 @@ constexpr int kLines = 2 * VL;  // rows or columns solved together: enough chain
 // Solves (I + lambda L_x) u = u for rows [y0, y0 + VL * G). scratch: 2 * VL * G * round_up(w, VL) floats. The
 // first solve turns ax's VL x VL tiles into their transposes, in which later ones read them as they are.
 template <int G>
-__attribute__((noinline)) inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda, int h,
+inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda, int h,
                                                  int w, int y0, float* scratch) {
   const int padded = round_up(w, VL);
   const vf scale = splat(lambda);
@@ -121,7 +121,7 @@ __attribute__((noinline)) inline void solve_rows(const Plane& u, const Plane& ax
 
 // Solves (I + lambda L_y) u = u for columns [x0, x0 + VL * G). scratch: 2 * VL * G * h floats.
 template <int G>
-__attribute__((noinline)) inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, int x0, float* scratch) {
+inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, int x0, float* scratch) {
   const vf scale = splat(lambda);
   Tridiagonal line[G];
   float* out = scratch;
