@@ -82,15 +82,21 @@ def _level_counts(g: Plane) -> Plane:
 def _spread(excess: float) -> Plane:
     """Give the clipped counts back to the levels, as OpenCV does: evenly, the remainder one by one.
 
-    A fraction, which only images between 8-bit levels have, is spread evenly.
+    Between whole counts, which only images between 8-bit levels have, linear: so that a rounding
+    error of the image is not one of a whole count at up to 128 levels.
     """
-    whole = int(np.floor(excess + 0.5))
-    counts = np.full(LEVELS, whole // LEVELS + (excess - whole) / LEVELS)
-    remainder = whole % LEVELS
-    if remainder:
-        step = max(LEVELS // remainder, 1)
-        counts[: remainder * step : step] += 1.0
-    return counts
+
+    def whole(count: int) -> Plane:
+        counts = np.full(LEVELS, float(count // LEVELS))
+        remainder = count % LEVELS
+        if remainder:
+            step = LEVELS // remainder
+            counts[: remainder * step : step] += 1.0
+        return counts
+
+    low = int(excess)
+    share = excess - low
+    return (1.0 - share) * whole(low) + share * whole(low + 1)
 
 
 def _equalise_tiles(g: Plane, tiles: int, clip_limit: float) -> Plane:

@@ -163,3 +163,12 @@ def test_clahe_of_one_tile_without_clipping_is_global(rng):
     """Between levels too: no level of this image holds 100 times the mean."""
     g = rng.random((30, 31))
     assert np.abs(clahe(g, 100.0, 1) - equalise(g)).max() < 1e-12
+
+
+def test_clahe_is_continuous(rng):
+    """Rounding errors of a float image, as between two rounds, stay as small as they are."""
+    for _ in range(40):
+        g = ndimage.gaussian_filter(rng.random((50, 50)), 2)
+        g = 0.05 + 0.9 * (g - g.min()) / np.ptp(g)
+        error = 1e-6 * rng.standard_normal(g.shape)
+        assert np.abs(clahe(g + error) - clahe(g)).max() < 2e-4

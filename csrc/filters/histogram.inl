@@ -36,14 +36,19 @@ inline void clip_levels(float* counts, float clip_limit, int area) {
     excess += std::max(counts[i] - clip, 0.0f);
     counts[i] = std::min(counts[i], clip);
   }
-  // The excess goes back as OpenCV does it: evenly, the remainder one by one, a fraction (which only images between
-  // 8-bit levels have) evenly.
-  const int whole = static_cast<int>(std::floor(excess + 0.5));
-  const float each = static_cast<float>(whole / kLevels) + static_cast<float>((excess - whole) / kLevels);
-  for (int i = 0; i < kLevels; ++i) counts[i] += each;
-  int remainder = whole % kLevels;
-  const int step = std::max(kLevels / std::max(remainder, 1), 1);
-  for (int i = 0; i < kLevels && remainder > 0; i += step, --remainder) counts[i] += 1.0f;
+  // The excess goes back as OpenCV does it: evenly, the remainder one by one. Between whole counts, which only images
+  // between 8-bit levels have, linear: so that a rounding error of the image is not one of a whole count.
+  const int whole = static_cast<int>(excess);
+  const float part = static_cast<float>(excess - whole);
+  const auto give = [counts](int count, float share) {
+    const float each = share * static_cast<float>(count / kLevels);
+    for (int i = 0; i < kLevels; ++i) counts[i] += each;
+    int remainder = count % kLevels;
+    const int step = kLevels / std::max(remainder, 1);
+    for (int i = 0; i < kLevels && remainder > 0; i += step, --remainder) counts[i] += share;
+  };
+  give(whole, 1.0f - part);
+  give(whole + 1, part);
 }
 
 // As OpenCV: an image that the tiles do not divide is padded at the bottom and at the right, both sides by
