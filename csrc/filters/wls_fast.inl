@@ -67,54 +67,59 @@ inline void prefetch(const float* p) { __builtin_prefetch(p); }
 
 constexpr int kLines = 2 * VL;  // rows or columns solved together: enough chains to hide the latency
 
-// Solves (I + lambda L_x) u = u for rows [y0, y0 + VL * G). scratch: 2 * VL * G * round_up(w, VL) floats. The
-// first solve turns ax's VL x VL tiles into their transposes, in which later ones read them as they are.
+// Solves (I + lambda L_x) u = u for rows [y0, y0 + VL * G). scratch: 2 * VL * G * (round_up(w, VL) + VL) floats. The
+// first solve turns ax's VL x VL tiles into their transposes, in which later ones read them as they are. Transposed
+// tiles go through memory: more than one at a time would not fit in the registers.
 template <int G>
-inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda, int h,
-                                                 int w, int y0, float* scratch) {
+inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda, int h, int w, int y0,
+                       float* scratch) {
   const int padded = round_up(w, VL);
   const vf scale = splat(lambda);
   Tridiagonal line[G];
-  float* out = scratch;
+  float* const tile = scratch;  // of column i: VL * G rows
+  float* out = scratch + VL * VL * G;
   for (int x = 0; x < padded; x += VL) {
-    vf f[G][VL], a[G][VL];
     for (int k = 0; k < G; ++k) {
+      vf t[VL];
       for (int i = 0; i < VL; ++i) {
         const float* row = u.row(std::min(y0 + k * VL + i, h - 1)) + x;
-        const float* edges = ax.row(y0 + k * VL + i) + x;
         prefetch(row + kAhead);
-        prefetch(edges + kAhead);
-        f[k][i] = load(row);
-        a[k][i] = load(edges);
+        t[i] = load(row);
       }
-      transpose(f[k]);
-      if (first) {
-        transpose(a[k]);
-        for (int i = 0; i < VL; ++i) store(ax.row(y0 + k * VL + i) + x, a[k][i]);
-      }
+      transpose(t);
+      for (int i = 0; i < VL; ++i) store(tile + (i * G + k) * VL, t[i]);
+      if (!first) continue;
+      float* const edges = ax.row(y0 + k * VL) + x;
+      for (int i = 0; i < VL; ++i) t[i] = load(edges + i * ax.stride);
+      transpose(t);
+      for (int i = 0; i < VL; ++i) store(edges + i * ax.stride, t[i]);
     }
-    for (int i = 0; i < VL; ++i, out += 2 * VL * G)
+    const float* edges = ax.row(y0) + x;
+    for (int i = 0; i < VL; ++i, out += 2 * VL * G, edges += ax.stride)
       for (int k = 0; k < G; ++k) {
+        const float* edge = edges + k * VL * ax.stride;
+        prefetch(edge + kAhead);
         vf c, d;
-        line[k].step(a[k][i] * scale, f[k][i], c, d);
+        line[k].step(load(edge) * scale, load(tile + (i * G + k) * VL), c, d);
         store(out + (2 * k) * VL, c);
         store(out + (2 * k + 1) * VL, d);
       }
   }
   vf last[G] = {};
   for (int x = padded - VL; x >= 0; x -= VL) {
-    vf f[G][VL];
     for (int i = VL - 1; i >= 0; --i) {
       out -= 2 * VL * G;
       for (int k = 0; k < G; ++k) {
         last[k] = load(out + (2 * k + 1) * VL) + load(out + (2 * k) * VL) * last[k];
-        f[k][i] = last[k];
+        store(tile + (i * G + k) * VL, last[k]);
       }
     }
     for (int k = 0; k < G; ++k) {
-      transpose(f[k]);
+      vf t[VL];
+      for (int i = 0; i < VL; ++i) t[i] = load(tile + (i * G + k) * VL);
+      transpose(t);
       const int rows = std::min(VL, h - (y0 + k * VL));
-      for (int i = 0; i < rows; ++i) store(u.row(y0 + k * VL + i) + x, f[k][i]);
+      for (int i = 0; i < rows; ++i) store(u.row(y0 + k * VL + i) + x, t[i]);
     }
   }
 }
@@ -149,7 +154,7 @@ inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, 
 }
 
 inline std::size_t wls_fast_scratch(int h, int w) {
-  return 2 * static_cast<std::size_t>(kLines) * static_cast<std::size_t>(std::max(round_up(w, VL), h)) +
+  return 2 * static_cast<std::size_t>(kLines) * static_cast<std::size_t>(std::max(round_up(w, VL) + VL, h)) +
          2 * static_cast<std::size_t>(round_up(w, VL) + 16);
 }
 
