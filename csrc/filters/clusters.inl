@@ -2,7 +2,7 @@
 // a few pixels of equal value that hang together around a corner, in dark surroundings (where one grey level is a large
 // step of the logarithm), are seen by no level and no line, and conjugate gradients would need an iteration for each.
 // Every such cluster gets an unknown of its own: its mean error is the sum of its residual over what ties it to ground
-// and to its surroundings.
+// and to its surroundings. Clusters in one row or column need none: a line smoother sees them.
 
 constexpr float kStrong = 1000.0f;    // edge weight, before lambda, that ties pixels into a cluster: near-equal values
 constexpr float kLoose = 256.0f;      // most of the other edges' weight per pixel of a cluster
@@ -22,62 +22,61 @@ struct Clusters {
   }
 };
 
-// Finds the clusters of the weights ax, ay (scaled by lambda). seen: a plane of scratch. stride: of the planes they
-// will be applied to. When the members' space is full the rest goes without; the solution does not depend on it.
+// Finds the clusters of the weights ax, ay (scaled by lambda; of one stride). seen: a plane of scratch with the stride
+// of the planes that the clusters will be applied to. When the members' space is full the rest goes without; the
+// solution does not depend on it.
 inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h, int w, const Plane& seen,
-                          std::ptrdiff_t stride, Clusters& clusters) {
+                          Clusters& clusters) {
   const float strong = kStrong * lambda, loose = kLoose * lambda;
   for (int y = 0; y < h; ++y) std::fill(seen.row(y), seen.row(y) + w, 0.0f);
   clusters.count = 0;
   clusters.start[0] = 0;
+  const std::ptrdiff_t stride = ax.stride, wider = ax.stride - seen.stride;
+  std::int32_t rows[kClusterSize + 4];  // of the queue's pixels
   int used = 0;
   float mark = 0.0f;  // of the walk a pixel was seen on
-  const auto edges = [&](int y, int x, float (&e)[4]) {
-    e[0] = ax.row(y)[x];
-    e[1] = ax.row(y)[x - 1];
-    e[2] = ay.row(y)[x];
-    e[3] = ay.row(y - 1)[x];
-  };
   for (int y = 0; y < h; ++y) {
     for (int x0 = 0; x0 < w; x0 += VL) {
-      // A pixel starts a cluster if at least one of its edges is strong and the rest are loose.
-      vf rest{}, most{};
+      // A pixel starts a cluster if an edge across and one down are strong, and the rest are loose.
       const float *across = ax.row(y) + x0, *down = ay.row(y) + x0;
-      for (const vf e : {load(across), load(across - 1), load(down), load(down - ay.stride)}) {
-        most = vmax(most, e);
-        rest += e >= strong ? vf{} : e;
-      }
-      const vi seed = (most >= strong) & (rest <= loose) & (load(seen.row(y) + x0) == 0.0f);
+      const vf right = load(across), left = load(across - 1), below = load(down), above = load(down - stride);
+      vf rest{};
+      for (const vf e : {right, left, below, above}) rest += e >= strong ? vf{} : e;
+      const vi seed = (vmax(right, left) >= strong) & (vmax(below, above) >= strong) & (rest <= loose) &
+                      (load(seen.row(y) + x0) == 0.0f);
       if (!any(seed)) continue;
       for (int k = 0; k < VL && x0 + k < w; ++k) {
         if (!seed[k] || seen.row(y)[x0 + k] != 0.0f) continue;
         const int limit = std::min(kClusterSize, clusters.capacity - used - 4);  // a step may add four
-        if (limit < 2) return;
+        if (limit < 3) return;
         std::int32_t* const queue = clusters.member + used;
         int size = 0;
         float outside = 0.0f;
         bool part = false;  // of something too large, seen before
         mark += 1.0f;
-        const auto take = [&](int cy, int cx) {
-          float& at = seen.row(cy)[cx];
+        const auto visit = [&](float edge, std::ptrdiff_t offset, int row) {
+          if (edge < strong) {
+            outside += edge;
+            return;
+          }
+          float& at = seen.base[offset];
           part |= at != 0.0f && at != mark;
           if (at != 0.0f) return;
           at = mark;
-          queue[size++] = static_cast<std::int32_t>(cy * stride + cx);
+          rows[size] = row;
+          queue[size++] = static_cast<std::int32_t>(offset);
         };
-        take(y, x0 + k);
-        int next = 0;
-        for (; next < size && size <= limit; ++next) {
-          const int cy = static_cast<int>(queue[next] / stride), cx = static_cast<int>(queue[next] % stride);
-          float e[4];
-          edges(cy, cx, e);
-          for (const float edge : e) outside += edge < strong ? edge : 0.0f;
-          if (e[0] >= strong) take(cy, cx + 1);
-          if (e[1] >= strong) take(cy, cx - 1);
-          if (e[2] >= strong) take(cy + 1, cx);
-          if (e[3] >= strong) take(cy - 1, cx);
+        visit(strong, y * seen.stride + x0 + k, y);
+        for (int next = 0; next < size && size <= limit; ++next) {
+          const std::ptrdiff_t offset = queue[next];
+          const int row = rows[next];
+          const float *e = ax.base + offset + row * wider, *s = ay.base + offset + row * wider;
+          visit(e[0], offset + 1, row);
+          visit(e[-1], offset - 1, row);
+          visit(s[0], offset + seen.stride, row + 1);
+          visit(s[-stride], offset - seen.stride, row - 1);
         }
-        if (part || size < 2 || size > limit || outside > loose * static_cast<float>(size)) continue;
+        if (part || size > limit || outside > loose * static_cast<float>(size)) continue;
         used += size;
         clusters.inverse[clusters.count++] = 1.0f / (outside + static_cast<float>(size));
         clusters.start[clusters.count] = used;

@@ -28,7 +28,6 @@ inline void clear_all_guards(const MultigridMemory& m) {
         clear_guards(*p, m.level[k + 1].h, m.level[k + 1].w);
   }
   clear_guards(m.p, m.level[0].h, m.level[0].w);
-  clear_guards(m.ap, m.level[0].h, m.level[0].w);
 }
 
 template <bool nine>

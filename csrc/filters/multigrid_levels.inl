@@ -20,12 +20,17 @@ struct Level {
   Plane left, upper, corner[4];
 };
 
+// What one iteration needs to know of its correction z, the last direction p and the residual r, by rows.
+struct Products {
+  double zr = 0.0, zaz = 0.0, paz = 0.0, most = 0.0;  // z.r, z.Az, p.Az, the largest |z|
+};
+
 struct MultigridMemory {
   int levels = 0;
   Level level[kMaxLevels];
-  Plane p, ap;                      // direction and its image
+  Plane p;                          // direction
   float* factor = nullptr;          // Cholesky factor of the coarsest level, kCoarsest x kCoarsest
-  double* sums = nullptr;           // three per row
+  Products* products = nullptr;     // one per row
   Clusters* clusters = nullptr;
   inline void lay_out(int h, int w, Arena& arena);
 };
@@ -41,8 +46,7 @@ inline Plane take_guarded(Arena& arena, int h, int w) {
 
 inline void MultigridMemory::lay_out(int h, int w, Arena& arena) {
   p = take_guarded(arena, h, w);
-  ap = take_guarded(arena, h, w);
-  sums = arena.take<double>(3 * static_cast<std::size_t>(h));
+  products = arena.take<Products>(static_cast<std::size_t>(h));
   factor = arena.take<float>(kCoarsest * kCoarsest);
   clusters = arena.take<Clusters>(1);
   Clusters own;

@@ -13,18 +13,6 @@ constexpr double kSafety = 0.2;        // quick phase: of the tolerance that the
 constexpr int kWindow = 8;
 constexpr double kSure = 0.5;          // sure phase: of the tolerance that the estimate may reach
 
-// Runs f(y) -> {a, b, c} sums over row y, adds them in the order of rows: the same for any team.
-template <class F>
-inline void sum_rows(int h, double* sums, const Team& team, double (&out)[3], F&& f) {
-  const auto [y0, y1] = team.share(h);
-  for (int y = y0; y < y1; ++y) f(y, sums + 3 * static_cast<std::ptrdiff_t>(y));
-  team.sync();
-  for (double& v : out) v = 0.0;
-  for (int y = 0; y < h; ++y)
-    for (int k = 0; k < 3; ++k) out[k] += sums[3 * static_cast<std::ptrdiff_t>(y) + k];
-  team.sync();
-}
-
 inline double hsum(vf v) {
   double s = 0.0;
   for (int i = 0; i < VL; ++i) s += static_cast<double>(v[i]);
@@ -49,7 +37,7 @@ inline WlsInfo wls_exact(const Plane& u, const Plane& ax, const Plane& ay, float
     clear_guards(u, h, w);
   }
   team.sync();
-  if (team.rank() == 0) find_clusters(ax, ay, lambda, h, w, m.ap, top.z.stride, *m.clusters);
+  if (team.rank() == 0) find_clusters(ax, ay, lambda, h, w, m.p, *m.clusters);
   set_up(m, scratch, team);
   // From u = g: r = g - A g.
   for (int y = y0; y < y1; ++y)
@@ -57,73 +45,78 @@ inline WlsInfo wls_exact(const Plane& u, const Plane& ax, const Plane& ay, float
       store(top.r.row(y) + x, (load(u.row(y) + x) - apply<false>(top, u, y, x)) * inside(x, w));
   team.sync();
 
+  const auto products = [&](bool direction) {
+    for (int y = y0; y < y1; ++y) {
+      vf zr{}, zaz{}, paz{}, most{};
+      for (int x = 0; x < w; x += VL) {
+        const vf z = load(top.z.row(y) + x), az = apply<false>(top, top.z, y, x) * inside(x, w);
+        zr += z * load(top.r.row(y) + x);
+        zaz += z * az;
+        paz += load(m.p.row(y) + x) * az;
+        most = vmax(most, vmax(z, -z));
+      }
+      m.products[y] = {hsum(zr), hsum(zaz), direction ? hsum(paz) : 0.0, static_cast<double>(hmax(most))};
+    }
+    team.sync();
+    Products all;  // in the order of rows: the same for any team
+    for (int y = 0; y < h; ++y) {
+      all.zr += m.products[y].zr;
+      all.zaz += m.products[y].zaz;
+      all.paz += m.products[y].paz;
+      all.most = std::max(all.most, m.products[y].most);
+    }
+    return all;
+  };
+  // p = z + beta p.
+  const auto turn = [&](int y, float beta) {
+    for (int x = 0; x < w; x += VL)
+      store(m.p.row(y) + x, load(top.z.row(y) + x) + (beta != 0.0f ? load(m.p.row(y) + x) * beta : vf{}));
+  };
+  // u += alpha p, r -= alpha A p.
+  const auto advance = [&](int y, float alpha) {
+    for (int x = 0; x < w; x += VL) {
+      const vf ap = apply<false>(top, m.p, y, x) * inside(x, w);
+      store(u.row(y) + x, load(u.row(y) + x) + load(m.p.row(y) + x) * alpha);
+      store(top.r.row(y) + x, load(top.r.row(y) + x) - ap * alpha);
+    }
+  };
+
   WlsInfo info;
   const int quick = lambda <= kQuickLambda ? kQuickIterations : 0;
-  double alpha = 0.0, rz_old = 1.0;
+  double zr_old = 1.0, pap = 1.0;
   double taken[kWindow] = {};  // from the squared energy norm of the error, by the last iterations
-  double sums[3];
   for (;;) {
     const bool symmetric = info.iterations >= quick;
     cycle(m, 0, symmetric, scratch, team);
     correct_clusters(*m.clusters, top.r, top.z, team);
-    // z.r, z.(A p) of the last direction, and the largest correction, kept as a sum of one row each.
-    sum_rows(h, m.sums, team, sums, [&](int y, double* s) {
-      vf zr{}, zap{}, most{};
-      for (int x = 0; x < w; x += VL) {
-        const vf z = load(top.z.row(y) + x);
-        zr += z * load(top.r.row(y) + x);
-        zap += z * load(m.ap.row(y) + x);
-        most = vmax(most, vmax(z, -z));
-      }
-      s[0] = hsum(zr);
-      s[1] = info.iterations > 0 ? hsum(zap) : 0.0;
-      s[2] = static_cast<double>(hmax(most));
-    });
-    double most = 0.0;
-    for (int y = 0; y < h; ++y) most = std::max(most, m.sums[3 * static_cast<std::ptrdiff_t>(y) + 2]);
-    team.sync();
-    bool done = most <= kSafety * static_cast<double>(tol);
-    info.estimate = static_cast<float>(most);
+    const Products now = products(info.iterations > 0);
+    bool done = now.most <= kSafety * static_cast<double>(tol);
+    info.estimate = static_cast<float>(now.most);
     if (symmetric) {
       double energy = 0.0;
       for (const double t : taken) energy += t;
       info.estimate = static_cast<float>(std::sqrt(energy));
       done = info.iterations >= quick + kWindow && std::sqrt(energy) <= kSure * static_cast<double>(tol);
     }
-    const double rz = sums[0];
+    done |= info.iterations == kMaxIterations || now.zr <= 0.0;
+    // The step along p = z + beta p has p.r = z.r, since the last one left nothing of r along the old p.
     const bool start = info.iterations == 0 || info.iterations == quick;
-    const float beta = start ? 0.0f : static_cast<float>(symmetric ? rz / rz_old : -alpha * sums[1] / rz_old);
-    done |= info.iterations == kMaxIterations || rz <= 0.0;
-    for (int y = y0; y < y1; ++y)
-      for (int x = 0; x < w; x += VL) {
-        const vf p = load(top.z.row(y) + x) + (beta != 0.0f ? load(m.p.row(y) + x) * beta : vf{});
-        store(m.p.row(y) + x, p);
-      }
+    const double beta = start ? 0.0 : symmetric ? now.zr / zr_old : -now.paz / pap;
+    pap = now.zaz + beta * (2.0 * now.paz + beta * pap);
+    const double alpha = pap > 0.0 ? now.zr / pap : 0.0;
+    taken[info.iterations % kWindow] = alpha * now.zr;
+    zr_old = now.zr;
+    // Rows at the borders of a share first: the neighbours need them.
+    if (y0 < y1) turn(y0, static_cast<float>(beta));
+    if (y0 + 1 < y1) turn(y1 - 1, static_cast<float>(beta));
     team.sync();
-    sum_rows(h, m.sums, team, sums, [&](int y, double* s) {
-      vf pap{}, pr{};
-      for (int x = 0; x < w; x += VL) {
-        const vf p = load(m.p.row(y) + x), ap = apply<false>(top, m.p, y, x) * inside(x, w);
-        store(m.ap.row(y) + x, ap);
-        pap += p * ap;
-        pr += p * load(top.r.row(y) + x);
-      }
-      s[0] = hsum(pap);
-      s[1] = hsum(pr);
-      s[2] = 0.0;
-    });
-    alpha = sums[0] > 0.0 ? sums[1] / sums[0] : 0.0;
-    const float step = static_cast<float>(alpha);
-    for (int y = y0; y < y1; ++y)
-      for (int x = 0; x < w; x += VL) {
-        store(u.row(y) + x, load(u.row(y) + x) + load(m.p.row(y) + x) * step);
-        store(top.r.row(y) + x, load(top.r.row(y) + x) - load(m.ap.row(y) + x) * step);
-      }
+    for (int y = y0; y < y1; ++y) {
+      if (y + 2 < y1) turn(y + 1, static_cast<float>(beta));
+      advance(y, static_cast<float>(alpha));
+    }
     team.sync();
-    taken[info.iterations % kWindow] = alpha * sums[1];
     ++info.iterations;
-    rz_old = rz;
-    if (done) break;
+    if (done || pap <= 0.0) break;
   }
   return info;
 }
