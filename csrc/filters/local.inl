@@ -179,11 +179,60 @@ inline void sharpen_row(const Gaussian& gauss, const Params& p, const float* con
 // ---- guided ------------------------------------------------------------------------------------------
 
 // Sums over 2R + 1 rows in column order, then over 2R + 1 columns: plain sums, so that nothing drifts.
+
+// The sums over 2R + 1 columns of vectors pushed from left to right. A push gives the sums that begin kLag vectors before
+// the one pushed; runs of 2, 4 and 8 are made once and shared.
 template <int R>
-inline vf row_sum(const float* t) {
-  vf s = load(t);
-  for (int k = 1; k <= R; ++k) s += load(t - k) + load(t + k);
-  return s;
+class SlidingSum {
+  static constexpr int W = 2 * R + 1;
+  vf v_[4]{}, two_[3]{}, four_[2]{};  // newest last
+
+ public:
+  static constexpr int kLag = W >= 8 ? 3 : W >= 4 ? 2 : 1;
+  inline vf push(vf next) {
+    v_[0] = v_[1], v_[1] = v_[2], v_[2] = v_[3], v_[3] = next;
+    two_[0] = two_[1], two_[1] = two_[2], two_[2] = v_[2] + shift<1>(v_[2], v_[3]);
+    if constexpr (W < 4) {
+      return two_[2] + shift<2>(v_[2], v_[3]);
+    } else {
+      four_[0] = four_[1], four_[1] = two_[1] + shift<2>(two_[1], two_[2]);
+      if constexpr (W < 8) {
+        vf sum = four_[1];
+        if constexpr (W & 2) sum += shift<4>(two_[1], two_[2]);
+        return sum + shift<W - 1>(v_[1], v_[2]);
+      } else {
+        vf sum = four_[0] + shift<4>(four_[0], four_[1]);
+        if constexpr (W & 4) sum += shift<8>(four_[0], four_[1]);
+        if constexpr (W & 2) sum += shift<W - 3>(two_[0], two_[1]);
+        return sum + shift<W - 1>(v_[0], v_[1]);
+      }
+    }
+  }
+};
+
+// Calls use(x, s, t) for vectors x in [x0, x1), s and t the sums of a and b over the columns x - R to x + R. Reads up to
+// kHalo + VL columns past both ends.
+template <int R, class F>
+inline void sums_across(const float* a, const float* b, int x0, int x1, F&& use) {
+  if constexpr (2 * R <= VL) {
+    using Sum = SlidingSum<R>;
+    Sum s, t;
+    int x = x0 - R;
+    for (int k = 0; k < Sum::kLag; ++k, x += VL) {
+      s.push(load(a + x));
+      t.push(load(b + x));
+    }
+    for (int to = x0; to < x1; to += VL, x += VL) use(to, s.push(load(a + x)), t.push(load(b + x)));
+  } else {
+    for (int x = x0; x < x1; x += VL) {
+      vf s = load(a + x), t = load(b + x);
+      for (int k = 1; k <= R; ++k) {
+        s += load(a + x - k) + load(a + x + k);
+        t += load(b + x - k) + load(b + x + k);
+      }
+      use(x, s, t);
+    }
+  }
 }
 
 // The linear coefficients of one row: a and b of out = mean(a) * I + mean(b), for x in [x0 - R, x1 + R).
@@ -202,13 +251,13 @@ inline void guided_coefficients(const float* const* rows, int x0, int x1, float 
     store(sum2 + x, s2);
   }
   constexpr float area = 1.0f / ((2 * R + 1) * (2 * R + 1));
-  for (int x = x0 - kMargin<R>; x < x1 + kMargin<R>; x += VL) {
-    const vf mean = row_sum<R>(sum1 + x) * area;
-    const vf variance = vmax(row_sum<R>(sum2 + x) * area - mean * mean, vf{});
+  sums_across<R>(sum1, sum2, x0 - kMargin<R>, x1 + kMargin<R>, [&](int x, vf s, vf t) {
+    const vf mean = s * area;
+    const vf variance = vmax(t * area - mean * mean, vf{});
     const vf a = variance / (variance + eps);
     store(a_row + x, a);
     store(b_row + x, (1.0f - a) * (mean + 0.5f));
-  }
+  });
 }
 
 // acc += weight * guided for x in [x0, x1). a, b: the coefficient rows y - R .. y + R.
@@ -225,8 +274,9 @@ inline void guided_row(const float* const* a, const float* const* b, const float
     store(sum2 + x, s2);
   }
   const float scale = weight / ((2 * R + 1) * (2 * R + 1));
-  for (int x = x0; x < x1; x += VL)
-    store(acc + x, load(acc + x) + scale * (row_sum<R>(sum1 + x) * load(centre + x) + row_sum<R>(sum2 + x)));
+  sums_across<R>(sum1, sum2, x0, x1, [&](int x, vf a_sum, vf b_sum) {
+    store(acc + x, load(acc + x) + scale * (a_sum * load(centre + x) + b_sum));
+  });
 }
 
 // Calls f with the radius as a compile-time constant.

@@ -253,6 +253,21 @@ inline vf take_even(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 2, 4, 
 inline vf take_odd(vf a, vf b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
 #endif
 
+// Elements K to K + VL - 1 of a followed by b: what lies K to the right of a, without a load that crosses cache lines.
+template <int K, std::size_t... I>
+inline vf shift_by(vf a, vf b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, (static_cast<int>(I) + K)...);
+}
+template <int K>
+inline vf shift(vf a, vf b) {
+  static_assert(K >= 0 && K <= VL);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  if constexpr (K > 0 && K < VL)  // which the compiler would make a permutation
+    return reinterpret_cast<vf>(_mm512_alignr_epi32(reinterpret_cast<__m512i>(b), reinterpret_cast<__m512i>(a), K));
+#endif
+  return shift_by<K>(a, b, std::make_index_sequence<VL>{});
+}
+
 // Transposes a VL x VL block: each round of interleaving rotates the bits of (row, column) by one place.
 inline void transpose(vf (&r)[VL]) {
   for (int round = 1; round < VL; round *= 2) {
