@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 some files failed (or, for `doctor`, nothing can run), 2 w
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -267,33 +268,34 @@ def bench(
     _out.print(
         ", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True
     )
-    table = Table(
-        "case",
-        "size",
-        "candidate",
-        "median ms",
-        "IQR",
-        "p99",
-        "Mpx/s",
-        "ratio",
-        "answers differ by",
+    for (case, size), group in itertools.groupby(
+        report["rows"], key=lambda row: (row["case"], row["size"])
+    ):
+        rows = list(group)
+        _out.print(f"\n[bold]{case}[/bold], {size}", highlight=False)
+        table = Table("candidate", box=None, pad_edge=False)
+        for name in ("median ms", "IQR", "p99", "Mpx/s", "ratio"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(
+                row["candidate"],
+                f"{row['median_ms']:.3f}",
+                f"{row['iqr_ms']:.3f}",
+                f"{row['p99_ms']:.3f}",
+                f"{row['mpx_per_s']:.1f}",
+                f"{row['ratio']:.2f}x",
+            )
+        _out.print(table)
+        for row in rows[1:]:
+            _out.print(
+                f"  {row['candidate']} differs by {row['difference']}",
+                style="dim",
+                highlight=False,
+                soft_wrap=True,
+            )
+    _out.print(
+        "\nratio: the candidate's median over ours, above 1 where we are faster", style="dim"
     )
-    last = None
-    for row in report["rows"]:
-        table.add_row(
-            row["case"] if (row["case"], row["size"]) != last else "",
-            row["size"] if (row["case"], row["size"]) != last else "",
-            row["candidate"],
-            f"{row['median_ms']:.3f}",
-            f"{row['iqr_ms']:.3f}",
-            f"{row['p99_ms']:.3f}",
-            f"{row['mpx_per_s']:.1f}",
-            f"{row['ratio']:.2f}x",
-            row["difference"],
-        )
-        last = (row["case"], row["size"])
-    _out.print(table)
-    _out.print("ratio: the candidate's median over ours, above 1 where we are faster", style="dim")
 
 
 @app.command()

@@ -104,6 +104,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "guided": (2.0, 0.8, "8-bit output"),
     "spatiogram": (255.0, 128.0, "another definition: plain equalisation"),
     "wls": (1.5, 0.5, "same system; ours is rounded to 8 bits"),
+    "same": (0.0, 0.0, "threads change nothing"),
     "smoother": (128.0, 32.0, "another definition: other weights, approximate"),
     "round": (96.0, 32.0, "two of its six filters are defined otherwise"),
 }
@@ -165,7 +166,7 @@ def candidates(
         calls["sdie_fast, one thread"] = lambda: enhance(
             batch, equal, params=fast, out=results, threads=1, backend="cpu"
         )
-        kinds["sdie_fast, one thread"] = "sharpen"
+        kinds["sdie_fast, one thread"] = "same"
     else:
         calls["sdie_fast"] = ours(_one_hot(case), exact)
         if cv is not None:
