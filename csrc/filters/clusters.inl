@@ -67,7 +67,7 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
           queue[size++] = static_cast<std::int32_t>(offset);
         };
         visit(strong, y * seen.stride + x0 + k, y);
-        for (int next = 0; next < size && size <= limit; ++next) {
+        for (int next = 0; next < size && size <= limit && !part; ++next) {
           const std::ptrdiff_t offset = queue[next];
           const int row = rows[next];
           const float *e = ax.base + offset + row * wider, *s = ay.base + offset + row * wider;

@@ -135,6 +135,21 @@ inline void restrict_residual(const Level& l, const Level& coarse, float* scratc
   team.sync();
 }
 
+// The same right after fresh smoothing of the even and then the odd rows: these have no residual, and the even ones had
+// none before the odd ones changed.
+template <bool nine>
+inline void restrict_even_rows(const Level& l, const Level& coarse, float* scratch, const Team& team) {
+  float* const row = scratch + kHalo;
+  std::fill(scratch, scratch + residual_stride(l.w), 0.0f);
+  const auto [i0, i1] = team.share(coarse.h, 16);
+  for (int i = i0; i < i1; ++i) {
+    for (int x = 0; x < l.w; x += VL) store(row + x, from_rows<nine>(l, 2 * i, x));
+    for (int j = 0; j < coarse.w; j += VL)
+      store(coarse.r.row(i) + j, restrict_row(l, i, j, row) * inside(j, coarse.w));
+  }
+  team.sync();
+}
+
 template <bool nine, int parity, bool fresh>
 inline void smooth_all_rows(const Level& l, float* scratch, const Team& team) {
   const auto [j0, j1] = team.share((l.h - parity + 1) / 2, kLines);
@@ -165,12 +180,14 @@ inline void cycle(const MultigridMemory& m, int k, bool symmetric, float* scratc
   const Level& coarse = m.level[k + 1];
   const auto step = [&](auto nine) {
     smooth_all_rows<nine, 0, true>(l, scratch, team);
-    smooth_all_rows<nine, 1, false>(l, scratch, team);
+    smooth_all_rows<nine, 1, true>(l, scratch, team);
     if (symmetric) {
       smooth_all_columns<nine, 0>(l, scratch, team);
       smooth_all_columns<nine, 1>(l, scratch, team);
+      restrict_residual<nine>(l, coarse, scratch, team);
+    } else {
+      restrict_even_rows<nine>(l, coarse, scratch, team);
     }
-    restrict_residual<nine>(l, coarse, scratch, team);
     cycle(m, k + 1, symmetric, scratch, team);
     const auto [i0, i1] = team.share(coarse.h);
     for (int i = i0; i < i1; ++i) prolong_row(l, coarse, i);

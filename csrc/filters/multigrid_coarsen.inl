@@ -193,14 +193,22 @@ inline void finish_row(const Level& coarse, int i) {
   }
 }
 
-// VL coarse values of P^T f, where f has rows above, here and below of fine row 2i.
-inline vf restrict_at(const Level& l, int i, int j, const float* above, const float* here, const float* below) {
+// VL coarse values of P^T f, where f is zero but in fine row 2 i, given here.
+inline vf restrict_row(const Level& l, int i, int j, const float* here) {
   const int x = 2 * j;
-  const float *left = l.left.row(i) + j, *upper = l.upper.row(i) + j, *upper_up = upper - l.upper.stride;
+  const float* left = l.left.row(i) + j;
   vf even, odd, before, unused;
   split(here + x, even, odd);
   split(here + x - 2, unused, before);
-  vf sum = even + load(left) * odd + (1.0f - load(left - 1)) * before;
+  return even + load(left) * odd + (1.0f - load(left - 1)) * before;
+}
+
+// The same where f has rows above, here and below of fine row 2 i.
+inline vf restrict_at(const Level& l, int i, int j, const float* above, const float* here, const float* below) {
+  const int x = 2 * j;
+  const float *upper = l.upper.row(i) + j, *upper_up = upper - l.upper.stride;
+  vf even, odd, before, unused;
+  vf sum = restrict_row(l, i, j, here);
   split(below + x, even, odd);
   split(below + x - 2, unused, before);
   sum += load(upper) * even + load(l.corner[0].row(i) + j) * odd + load(l.corner[1].row(i) + j - 1) * before;

@@ -23,15 +23,29 @@ inline vf apply(const Level& l, const Plane& z, int y, int x) {
   return apply<nine>(l, here - z.stride, here, here + z.stride, y, x);
 }
 
-// Everything that a pixel is coupled to but its neighbours in the row (rows = true) or in the column.
-template <bool nine, bool rows>
-inline vf line_ground(const Level& l, int y, int x) {
-  const float *e = l.e.row(y) + x, *s = l.s.row(y) + x, *su = s - l.s.stride;
-  vf g = rows ? load(s) + load(su) : load(e) + load(e - 1);
+// What the rows above and below bring to row y: the couplings times their z.
+template <bool nine>
+inline vf from_rows(const Level& l, int y, int x) {
+  const float *s = l.s.row(y) + x, *su = s - l.s.stride;
+  const float *above = l.z.row(y - 1) + x, *below = l.z.row(y + 1) + x;
+  vf sum = load(s) * load(below) + load(su) * load(above);
+  if constexpr (nine) {
+    const float *se = l.se.row(y) + x, *sw = l.sw.row(y) + x, *seu = se - l.se.stride, *swu = sw - l.sw.stride;
+    sum += load(se) * load(below + 1) + load(sw) * load(below - 1) + load(seu - 1) * load(above - 1) +
+           load(swu + 1) * load(above + 1);
+  }
+  return sum;
+}
+
+// Everything that a pixel is coupled to but its neighbours in the row.
+template <bool nine>
+inline vf row_ground(const Level& l, int y, int x) {
+  const float *s = l.s.row(y) + x, *su = s - l.s.stride;
+  const vf g = load(s) + load(su);
   if constexpr (nine) {
     const float *se = l.se.row(y) + x, *sw = l.sw.row(y) + x;
-    g += load(se) + load(sw) + load(se - l.se.stride - 1) + load(sw - l.sw.stride + 1);
-    return g + load(l.ground.row(y) + x);
+    return g + load(se) + load(sw) + load(se - l.se.stride - 1) + load(sw - l.sw.stride + 1) +
+           load(l.ground.row(y) + x);
   }
   return g + 1.0f;
 }
@@ -50,8 +64,9 @@ struct LineStep {
   }
 };
 
-// Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. fresh: z is taken as
-// zero, whatever it holds, and the rows of the other parity are set to that. scratch as for solve_rows.
+// Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. (A change of z, since z
+// itself is not known to enough digits where couplings are 1e4 times what ties it to ground.) fresh: z is taken as zero
+// there, and for parity 0 everywhere, whatever it holds. scratch as for solve_rows.
 template <bool nine, int parity, bool fresh, int G>
 inline void smooth_rows(const Level& l, int j0, float* scratch) {
   const int padded = round_up(l.w, VL);
@@ -66,8 +81,9 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
         const int y = row_of(j0 + k * VL + i);
         f[k][i] = load(l.r.row(y) + x);
         if constexpr (!fresh) f[k][i] -= apply<nine>(l, l.z, y, x);
+        if constexpr (fresh && parity == 1) f[k][i] += from_rows<nine>(l, y, x);
         a[k][i] = load(l.e.row(y) + x);
-        q[k][i] = line_ground<nine, true>(l, y, x);
+        q[k][i] = row_ground<nine>(l, y, x);
       }
       transpose(f[k]);
       transpose(a[k]);
@@ -96,29 +112,62 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
       transpose(f[k]);
       const int rows = std::min(VL, count - (j0 + k * VL));
       for (int i = 0; i < rows; ++i) {
-        const int y = row_of(j0 + k * VL + i);
-        store(l.z.row(y) + x, fresh ? f[k][i] : load(l.z.row(y) + x) + f[k][i]);
-        if (fresh && y + 1 < l.h) store(l.z.row(y + 1) + x, vf{});
+        float* z = l.z.row(row_of(j0 + k * VL + i)) + x;
+        store(z, fresh ? f[k][i] : load(z) + f[k][i]);
       }
     }
   }
 }
 
-// Adds to z along columns 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero.
+// The even elements of the 2 * VL from p on.
+inline vf every_other(const float* p) { return take_even(load(p), load(p + VL)); }
+
+// The same along columns 2 j + parity.
 template <bool nine, int parity, int G>
 inline void smooth_columns(const Level& l, int j0, float* scratch) {
-  const auto pick = [](vf a, vf b) { return parity == 0 ? take_even(a, b) : take_odd(a, b); };
+  // Of a column: its z and those to the left and right, in the row above and here; the couplings to the row above; what
+  // comes from it.
+  struct Column {
+    vf z{}, left{}, right{}, left_up{}, right_up{}, up{}, up_left{}, up_right{};
+  } column[G];
+  const auto x_of = [j0](int k) { return 2 * (j0 + k * VL) + parity; };
+  for (int k = 0; k < G; ++k) {
+    const float* z = l.z.row(0) + x_of(k);
+    column[k].z = every_other(z);
+    column[k].left = every_other(z - 1);
+    column[k].right = every_other(z + 1);
+  }
   LineStep line[G];
   float* out = scratch;
   for (int y = 0; y < l.h; ++y, out += 2 * VL * G)
     for (int k = 0; k < G; ++k) {
-      const int x = 2 * (j0 + k * VL);
-      const float* r = l.r.row(y) + x;
-      const float* s = l.s.row(y) + x;
-      const vf f = pick(load(r) - apply<nine>(l, l.z, y, x), load(r + VL) - apply<nine>(l, l.z, y, x + VL));
-      const vf ground = pick(line_ground<nine, false>(l, y, x), line_ground<nine, false>(l, y, x + VL));
+      Column& own = column[k];
+      const int x = x_of(k);
+      const vf e_left = every_other(l.e.row(y) + x - 1), e_right = every_other(l.e.row(y) + x);
+      const vf s = every_other(l.s.row(y) + x);
+      const float* under = l.z.row(y + 1) + x;
+      const vf below = every_other(under), below_left = every_other(under - 1), below_right = every_other(under + 1);
+      const vf down = (below - own.z) * s;
+      vf f = every_other(l.r.row(y) + x) + (own.left - own.z) * e_left + (own.right - own.z) * e_right;
+      vf ground = e_left + e_right, tied = splat(1.0f);
+      if constexpr (nine) {
+        const vf sw = every_other(l.sw.row(y) + x), se = every_other(l.se.row(y) + x);
+        f += (below_left - own.z) * sw + (below_right - own.z) * se + (own.left_up - own.z) * own.up_left +
+             (own.right_up - own.z) * own.up_right;
+        ground += (sw + se) + (own.up_left + own.up_right);
+        tied = every_other(l.ground.row(y) + x);
+        own.left_up = own.left;
+        own.right_up = own.right;
+        own.up_left = every_other(l.se.row(y) + x - 1);
+        own.up_right = every_other(l.sw.row(y) + x + 1);
+      }
+      f += (down - own.up) - own.z * tied;
+      own.up = down;
+      own.z = below;
+      own.left = below_left;
+      own.right = below_right;
       vf c, d;
-      line[k].step(vmax(ground, splat(1e-30f)), pick(load(s), load(s + VL)), f, c, d);
+      line[k].step(vmax(ground + tied, splat(1e-30f)), s, f, c, d);
       store(out + 2 * k * VL, c);
       store(out + (2 * k + 1) * VL, d);
     }
