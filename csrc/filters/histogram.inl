@@ -10,12 +10,59 @@ struct Levels {
 
 constexpr int kTable = kLevels + 1;
 
-inline void count_pixel(float v, float* counts) {
-  const float t = std::min(std::max(v, 0.0f), 1.0f) * (kLevels - 1);
-  const int i = static_cast<int>(t);
-  const float f = t - static_cast<float>(i);
-  counts[i] += 1.0f - f;
-  counts[i + 1] += f;  // level 256 exists in the table and stays empty: f = 0 at the top
+constexpr int kCounters = 4;               // neighbours are often equal, and would wait for each other in one
+constexpr int kCounterPixels = 1 << 16;    // after which float32 counts go to float64
+constexpr int kCountBlock = 64;            // columns
+
+// The level below an intensity, and how far the intensity is from it towards the next.
+inline vi level_of(vf v, vf& part) {
+  const vf t = clamp01(v) * (kLevels - 1);
+  const vi level = to_int(t);
+  part = t - to_float(level);
+  return level;
+}
+
+// Counts the pixels of tile (ty, tx) by level.
+inline void count_tile(const Plane& g, int h, int w, const Levels& levels, int ty, int tx, double* total) {
+  alignas(64) float counts[kCounters][kTable] = {};
+  alignas(64) float part[kCountBlock], padding[kCountBlock] = {};
+  alignas(64) std::int32_t level[kCountBlock];
+  const auto flush = [&] {
+    for (int i = 0; i < kTable; ++i)
+      for (int k = 0; k < kCounters; ++k) {
+        total[i] += counts[k][i];
+        counts[k][i] = 0.0f;
+      }
+  };
+  int pending = 0;
+  for (int y = ty * levels.tile_h; y < (ty + 1) * levels.tile_h; ++y) {
+    const float* row = g.row(reflect(y, h));
+    const int end = (tx + 1) * levels.tile_w;
+    for (int x0 = tx * levels.tile_w; x0 < end; x0 += kCountBlock) {
+      const int width = std::min(kCountBlock, end - x0);
+      const float* in = row + x0;
+      if (x0 + width > w) {
+        for (int x = 0; x < width; ++x) padding[x] = row[reflect(x0 + x, w)];
+        in = padding;
+      }
+      for (int x = 0; x < width; x += VL) {
+        vf f;
+        *reinterpret_cast<vi*>(level + x) = level_of(load(in + x), f);
+        store(part + x, f);
+      }
+      for (int x = 0; x < width; ++x) {
+        float* at = counts[x % kCounters] + level[x];
+        at[0] += 1.0f - part[x];
+        at[1] += part[x];  // level 256 exists in the table and stays empty: no part at the top
+      }
+    }
+    pending += levels.tile_w;
+    if (pending >= kCounterPixels) {
+      flush();
+      pending = 0;
+    }
+  }
+  flush();
 }
 
 // Turns counts into a table of outputs in [0, 1].
@@ -66,19 +113,9 @@ inline void make_level_tables(const Plane& g, int h, int w, float clip_limit, bo
   const auto [t0, t1] = team.share(n * n);
   for (int t = t0; t < t1; ++t) {
     float* table = levels.table + static_cast<std::ptrdiff_t>(t) * kTable;
-    std::fill(table, table + kTable, 0.0f);
-    const int y0 = t / n * levels.tile_h, x0 = t % n * levels.tile_w;
-    // A float32 count is exact to 2^24: rows are gathered apart for images beyond that.
-    std::vector<double> total(kTable, 0.0);
-    for (int y = y0; y < y0 + levels.tile_h; ++y) {
-      const float* row = g.row(reflect(y, h));
-      for (int x = x0; x < x0 + levels.tile_w; ++x) count_pixel(row[reflect(x, w)], table);
-      for (int i = 0; i < kTable; ++i) {
-        total[static_cast<std::size_t>(i)] += table[i];
-        table[i] = 0.0f;
-      }
-    }
-    for (int i = 0; i < kTable; ++i) table[i] = static_cast<float>(total[static_cast<std::size_t>(i)]);
+    double total[kTable] = {};
+    count_tile(g, h, w, levels, t / n, t % n, total);
+    for (int i = 0; i < kTable; ++i) table[i] = static_cast<float>(total[i]);
     const int area = levels.tile_h * levels.tile_w;
     if (clahe) clip_levels(table, clip_limit, area);
     accumulate_levels(table, static_cast<double>(area));
@@ -86,32 +123,42 @@ inline void make_level_tables(const Plane& g, int h, int w, float clip_limit, bo
   team.sync();
 }
 
-// acc += weight * equalised(g) for x in [x0, x1) of row y.
-inline void levels_row(const Levels& levels, const float* g, int y, int x0, int x1, float weight, float* acc) {
+// The tiles on both sides of place t (in tiles, their middles being whole numbers), and how far t is from the first.
+inline vf between_tiles(vf t, int n, vi& first, vi& second) {
+  const vi low = to_int(t + 1.0f) - 1;  // rounds down, as t >= -1/2
+  const vi top = (vi{} + n) - 1;
+  first = low < 0 ? vi{} : low;
+  second = low + 1 > top ? top : low + 1;
+  return t - to_float(low);
+}
+
+// acc += weight * equalised(g) for x in [x0, x1), whole vectors, of row y. blended: a row of tables.
+inline void levels_row(const Levels& levels, const float* g, int y, int x0, int x1, float weight, float* blended,
+                       float* acc) {
   const int n = levels.tiles;
-  const auto place = [n](float t, int& first, int& second) {
-    const float low = std::floor(t);
-    first = std::max(static_cast<int>(low), 0);
-    second = std::min(static_cast<int>(low) + 1, n - 1);
-    return t - low;
-  };
-  int ty0, ty1;
-  const float fy = place((static_cast<float>(y)) / static_cast<float>(levels.tile_h) - 0.5f, ty0, ty1);
-  const float* above = levels.table + static_cast<std::ptrdiff_t>(ty0) * n * kTable;
-  const float* below = levels.table + static_cast<std::ptrdiff_t>(ty1) * n * kTable;
+  vi above, below;
+  const vf fy = between_tiles(splat(static_cast<float>(y) / static_cast<float>(levels.tile_h) - 0.5f), n, above, below);
+  const float* upper = levels.table + static_cast<std::ptrdiff_t>(above[0]) * n * kTable;
+  const float* lower = levels.table + static_cast<std::ptrdiff_t>(below[0]) * n * kTable;
+  for (int i = 0; i < n * kTable; ++i) blended[i] = upper[i] + fy[0] * (lower[i] - upper[i]);
   const float step = 1.0f / static_cast<float>(levels.tile_w);
-  for (int x = x0; x < x1; ++x) {
-    int tx0, tx1;
-    const float fx = place(static_cast<float>(x) * step - 0.5f, tx0, tx1);
-    const float t = std::min(std::max(g[x], 0.0f), 1.0f) * (kLevels - 1);
-    const int i = static_cast<int>(t);
-    const float f = t - static_cast<float>(i);
-    const auto read = [&](const float* tables, int tile) {
-      const float* p = tables + static_cast<std::ptrdiff_t>(tile) * kTable + i;
-      return p[0] + f * (p[1] - p[0]);
+  for (int x = x0; x < x1; x += VL) {
+    vi left, right;
+    vf f;
+    const vi level = level_of(load(g + x), f);
+    const auto read = [&](vi tile) {
+      const vi at = tile * kTable + level;
+      const vf v = gather(blended, at);
+      return v + f * (gather(blended + 1, at) - v);
     };
-    const float top = read(above, tx0) + fx * (read(above, tx1) - read(above, tx0));
-    const float bottom = read(below, tx0) + fx * (read(below, tx1) - read(below, tx0));
-    acc[x] += weight * (top + fy * (bottom - top));
+    vf value = splat(0.0f);
+    if (n == 1) {
+      value = read(vi{});
+    } else {
+      const vf fx = between_tiles((static_cast<float>(x) + lanes()) * step - 0.5f, n, left, right);
+      const vf v = read(left);
+      value = v + fx * (read(right) - v);
+    }
+    store(acc + x, load(acc + x) + weight * value);
   }
 }

@@ -10,6 +10,7 @@ struct Scratch {
   float *scaled, *a, *b;      // kRing rows each: the state times Taps::scale; the guided filter's coefficients
   float* wls;                 // rows or columns being solved
   Grid* grid;                 // of the spatiogram filter
+  float* blended;             // of equalisation: a row of tables
   float* pairs;               // kMaxPairs rings of kPairRing rows
 };
 
@@ -88,7 +89,10 @@ inline void lay_out(const Plan& plan, int team, int rank, Arena& arena, Memory& 
     s.b = arena.take<float>(kRowFloats * kRing);
     s.wls = plan.used[kWls] ? arena.take<float>(std::max(wls_fast_scratch(h, w), multigrid_scratch(h, w))) : nullptr;
     s.pairs = plan.pairs ? arena.take<float>(kMaxPairs * kPairStride) : nullptr;
-    s.grid = plan.used[kSpatiogram] ? arena.take<Grid>(1) : nullptr;
+    const bool grid = plan.used[kSpatiogram] && p.spatiogram_method == Spatiogram::spatiogram;
+    const bool tables = plan.used[kSpatiogram] && !grid;
+    s.grid = grid ? arena.take<Grid>(1) : nullptr;
+    s.blended = tables ? arena.take<float>(static_cast<std::size_t>(plan.levels.tiles) * kTable) : nullptr;
     if (k == rank) m.own = s;
   }
 }
@@ -184,7 +188,7 @@ inline void mix_tile(const Plan& plan, const Memory& m, const float* weight, con
       if (p.spatiogram_method == Spatiogram::spatiogram)
         spatiogram_row(*m.bins, centre, y, y0, x0, x_end, weight[kSpatiogram], *s.grid, acc);
       else
-        levels_row(plan.levels, centre, y, x0, x1, weight[kSpatiogram], acc);
+        levels_row(plan.levels, centre, y, x0, x_end, weight[kSpatiogram], s.blended, acc);
     }
 
     if (last) {

@@ -205,16 +205,25 @@ inline vf log2_weight(vf x) {
   return p * t + e;
 }
 
-// table[i] for indices 0 to 31.
-inline vf lookup32(const float* table, vi i) {
+// table[i] for any indices.
+inline vf gather(const float* table, vi i) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return _mm512_permutex2var_ps(load(table), reinterpret_cast<__m512i>(i), load(table + 16));
+  return _mm512_i32gather_ps(reinterpret_cast<__m512i>(i), table, 4);
 #elif defined(__AVX2__)
   return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(i), 4);
 #else
   vf v;
   for (int k = 0; k < VL; ++k) v[k] = table[i[k]];
   return v;
+#endif
+}
+
+// table[i] for indices 0 to 31.
+inline vf lookup32(const float* table, vi i) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_permutex2var_ps(load(table), reinterpret_cast<__m512i>(i), load(table + 16));
+#else
+  return gather(table, i);
 #endif
 }
 
