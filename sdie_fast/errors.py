@@ -28,3 +28,11 @@ class RecipeError(SdieError, ValueError):
 
 class ImageFileError(SdieError, OSError):
     """An image file cannot be read or written; the message names the file."""
+
+
+class DataSetError(SdieError, OSError):
+    """A data set or a split cannot be read; the message names the file."""
+
+
+class ModelError(SdieError, RuntimeError):
+    """A segmentation model cannot be read, exported or run; the message names the file or the fix."""

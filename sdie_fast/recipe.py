@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
+from ._files import replace_file
 from ._params import FILTERS, FilterParams
 from .errors import RecipeError, SdieError
 
@@ -158,17 +158,9 @@ class Recipe:
             It cannot be written; an older file is then still there, unchanged.
         """
         file = _validate.path("directory", directory) / FILE_NAME
-        part = file.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}.part")
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with part.open("x", encoding="utf-8") as stream:
-                    stream.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                part.replace(file)
-            finally:
-                part.unlink(missing_ok=True)
+            replace_file(file, lambda stream: stream.write(text.encode()), durable=True)
         except OSError as error:
             raise RecipeError(f"{file}: cannot be written: {error.strerror or error}") from error
         return file

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import Enhancer, Recipe, __version__
+from .._files import replace_file
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from . import images
 
@@ -147,7 +148,7 @@ class Manifest:
     def save(self) -> None:
         """Write the file, whole or not at all."""
         text = json.dumps({"key": self._key, "files": self._entries})
-        images.replace(self._path, lambda file: file.write(text.encode()))
+        replace_file(self._path, lambda file: file.write(text.encode()))
 
 
 def recipe_key(recipe: Recipe, per_channel: bool) -> str:

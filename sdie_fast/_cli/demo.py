@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from .. import Enhancer, _validate, default_recipe
+from .._files import replace_file
 from ..data import synthetic
 from ..errors import ImageFileError
-from . import images
 
 _ZOOM = 1.25
 _BATCH = 96
@@ -72,7 +72,7 @@ def run(out: Path, seed: int, threads: int | None, console: Console | None) -> d
     path = out / "before_after.png"
     try:
         sheet = _sheet(samples, after)
-        images.replace(path, lambda file: sheet.save(file, format="PNG"))
+        replace_file(path, lambda file: sheet.save(file, format="PNG"))
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {error}") from error
     return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .._files import replace_file
 from ..errors import ImageFileError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -118,19 +117,6 @@ def _image(picture: Picture, path: Path) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def replace(path: Path, save: Any) -> None:
-    """Write a file whole or not at all: `save(file)` fills a neighbour that then takes its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "xb") as file:
-            save(file)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 _FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -157,7 +143,7 @@ def write(path: Path, picture: Picture) -> None:
         options["compress_level"] = 1  # the fastest; files grow by a tenth
     try:
         image = _image(picture, path)
-        replace(path, lambda file: image.save(file, format=kind, **options))
+        replace_file(path, lambda file: image.save(file, format=kind, **options))
     except ImageFileError:
         raise
     except (OSError, ValueError) as error:

@@ -216,20 +216,6 @@ def test_an_empty_folder(call, tmp_path):
 # ---- files -------------------------------------------------------------------------------------------
 
 
-def test_writing_is_all_or_nothing(tmp_path):
-    target = tmp_path / "x.png"
-    target.write_text("old")
-
-    def save(file):
-        file.write(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        images.replace(target, save)
-    assert target.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
-
-
 def test_sixteen_bits_do_not_fit_a_jpeg(tmp_path):
     with pytest.raises(ImageFileError, match="16-bit"):
         images.write(tmp_path / "x.jpg", images.Picture(np.zeros((9, 9), np.uint16)))

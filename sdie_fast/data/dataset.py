@@ -1,0 +1,209 @@
+"""Labelled images on disk: what a data set is, and how an image and its mask are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataSetError, InvalidArgumentError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+PAPER_SIZE = 200  # pixels a side in SDIE's experiments
+PAPER_COUNT = 50  # images a class there
+MASK_RULES = ("half", "strict")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its mask.
+
+    Attributes
+    ----------
+    image, mask : Path
+        The files.
+    label : str
+        The class.
+    name : str
+        What splits call it: the image's path within the data set, with forward slashes.
+    """
+
+    image: Path
+    mask: Path
+    label: str
+    name: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images with masks, by class.
+
+    Attributes
+    ----------
+    name : str
+        For reports.
+    samples : tuple of Sample
+        In the order of the release's list, or sorted.
+    size : int or None
+        Side in pixels that images and masks are resized to, as the paper does with 200; None keeps
+        theirs.
+    mask_rule : {"half", "strict"}
+        Foreground is a mask's values above 127 (masks have grey edges, where they were resized or
+        stored as JPEG), or those of 255 only, as the few-shot literature reads them. A mask without
+        a value above 1 is read as holding 0 and 1.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    size: int | None = None
+    mask_rule: str = "half"
+
+    def __post_init__(self) -> None:
+        if self.mask_rule not in MASK_RULES:
+            raise InvalidArgumentError(
+                f"mask_rule: received {self.mask_rule!r}; accepted: {', '.join(MASK_RULES)}"
+            )
+        if self.size is not None and not 16 <= self.size <= 16384:
+            raise InvalidArgumentError(
+                f"size: received {self.size}; accepted: None or 16 to 16384 pixels"
+            )
+        if not self.samples:
+            raise DataSetError(f"{self.name}: no image with a mask was found")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of their first sample."""
+        return tuple(dict.fromkeys(s.label for s in self.samples))
+
+    def of_class(self, label: str) -> tuple[Sample, ...]:
+        """Samples of one class, in order."""
+        return tuple(s for s in self.samples if s.label == label)
+
+    def at_most(self, count: int) -> DataSet:
+        """The first `count` samples of every class."""
+        if count < 1:
+            raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
+        seen: dict[str, int] = {}
+        kept = []
+        for s in self.samples:
+            seen[s.label] = seen.get(s.label, 0) + 1
+            if seen[s.label] <= count:
+                kept.append(s)
+        return replace(self, samples=tuple(kept))
+
+    def subset(self, names: Sequence[str]) -> DataSet:
+        """The samples of those names, in that order.
+
+        Raises
+        ------
+        DataSetError
+            A name that no sample has.
+        """
+        by_name = {s.name: s for s in self.samples}
+        missing = [n for n in names if n not in by_name]
+        if missing:
+            raise DataSetError(f"{self.name}: no image {missing[0]!r} ({len(missing)} missing)")
+        return replace(self, samples=tuple(by_name[n] for n in names))
+
+    def load(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Read a sample: the grey image, uint8 (H, W), and its mask, bool (H, W).
+
+        Raises
+        ------
+        DataSetError
+            A file that cannot be read, or a mask of another size than its image's.
+        """
+        image, mask = _read(sample.image), _read(sample.mask)
+        if image.size != mask.size:
+            raise DataSetError(
+                f"{sample.mask}: {mask.width} x {mask.height} pixels; its image {sample.image} has "
+                f"{image.width} x {image.height}"
+            )
+        # The rule comes before resizing: it is about what the file holds.
+        values = np.asarray(mask)
+        if values.max() <= 1:
+            truth = values == 1
+        else:
+            truth = values == 255 if self.mask_rule == "strict" else values > 127
+        if self.size is not None and image.size != (self.size, self.size):
+            shape = (self.size, self.size)
+            image = image.resize(shape, Image.Resampling.BILINEAR)
+            small = Image.fromarray(truth.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST)
+            truth = np.asarray(small) == 1
+        return np.asarray(image), truth
+
+    def __iter__(self) -> Iterator[tuple[Sample, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
+        """Read samples one after another."""
+        for sample in self.samples:
+            yield (sample, *self.load(sample))
+
+
+def _read(path: Path) -> Image.Image:
+    """Read a file as 8-bit grey."""
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+                wide = np.asarray(image).astype(np.float64)
+                return Image.fromarray(np.round(wide / 257.0).clip(0, 255).astype(np.uint8))
+            return image.convert("L")
+    except FileNotFoundError as error:
+        raise DataSetError(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise DataSetError(f"{path}: not an image file that can be read here") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataSetError(f"{path}: cannot be read: {error}") from error
+
+
+def read_list(path: Path) -> list[tuple[str, str]]:
+    """Read a release's list: lines `path  id`, with or without a byte-order mark or CRLF.
+
+    Raises
+    ------
+    DataSetError
+        The file cannot be read, or a line is not of that form.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataSetError(f"{path}: cannot be read: {error}") from error
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        parts = line.rsplit(maxsplit=1)
+        if len(parts) != 2 or not parts[1].isdecimal():
+            raise DataSetError(f"{path}:{number}: {line!r}; lines are 'path  class number'")
+        rows.append((parts[0].strip().replace("\\", "/"), parts[1]))
+    return rows
+
+
+def listed(root: Path, path: Path) -> tuple[Sample, ...]:
+    """Samples of a list of images, whose masks have GT for Images and png for the suffix.
+
+    Raises
+    ------
+    DataSetError
+        A line that names no `.../Images/...` file, or one outside the data set, or a file that is
+        not there.
+    """
+    samples = []
+    for name, _ in read_list(path):
+        parts = Path(name).parts
+        if "Images" not in parts or ".." in parts or Path(name).is_absolute():
+            raise DataSetError(f"{path}: {name!r}; paths are <class>/Images/<file>")
+        at = len(parts) - 1 - parts[::-1].index("Images")
+        image = root / name
+        mask = root.joinpath(*parts[:at], "GT", *parts[at + 1 :]).with_suffix(".png")
+        for file in (image, mask):
+            if not file.is_file():
+                raise DataSetError(f"{file}: no such file, though {path} names {name!r}")
+        samples.append(Sample(image, mask, "/".join(parts[:at]), name))
+    return tuple(samples)

@@ -1,0 +1,1 @@
+"""Judging masks: metrics, tables, reports."""

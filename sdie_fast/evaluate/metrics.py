@@ -1,0 +1,166 @@
+"""Mean IoU and foreground-background IoU as the few-shot segmentation literature computes them.
+
+Intersections and unions are summed over all images before they are divided: IoU_c over the images of class c, MIoU its mean
+over classes, FB-IoU the mean of the foreground's and the background's IoU summed over everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a set of masks scored, as shares in [0, 1].
+
+    Attributes
+    ----------
+    iou : dict of str to float
+        IoU of each class, in the order in which classes were named or first met; NaN for a class
+        without a pixel in prediction or truth.
+    miou : float
+        Mean over the classes that have an IoU; NaN if none has.
+    fb_iou : float
+        Mean of `foreground_iou` and `background_iou`.
+    foreground_iou, background_iou : float
+        Over all classes together; NaN where the union is empty.
+    fb_iou_published_code : float
+        Mean over images of (1 + IoU_foreground) / 2, which is what the published code's expression
+        amounts to. Not FB-IoU; only for comparison with figures made by that code.
+    images : dict of str to int
+        Images counted, by class.
+    """
+
+    iou: dict[str, float]
+    miou: float
+    fb_iou: float
+    foreground_iou: float
+    background_iou: float
+    fb_iou_published_code: float
+    images: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the scores as JSON takes them: None for NaN."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: plain(v) for k, v in value.items()}
+            return None if isinstance(value, float) and math.isnan(value) else value
+
+        return {name: plain(value) for name, value in vars(self).items()}
+
+
+@dataclass
+class _Sums:
+    images: int = 0
+    intersection: int = 0
+    union: int = 0
+    background_intersection: int = 0
+    background_union: int = 0
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [v for v in values if not math.isnan(v)]
+    return sum(known) / len(known) if known else math.nan
+
+
+@dataclass
+class Meter:
+    """Sums up masks one by one.
+
+    Parameters
+    ----------
+    classes : iterable of str
+        Names in the order to report; others are added when first met.
+    """
+
+    classes: Iterable[str] = ()
+    _sums: dict[str, _Sums] = field(default_factory=dict, init=False, repr=False)
+    _published: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in self.classes:
+            self._sums[name] = _Sums()
+
+    def add(self, label: str, prediction: Mask, truth: Mask) -> float:
+        """Count one image.
+
+        Parameters
+        ----------
+        label : str
+            Its class.
+        prediction, truth : ndarray, bool, (H, W)
+            Foreground.
+
+        Returns
+        -------
+        float
+            The image's own IoU: 1 if both masks are empty.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            Shapes that differ or have not two axes, or arrays that are not bool.
+        """
+        for name, mask in (("prediction", prediction), ("truth", truth)):
+            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+                kind = getattr(mask, "dtype", type(mask).__name__)
+                raise InvalidTypeError(f"{name}: received {kind}; accepted: a numpy array of bool")
+        if prediction.shape != truth.shape or truth.ndim != 2:
+            raise InvalidArgumentError(
+                f"prediction: received shape {prediction.shape} for a truth of shape {truth.shape}; "
+                "accepted: one and the same (H, W)"
+            )
+        both = int(np.count_nonzero(prediction & truth))
+        either = int(np.count_nonzero(prediction | truth))
+        sums = self._sums.setdefault(label, _Sums())
+        sums.images += 1
+        sums.intersection += both
+        sums.union += either
+        sums.background_intersection += truth.size - either
+        sums.background_union += truth.size - both
+        own = both / either if either else 1.0
+        self._published += (1.0 + own) / 2.0
+        return own
+
+    def scores(self) -> Scores:
+        """Divide what was summed up so far.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Nothing was counted.
+        """
+        count = sum(s.images for s in self._sums.values())
+        if count == 0:
+            raise InvalidArgumentError("scores: no image was counted")
+        total = _Sums()
+        for s in self._sums.values():
+            for name in vars(total):
+                setattr(total, name, getattr(total, name) + getattr(s, name))
+        iou = {name: _share(s.intersection, s.union) for name, s in self._sums.items()}
+        foreground = _share(total.intersection, total.union)
+        background = _share(total.background_intersection, total.background_union)
+        return Scores(
+            iou=iou,
+            miou=_mean(iou.values()),
+            fb_iou=_mean((foreground, background)),
+            foreground_iou=foreground,
+            background_iou=background,
+            fb_iou_published_code=self._published / count,
+            images={name: s.images for name, s in self._sums.items()},
+        )

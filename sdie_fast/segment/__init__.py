@@ -1,0 +1,1 @@
+"""Segmentation: the frozen model whose answer the enhancement improves."""

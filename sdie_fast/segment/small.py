@@ -1,0 +1,131 @@
+"""The small SAM that ships: segment-anything's own model with a small convolutional image encoder.
+
+Needs torch and segment-anything (`pip install "sdie-fast[sam]"`); only training and export do, not the shipped model.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import nn
+from torch.nn import functional
+
+IMAGE_SIZE = 256
+EMBEDDING_SIZE = 32
+EMBEDDING_CHANNELS = 64
+PIXEL_MEAN = [118.0, 118.0, 118.0]
+PIXEL_STD = [58.0, 58.0, 58.0]
+
+
+class Norm(nn.Module):
+    """Group normalisation with eight channels a group: no statistics of a batch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(channels // 8, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, H, W)."""
+        return self.norm(x)
+
+
+class Block(nn.Module):
+    """Residual pair of 3 x 3 convolutions (He et al. 2016, with normalisation before each)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1, self.norm2 = Norm(channels), Norm(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, C, H, W) to the same."""
+        y = self.first(functional.relu(self.norm1(x)))
+        return x + self.second(functional.relu(self.norm2(y)))
+
+
+class SmallEncoder(nn.Module):
+    """Convolutional pyramid to a stride of 32 and back to one of 8: (N, 3, S, S) to (N, 64, S/8, S/8).
+
+    Attributes
+    ----------
+    img_size : int
+        Side of the input in pixels, as segment-anything's encoders name it.
+    """
+
+    def __init__(self, img_size: int = IMAGE_SIZE) -> None:
+        super().__init__()
+        self.img_size = img_size
+        widths = (24, 40, 72, 128, 184)  # at strides 2, 4, 8, 16, 32
+        self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
+        self.down = nn.ModuleList(
+            nn.Sequential(Norm(a), nn.Conv2d(a, b, 3, stride=2, padding=1))
+            for a, b in itertools.pairwise(widths)
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*[Block(w) for _ in range(n)])
+            for w, n in zip(widths[1:], (1, 2, 2, 1), strict=True)
+        )
+        # The whole image's mean, which a stride of 32 does not see.
+        self.context = nn.Linear(widths[4], widths[4])
+        out = EMBEDDING_CHANNELS
+        self.lateral = nn.ModuleList(nn.Conv2d(w, out, 1) for w in widths[1:])
+        self.smooth = nn.ModuleList(nn.Conv2d(out, out, 3, padding=1) for _ in range(2))
+        self.fold = nn.Conv2d(4 * out, out, 1)  # the finest level, four pixels in one
+        self.norm = nn.GroupNorm(1, out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Embed normalised images."""
+        x = functional.relu(self.stem(x))
+        levels = []
+        for down, stage in zip(self.down, self.stages, strict=True):
+            x = stage(down(x))
+            levels.append(x)
+        x = x + self.context(x.mean((2, 3)))[:, :, None, None]
+        fine, eighth, sixteenth, _ = levels
+        y = self.lateral[3](functional.relu(x))
+        y = self.lateral[2](functional.relu(sixteenth)) + functional.interpolate(
+            y, scale_factor=2.0, mode="nearest"
+        )
+        y = self.smooth[0](functional.relu(y))
+        y = self.lateral[1](functional.relu(eighth)) + functional.interpolate(
+            y, scale_factor=2.0, mode="nearest"
+        )
+        y = y + self.fold(functional.pixel_unshuffle(self.lateral[0](functional.relu(fine)), 2))
+        y = y + self.smooth[1](functional.relu(y))
+        return self.norm(y)
+
+
+def build_small_sam(checkpoint: str | None = None) -> Sam:
+    """Build the small SAM, in evaluation mode.
+
+    Parameters
+    ----------
+    checkpoint : path, optional
+        Weights to load, as `tools/train_small_sam.py` writes them; None leaves them random.
+    """
+    model = Sam(
+        image_encoder=SmallEncoder(),
+        prompt_encoder=PromptEncoder(
+            embed_dim=EMBEDDING_CHANNELS,
+            image_embedding_size=(EMBEDDING_SIZE, EMBEDDING_SIZE),
+            input_image_size=(IMAGE_SIZE, IMAGE_SIZE),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(
+                depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=256, num_heads=4
+            ),
+            transformer_dim=EMBEDDING_CHANNELS,
+            iou_head_depth=3,
+            iou_head_hidden_dim=128,
+        ),
+        pixel_mean=PIXEL_MEAN,
+        pixel_std=PIXEL_STD,
+    )
+    if checkpoint is not None:
+        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    return model.eval()

@@ -1,0 +1,18 @@
+import pytest
+
+from sdie_fast._files import replace_file
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_whole_or_nothing(tmp_path, durable):
+    target = tmp_path / "deep" / "x.png"
+    replace_file(target, lambda file: file.write(b"old"), durable=durable)
+
+    def save(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(target, save, durable=durable)
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in target.parent.iterdir()] == ["x.png"]
