@@ -28,24 +28,23 @@ from sdie_fast.data.scenes import MAX_TARGETS, SIZE, scene
 from sdie_fast.segment.small import build_small_sam
 
 HELD_OUT = 1_000_000  # scenes from this number on are never trained on
-BACKGROUND_SHARE = 0.06  # of prompts that point at what lies between the targets
 POINT_SHARE = 0.6  # of steps that begin with a point; the others begin with a box
+FIRST_CORRECTION = 1000  # step from which on half of the prompts are followed by a correction
 
 
 def make_scene(number: tuple[int, int, int]) -> tuple[Any, Any]:
-    """Give (image, masks packed by bits) of (size, seed, number): targets first, the background last."""
+    """Give (image, masks packed by bits) of (size, seed, number)."""
     size = number[0]
     s = scene(number, size)
-    masks = np.zeros((MAX_TARGETS + 1, size, size), bool)
+    masks = np.zeros((MAX_TARGETS, size, size), bool)
     masks[: len(s.masks)] = s.masks
-    masks[-1] = s.background
     return s.image, np.packbits(masks, axis=-1)
 
 
 def make_pool(size: int, seed: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Make scenes in as many processes as there are CPUs."""
     images = np.empty((count, size, size), np.uint8)
-    masks = np.empty((count, MAX_TARGETS + 1, size, size // 8), np.uint8)
+    masks = np.empty((count, MAX_TARGETS, size, size // 8), np.uint8)
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # of the processes to come, which are as many as the CPUs
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
@@ -74,11 +73,8 @@ class Sampler:
         for k in rng.integers(len(self.images), size=self.batch):
             image = self.images[k].astype(np.float32)
             masks = np.unpackbits(self.masks[k], axis=-1).astype(bool)
-            there = np.flatnonzero(masks[:-1].any((1, 2)))
-            chosen = there[rng.integers(len(there), size=self.prompts)]
-            chosen = np.where(rng.random(self.prompts) < BACKGROUND_SHARE, MAX_TARGETS, chosen)
-            chosen = np.where(masks[chosen].any((1, 2)), chosen, there[0])
-            masks = masks[chosen]
+            there = np.flatnonzero(masks.any((1, 2)))
+            masks = masks[there[rng.integers(len(there), size=self.prompts)]]
             # Views and light change from draw to draw.
             turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
             image, masks = np.rot90(image, turn), np.rot90(masks, turn, (1, 2))
@@ -207,7 +203,7 @@ def step_loss(model: Any, sampler: Sampler, step: int, device: str) -> torch.Ten
         given = None if points is None else (points, labels)
         logits, quality = decode(model, embeddings, given, boxes, None)
     loss = total_loss(*losses(logits, quality, area), single=kind == "box")
-    if rng.random() < 0.5:
+    if step < FIRST_CORRECTION or rng.random() < 0.5:
         return loss
     with torch.no_grad():
         best = (
@@ -239,7 +235,7 @@ def evaluate(model: Any, pool: tuple[np.ndarray, np.ndarray], device: str) -> di
     """Mean IoU on held-out scenes from the innermost point and from the box, and the IoU head's mean absolute error."""
     found: dict[str, list[float]] = {"point": [], "point_best_of_3": [], "box": [], "iou_error": []}
     for image, packed in zip(*pool, strict=True):
-        masks = np.unpackbits(packed, axis=-1).astype(bool)[:-1]
+        masks = np.unpackbits(packed, axis=-1).astype(bool)
         masks = masks[masks.any((1, 2))]
         flat = torch.from_numpy(masks)
         x = torch.from_numpy(image.astype(np.float32)).to(device)[None, None].expand(-1, 3, -1, -1)

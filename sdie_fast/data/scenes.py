@@ -20,7 +20,10 @@ Random = np.random.Generator
 
 SIZE = 256
 MAX_TARGETS = 10
-MIN_PIXELS = 48  # of a target: less cannot be pointed at
+MAX_SHARE = 0.4  # more, and figure and ground are a matter of opinion
+MIN_SHARE = (
+    0.003  # of the picture that a target covers: much less cannot be judged at half the resolution
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _frame(rng: Random, size: int) -> tuple[Field, Field]:
 
 
 def _radius(rng: Random, size: int) -> float:
-    return float(np.exp(rng.uniform(np.log(0.02 * size), np.log(0.33 * size))))
+    return float(np.exp(rng.uniform(np.log(0.04 * size), np.log(0.33 * size))))
 
 
 def _blob(rng: Random, size: int) -> Field:
@@ -205,8 +208,8 @@ def _ring(rng: Random, size: int) -> Field:
 def _stroke(rng: Random, size: int, frame: tuple[Field, Field] | None = None) -> Field:
     """A long thin thing: straight or wandering, of varying width, sometimes interrupted."""
     u, v = _frame(rng, size) if frame is None else frame
-    length = float(np.exp(rng.uniform(np.log(0.1 * size), np.log(1.6 * size))))
-    width = float(np.exp(rng.uniform(np.log(0.7), np.log(0.03 * size))))
+    length = float(np.exp(rng.uniform(np.log(0.25 * size), np.log(1.6 * size))))
+    width = float(np.exp(rng.uniform(np.log(1.2), np.log(0.03 * size))))
     at = np.clip(((u / size) + 1.0) / 2.0 * size, 0, size - 1).astype(
         np.int32
     )  # the profile's sample
@@ -253,25 +256,18 @@ def _scatter(rng: Random, size: int) -> Field:
     )
 
 
-def _region(rng: Random, size: int) -> Field:
-    """One side of a wandering line through the picture."""
-    u, v = _frame(rng, size)
-    at = np.clip(((u / size) + 1.0) / 2.0 * size, 0, size - 1).astype(np.int32)
-    return np.asarray(v - 0.05 * size * fractal_noise_line(rng, size, 3, 4, 0.5)[at], np.float32)
-
-
 _SHAPES: tuple[Callable[[Random, int], Field], ...] = (
-    _blob, _star, _polygon, _ring, _stroke, _branches, _scatter, _region,
+    _blob, _star, _polygon, _ring, _stroke, _branches, _scatter,
 )  # fmt: skip
-_SHAPE_SHARES = (0.27, 0.1, 0.12, 0.04, 0.23, 0.07, 0.12, 0.05)
+_SHAPE_SHARES = (0.28, 0.1, 0.13, 0.04, 0.25, 0.08, 0.12)
 
 
-def _paint(rng: Random, image: Field, field: Field, noise: float) -> Field:
+def _paint(rng: Random, image: Field, field: Field, noise: float, ease: float) -> Field:
     """Lay a shape onto the picture: lighter, darker, of another texture, with a hard or a soft edge."""
     soft = float(rng.uniform(0.5, 1.5) if rng.random() < 0.75 else np.exp(rng.uniform(0.5, 3.0)))
     alpha = 1.0 / (1.0 + np.exp(-np.clip(field / soft * 2.0, -20, 20)))
     inside = field > 0
-    step = float(np.exp(rng.uniform(np.log(0.035), np.log(0.45))))
+    step = float(np.exp(rng.uniform(np.log(0.035 + 0.2 * ease), np.log(0.45))))
     # Visible over what is around it, if only just.
     around = float(image[inside].std()) if inside.any() else 0.0
     step = max(step, float(rng.uniform(0.7, 2.0)) * np.hypot(around, noise))
@@ -320,7 +316,7 @@ def _visible(image: Field, mask: Mask) -> bool:
     return mask.sum() > 400 and max(ratio, 1 / ratio) > 1.8
 
 
-def scene(seed: int | tuple[int, ...], size: int = SIZE) -> Scene:
+def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float = 0.0) -> Scene:
     """Make the scene of a seed: the same for the same NumPy.
 
     Parameters
@@ -329,13 +325,18 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE) -> Scene:
         What everything random follows from.
     size : int
         Pixels a side, 64 or more.
+    ease : float
+        From 0, contrasts down to the barely visible, to 1, strong contrasts on quiet surfaces: what
+        a training begins with.
     """
     rng = np.random.default_rng(seed)
     base = float(rng.uniform(0.15, 0.85))
-    image = base + float(np.exp(rng.uniform(np.log(0.004), np.log(0.12)))) * texture(rng, size)
+    image = base + float(np.exp(rng.uniform(np.log(0.004), np.log(0.12 - 0.1 * ease)))) * texture(
+        rng, size
+    )
     if rng.random() < 0.6:  # uneven light
         image = image * (1.0 + float(rng.uniform(0.0, 0.35)) * smooth_noise(rng, size, 1, 1))
-    noise = float(np.exp(rng.uniform(np.log(0.003), np.log(0.06))))
+    noise = float(np.exp(rng.uniform(np.log(0.003), np.log(0.06 - 0.05 * ease))))
     masks: list[Mask] = []
     groups: list[list[int]] = []
     for _ in range(int(rng.integers(1, 6))):
@@ -362,11 +363,11 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE) -> Scene:
         members = []
         for field in fields:
             mask = field > 0
-            if int(mask.sum()) < MIN_PIXELS or float(mask.mean()) > 0.8:
+            if not MIN_SHARE <= float(mask.mean()) <= MAX_SHARE:
                 continue
             if together:  # alike: painted from the same state
                 rng.bit_generator.state = style
-            image = _paint(rng, image, field, noise)
+            image = _paint(rng, image, field, noise, ease)
             for k, other in enumerate(masks):
                 if not (kind >= 0.25 and k in members):  # a part leaves its whole as it is
                     masks[k] = other & ~mask
@@ -381,9 +382,9 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE) -> Scene:
         image = _soften(image, int(rng.integers(1, 3)))
     image = image + noise * rng.standard_normal((size, size)).astype(np.float32)
     image = np.clip(image, 0.0, 1.0) ** float(np.exp(rng.uniform(-0.3, 0.3)))
-    kept = [m for m in masks if int(m.sum()) >= MIN_PIXELS and _visible(image, m)][:MAX_TARGETS]
+    kept = [m for m in masks if float(m.mean()) >= MIN_SHARE and _visible(image, m)][:MAX_TARGETS]
     if not kept:
-        return scene((*np.atleast_1d(seed), 1), size)
+        return scene((*np.atleast_1d(seed), 1), size, ease)
     return Scene(
         np.asarray(np.round(image * 255), np.uint8),
         np.stack(kept),

@@ -126,6 +126,10 @@ def build_small_sam(checkpoint: str | None = None) -> Sam:
         pixel_mean=PIXEL_MEAN,
         pixel_std=PIXEL_STD,
     )
+    # Positions are told apart from a tenth of the image to a pixel of the embedding; segment-anything's frequencies alone
+    # (unit variance) would leave a point a third of the image wide.
+    matrix = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    matrix *= torch.logspace(0, 3, matrix.shape[1], base=2.0)
     if checkpoint is not None:
         model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     return model.eval()

@@ -1,0 +1,407 @@
+"""SAM checkpoints to ONNX: an encoder and a decoder that TensorRT takes, checked against torch before they are kept.
+
+Needs `pip install "sdie-fast[sam]"`. The decoder is segment-anything's, restated without the two things that TensorRT
+rejects: a picture's size as an input, and `repeat_interleave`; one image's embedding is broadcast to its prompts instead.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from segment_anything import sam_model_registry
+from torch import nn
+
+from .. import __version__
+from ..errors import InvalidArgumentError, ModelError
+from .manifest import PRECISIONS, Manifest, file_hash
+from .runtime import Options, open_session
+from .small import build_small_sam
+
+ARCHITECTURES = ("vit_b", "vit_l", "vit_h", "small")
+OPSET = 18
+EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
+PARITY_IOU = 0.99
+PARITY_ERROR = {"fp32": 1e-3, "fp16": 3e-2}  # of the embedding, relative to its standard deviation
+
+
+def build(architecture: str) -> Any:
+    """Build a SAM with random weights.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise InvalidArgumentError(
+            f"architecture: received {architecture!r}; accepted: {', '.join(ARCHITECTURES)}"
+        )
+    return (
+        build_small_sam() if architecture == "small" else sam_model_registry[architecture]().eval()
+    )
+
+
+def architecture_of(state: dict[str, Any]) -> str:
+    """Tell a checkpoint's architecture by its shapes.
+
+    Raises
+    ------
+    ModelError
+        None of those known.
+    """
+    if "image_encoder.stem.weight" in state:
+        return "small"
+    widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+    position = state.get("image_encoder.pos_embed")
+    width = int(position.shape[-1]) if position is not None else 0
+    if width not in widths:
+        raise ModelError(
+            "not a checkpoint of segment-anything's ViT-B, ViT-L or ViT-H, nor of the small SAM"
+        )
+    return widths[width]
+
+
+def load_checkpoint(path: Path, architecture: str | None = None) -> tuple[Any, str]:
+    """Read a checkpoint, as the official releases and `tools/train_small_sam.py` write them.
+
+    Parameters
+    ----------
+    path : Path
+        The file; nothing in it is executed (`weights_only`).
+    architecture : str, optional
+        What it must be; None means what its shapes say.
+
+    Returns
+    -------
+    model, architecture
+
+    Raises
+    ------
+    ModelError
+        It cannot be read, or holds another architecture's weights.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise ModelError(
+            f"{path}: not a checkpoint: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ModelError(f"{path}: not a state dictionary of tensors")
+    try:
+        found = architecture_of(state)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    if architecture is not None and architecture != found:
+        raise ModelError(f"{path}: holds {found}, not {architecture}")
+    model = build(found)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: does not fit {found}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return model.eval(), found
+
+
+class _Encoder(nn.Module):
+    """fp32 in and out, whatever is between."""
+
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.encoder, self.dtype = encoder, dtype
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.encoder(images.to(self.dtype)).float()
+
+
+class _Float32(nn.Module):
+    """A layer kept in fp32 within an fp16 model."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.float()).to(x.dtype)
+
+
+def _halve(module: nn.Module) -> nn.Module:
+    """Everything to fp16 but normalisation, whose sums of squares would overflow."""
+    module = module.half()
+    for name, child in module.named_children():
+        if "Norm" in type(child).__name__:
+            setattr(module, name, _Float32(child))
+        else:
+            _halve(child)
+    return module
+
+
+class _Decoder(nn.Module):
+    """Prompt encoder and mask decoder of one image: its embedding (1, C, h, w), prompts in batches of any size."""
+
+    def __init__(self, sam: Any) -> None:
+        super().__init__()
+        self.prompt, self.mask = sam.prompt_encoder, sam.mask_decoder
+        self.side = float(sam.prompt_encoder.input_image_size[0])
+        self.register_buffer("place", sam.prompt_encoder.get_dense_pe().detach(), persistent=False)
+
+    def forward(
+        self,
+        embedding: torch.Tensor,
+        points: torch.Tensor,
+        labels: torch.Tensor,
+        masks: torch.Tensor,
+        has_masks: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        label = labels[..., None]
+        # Half a pixel: coordinates count from pixels' corners here and from their middles in the encoding.
+        sparse = self.prompt.pe_layer._pe_encoding((points + 0.5) / self.side)
+        sparse = torch.where(label == -1.0, self.prompt.not_a_point_embed.weight, sparse)
+        for k, part in enumerate(self.prompt.point_embeddings):
+            sparse = sparse + part.weight * (label == float(k))
+        plain = self.prompt.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        dense = has_masks * self.prompt.mask_downscaling(masks) + (1.0 - has_masks) * plain
+        tokens = torch.cat([self.mask.iou_token.weight, self.mask.mask_tokens.weight])[None]
+        tokens = torch.cat([tokens + 0.0 * sparse[:, :1, :], sparse], 1)  # a copy for each prompt
+        source = embedding + dense
+        hidden, image = self.mask.transformer(source, self.place, tokens)
+        image = image.transpose(1, 2).reshape(-1, source.shape[1], source.shape[2], source.shape[3])
+        image = self.mask.output_upscaling(image)
+        weights = torch.stack(
+            [mlp(hidden[:, 1 + k]) for k, mlp in enumerate(self.mask.output_hypernetworks_mlps)], 1
+        )
+        return weights_times(weights, image), self.mask.iou_prediction_head(hidden[:, 0])
+
+
+def weights_times(weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Each prompt's masks: (K, M, C) times (K, C, h, w)."""
+    flat = image.flatten(2)
+    return (weights @ flat).reshape(-1, weights.shape[1], image.shape[2], image.shape[3])
+
+
+def _to_onnx(
+    module: nn.Module,
+    args: tuple[torch.Tensor, ...],
+    path: Path,
+    names: tuple[list[str], list[str]],
+    dynamic: Any,
+) -> None:
+    weight = sum(p.numel() * p.element_size() for p in module.parameters())
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            args,
+            str(path),
+            input_names=names[0],
+            output_names=names[1],
+            dynamic_shapes=dynamic,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=weight > EXTERNAL_OVER,
+            verbose=False,
+        )
+
+
+def export_encoder(sam: Any, precision: str, path: Path) -> None:
+    """Write the image encoder: "images" (N, 3, S, S) fp32, normalised, to "embedding" (N, C, h, w) fp32."""
+    import copy
+
+    encoder = sam.image_encoder
+    dtype = torch.float32
+    if precision == "fp16":
+        encoder, dtype = _halve(copy.deepcopy(encoder)), torch.float16
+    side = encoder.img_size
+    images = torch.zeros(2, 3, side, side)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    _to_onnx(
+        _Encoder(encoder, dtype).eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},)
+    )
+
+
+def export_decoder(sam: Any, path: Path) -> None:
+    """Write the decoder, always fp32; see `Sam.decode` for its inputs."""
+    channels = sam.prompt_encoder.embed_dim
+    side = sam.prompt_encoder.image_embedding_size[0]
+    args = (
+        torch.zeros(1, channels, side, side),
+        torch.zeros(2, 3, 2),
+        torch.zeros(2, 3),
+        torch.zeros(2, 1, 4 * side, 4 * side),
+        torch.zeros(2, 1, 1, 1),
+    )
+    prompts = torch.export.Dim("prompts", min=1, max=65536)
+    points = torch.export.Dim("points", min=1, max=1024)
+    dynamic: Any = (
+        {},
+        {0: prompts, 1: points},
+        {0: prompts, 1: points},
+        {0: prompts},
+        {0: prompts},
+    )
+    names = ["embedding", "points", "labels", "masks", "has_masks"]
+    _to_onnx(_Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
+
+
+@torch.no_grad()
+def measure_parity(sam: Any, directory: Path, manifest: Manifest) -> dict[str, float]:
+    """Compare the files with segment-anything itself, on a seeded picture.
+
+    Returns
+    -------
+    dict
+        "embedding_error": largest difference over the embedding's standard deviation; "mask_iou": the lowest IoU of
+        the masks of a point, a box, and both with a mask; "quality_error": largest difference of predicted IoU.
+    """
+    side = sam.image_encoder.img_size
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.standard_normal((1, 3, side // 16, side // 16)).astype(np.float32))
+    image = nn.functional.interpolate(image, (side, side), mode="bicubic")
+    expected = sam.image_encoder(image)
+    key = {name: manifest.files[name] for name in ("encoder.onnx", "decoder.onnx")}
+    cpu = Options("cpu")
+    encoder = open_session(
+        directory / "encoder.onnx", cpu, key=key["encoder.onnx"], precision=manifest.precision
+    )
+    decoder = open_session(
+        directory / "decoder.onnx", cpu, key=key["decoder.onnx"], precision="fp32"
+    )
+    (found,) = encoder.session.run(None, {"images": image.numpy()})
+    error = float((torch.from_numpy(found) - expected).abs().max() / expected.std())
+    low = 4 * sam.prompt_encoder.image_embedding_size[0]
+    point = torch.tensor([[[0.4 * side, 0.6 * side]]])
+    one = torch.ones(1, 1)
+    box = torch.tensor([[0.2 * side, 0.1 * side, 0.7 * side, 0.8 * side]])
+    mask = nn.functional.interpolate(image[:, :1], (low, low), mode="bilinear") * 4.0
+    worst, quality_error = 1.0, 0.0
+    for points, boxes, masks in (
+        ((point, one), None, None),
+        (None, box, None),
+        ((point, one), box, mask),
+    ):
+        sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
+        truth, quality = sam.mask_decoder.predict_masks(
+            image_embeddings=expected,
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+        parts = [] if points is None else [point]
+        labels = [] if points is None else [one]
+        parts.append(torch.zeros(1, 1, 2) if boxes is None else box.reshape(1, 2, 2))
+        labels.append(torch.full((1, 1), -1.0) if boxes is None else torch.tensor([[2.0, 3.0]]))
+        logits, judged = decoder.session.run(
+            None,
+            {
+                "embedding": found,
+                "points": torch.cat(parts, 1).numpy(),
+                "labels": torch.cat(labels, 1).numpy(),
+                "masks": (torch.zeros(1, 1, low, low) if masks is None else mask).numpy(),
+                "has_masks": np.full((1, 1, 1, 1), masks is not None, np.float32),
+            },
+        )
+        # Random weights give masks of noise around zero: there, compare where torch itself is sure.
+        sure = truth.abs() > 0.02 * truth.std()
+        a, b = (torch.from_numpy(logits) > 0) & sure, (truth > 0) & sure
+        both, either = (a & b).sum((2, 3)), (a | b).sum((2, 3))
+        iou = torch.where(either > 0, both / either.clamp(min=1), torch.ones(()))
+        worst = min(worst, float(iou.min()))
+        quality_error = max(quality_error, float((torch.from_numpy(judged) - quality).abs().max()))
+    return {"embedding_error": error, "mask_iou": worst, "quality_error": quality_error}
+
+
+def export_sam(
+    checkpoint: Path | None,
+    directory: Path,
+    *,
+    architecture: str | None = None,
+    precision: str = "fp32",
+    model: Any = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Export a checkpoint, and keep it only if it answers as torch does.
+
+    Parameters
+    ----------
+    checkpoint : Path or None
+        The file; None with `model`.
+    directory : Path
+        Made; appears whole, by a rename, and must not exist or be empty.
+    architecture : {"vit_b", "vit_l", "vit_h", "small"}, optional
+        What the checkpoint must be; None means what it is.
+    precision : {"fp32", "fp16"}
+        Of the encoder; the decoder is fp32.
+    model : Sam, optional
+        Instead of a checkpoint, with `architecture`.
+    progress : callable
+        Told what is being done.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such precision, or a directory that has something in it.
+    ModelError
+        The checkpoint cannot be used, or the exported files fail the parity gate: embedding error
+        over 1e-3 (fp32) or 3e-2 (fp16), or mask IoU below 0.99.
+    """
+    if precision not in PRECISIONS:
+        raise InvalidArgumentError(
+            f"precision: received {precision!r}; accepted: {', '.join(PRECISIONS)}"
+        )
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidArgumentError(
+            f"directory: {directory} has something in it; accepted: an empty or a new one"
+        )
+    if model is None:
+        if checkpoint is None:
+            raise InvalidArgumentError("checkpoint: received None without a model")
+        progress("reading the checkpoint")
+        model, architecture = load_checkpoint(checkpoint, architecture)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        progress("exporting the encoder")
+        export_encoder(model, precision, scratch / "encoder.onnx")
+        progress("exporting the decoder")
+        export_decoder(model, scratch / "decoder.onnx")
+        manifest = Manifest(
+            name=str(architecture),
+            precision=precision,
+            size=int(model.image_encoder.img_size),
+            channels=int(model.prompt_encoder.embed_dim),
+            embedding_size=int(model.prompt_encoder.image_embedding_size[0]),
+            pixel_mean=tuple(float(v) for v in model.pixel_mean.flatten()),
+            pixel_std=tuple(float(v) for v in model.pixel_std.flatten()),
+            mask_threshold=float(model.mask_threshold),
+            files={p.name: file_hash(p) for p in sorted(scratch.iterdir())},
+            made_with={
+                "sdie_fast": __version__,
+                **{name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
+            },
+        )
+        progress("comparing with torch")
+        parity = measure_parity(model, scratch, manifest)
+        if parity["embedding_error"] > PARITY_ERROR[precision] or parity["mask_iou"] < PARITY_IOU:
+            raise ModelError(
+                f"{directory}: not written, since the exported model differs from torch's: {parity}"
+            )
+        manifest.parity.update(parity)
+        manifest.save(scratch)
+        if directory.exists():
+            directory.rmdir()
+        scratch.rename(directory)
+        directory.chmod(0o755)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return manifest

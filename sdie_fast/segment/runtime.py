@@ -1,0 +1,186 @@
+"""ONNX Runtime sessions: execution providers tried one by one, and what is kept between runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidArgumentError, ModelError
+
+# Fastest first.
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sessions run.
+
+    Attributes
+    ----------
+    provider : {"auto", "tensorrt", "cuda", "cpu"}
+        One named explicitly raises where it cannot run; "auto" is the first that can.
+    threads : int, optional
+        CPU threads; None means every CPU this process may run on.
+    spinning : bool
+        Whether idle threads wait by spinning: quicker answers, for a core kept busy.
+    cache : path, optional
+        Where TensorRT's engines and the CPU's optimised graphs are kept; None keeps nothing.
+        Entries are keyed by the model's hash, the runtime's version, the device and the precision.
+    """
+
+    provider: str = "auto"
+    threads: int | None = None
+    spinning: bool = False
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A session and the provider it really runs on ("tensorrt", "cuda", "cpu")."""
+
+    session: Any
+    provider: str
+
+
+def import_runtime() -> Any:
+    """Import onnxruntime.
+
+    Raises
+    ------
+    ModelError
+        It is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(
+            'onnxruntime is missing: pip install "sdie-fast[cpu]", or "sdie-fast[gpu]" with an NVIDIA GPU'
+        ) from error
+    return onnxruntime
+
+
+def available() -> dict[str, str]:
+    """List the providers: "" where this runtime was built with it, else the reason and the fix."""
+    try:
+        built = import_runtime().get_available_providers()
+    except ModelError as error:
+        return dict.fromkeys(PROVIDERS, str(error))
+    fix = 'this onnxruntime was built without it: pip install "sdie-fast[gpu]"'
+    return {name: "" if full in built else fix for name, full in PROVIDERS.items()}
+
+
+def _device(provider: str) -> str:
+    if provider == "cpu":
+        return platform.machine()
+    try:
+        import ctypes
+
+        cuda = ctypes.CDLL("libcuda.so.1")
+        name = ctypes.create_string_buffer(100)
+        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetName(name, 100, 0) == 0:
+            return name.value.decode().replace(" ", "_")
+    except OSError:
+        pass
+    return "gpu"
+
+
+def _cache_folder(
+    options: Options, provider: str, key: str, precision: str, version: str
+) -> Path | None:
+    if options.cache is None:
+        return None
+    folder = options.cache / f"{key[:16]}-ort{version}-{provider}-{_device(provider)}-{precision}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None  # a cache that cannot be written is none
+    return folder
+
+
+def _try(ort: Any, path: Path, options: Options, provider: str, key: str, precision: str) -> Any:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    threads = options.threads or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    settings.intra_op_num_threads = threads
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    folder = _cache_folder(options, provider, key, precision, ort.__version__)
+    extra: dict[str, Any] = {}
+    source = path
+    if provider == "tensorrt":
+        extra = {"trt_fp16_enable": precision == "fp16"}
+        if folder is not None:
+            extra |= {
+                "trt_engine_cache_enable": True,
+                "trt_engine_cache_path": str(folder),
+                "trt_timing_cache_enable": True,
+                "trt_timing_cache_path": str(folder),
+            }
+    elif (
+        folder is not None
+        and provider == "cpu"
+        and not path.with_name(path.name + ".data").exists()
+    ):
+        # Optimised for this very processor's instruction set; the key has the runtime's version, the folder the machine.
+        kept = folder / path.name
+        if kept.is_file():
+            source = kept
+            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        else:
+            settings.optimized_model_filepath = str(folder / f".{path.name}.{os.getpid()}.part")
+    session = ort.InferenceSession(str(source), settings, providers=[(PROVIDERS[provider], extra)])
+    session.disable_fallback()
+    part = settings.optimized_model_filepath
+    if part and Path(part).is_file():
+        os.replace(part, folder / path.name)  # type: ignore[operator]
+    real = session.get_providers()[0]
+    if real != PROVIDERS[provider]:
+        raise RuntimeError(f"the session runs on {real}")
+    return session
+
+
+def open_session(path: Path, options: Options, *, key: str, precision: str) -> Running:
+    """Open a model.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+    options : Options
+        How to run it.
+    key : str
+        The model's SHA-256.
+    precision : {"fp32", "fp16"}
+        For TensorRT and the cache's key.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such provider.
+    ModelError
+        The provider named cannot run, or, with "auto", none can: with each one's reason.
+    """
+    if options.provider not in (*PROVIDERS, "auto"):
+        raise InvalidArgumentError(
+            f"provider: received {options.provider!r}; accepted: auto, {', '.join(PROVIDERS)}"
+        )
+    ort = import_runtime()
+    there = available()
+    reasons = []
+    for provider in PROVIDERS if options.provider == "auto" else (options.provider,):
+        if there[provider]:
+            reasons.append(f"{provider}: {there[provider]}")
+            continue
+        try:
+            return Running(_try(ort, path, options, provider, key, precision), provider)
+        except Exception as error:  # onnxruntime raises classes of its own for each status
+            reasons.append(f"{provider}: {' '.join(str(error).split())[:400]}")
+    raise ModelError(f"{path}: cannot be run; " + "; ".join(reasons))

@@ -1,0 +1,186 @@
+"""SAM by ONNX Runtime, from a directory that `sdie-fast export-sam` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidArgumentError, InvalidTypeError
+from .geometry import Geometry
+from .manifest import load_manifest
+from .runtime import Options, open_session
+from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Sam(Segmenter):
+    """A SAM, whole or small.
+
+    Parameters
+    ----------
+    directory : path, optional
+        As `sdie-fast export-sam` writes it; None means the small one that ships.
+    options : Options, optional
+        Provider, threads, cache.
+    batch : int
+        Images encoded at once, 1 or more: what fits in memory.
+    prompts : int
+        Prompts decoded at once, 1 or more.
+    verify : bool
+        Whether the files' hashes are checked.
+
+    Raises
+    ------
+    ModelError
+        A directory, file or runtime that cannot be used.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str | None = None,
+        options: Options | None = None,
+        *,
+        batch: int = 8,
+        prompts: int = 64,
+        verify: bool = True,
+    ) -> None:
+        for name, value in (("batch", batch), ("prompts", prompts)):
+            if not isinstance(value, int) or value < 1:
+                raise InvalidArgumentError(
+                    f"{name}: received {value!r}; accepted: an integer from 1"
+                )
+        self.directory = (
+            Path(__file__).parents[1] / "models" / "small_sam"
+            if directory is None
+            else Path(directory)
+        )
+        self.options = Options() if options is None else options
+        self.manifest = load_manifest(self.directory, verify=verify)
+        m = self.manifest
+        self._encoder = open_session(
+            self.directory / "encoder.onnx",
+            self.options,
+            key=m.files["encoder.onnx"],
+            precision=m.precision,
+        )
+        self._decoder = open_session(
+            self.directory / "decoder.onnx",
+            self.options,
+            key=m.files["decoder.onnx"],
+            precision="fp32",
+        )
+        self._batch, self._prompts = batch, prompts
+        self._mean = np.array(m.pixel_mean, np.float32)
+        self._std = np.array(m.pixel_std, np.float32)
+        # Made once, used for every image.
+        self._input = np.zeros((batch, 3, m.size, m.size), np.float32)
+        self._scratch = np.zeros(m.size * m.size * 4, np.float32)
+
+    @property
+    def name(self) -> str:
+        """Architecture and precision."""
+        return f"SAM {self.manifest.name} {self.manifest.precision}"
+
+    @property
+    def size(self) -> int:
+        """Side of the model's square input in pixels."""
+        return self.manifest.size
+
+    @property
+    def providers(self) -> tuple[str, str]:
+        """What the encoder and the decoder really run on."""
+        return self._encoder.provider, self._decoder.provider
+
+    def _prepare(self, image: npt.NDArray[Any], out: Floats) -> Geometry:
+        """Resize, pad and normalise an (H, W, C) image into out (3, size, size)."""
+        height, width, channels = image.shape
+        geometry = Geometry(height, width, self.size)
+        high, wide = geometry.inner
+        if self._scratch.size < high * width:
+            self._scratch = np.zeros(high * width, np.float32)
+        white = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}[image.dtype.str[1:]]
+        for c in range(channels):
+            plane = image[..., c].astype(np.float32)
+            plane *= np.float32(255.0 / white)
+            geometry.fill(plane, out[c], self._scratch)
+        if channels == 1:
+            out[1:] = out[0]
+        inner = out[:, :high, :wide]
+        inner -= self._mean[:, None, None]
+        inner /= self._std[:, None, None]
+        return geometry
+
+    def encode(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Embeddings:
+        """Embed images: see `Segmenter.encode`."""
+        views = as_images(images)
+        m = self.manifest
+        features = np.empty(
+            (len(views), m.channels, m.embedding_size, m.embedding_size), np.float32
+        )
+        geometries = []
+        for start in range(0, len(views), self._batch):
+            part = views[start : start + self._batch]
+            for k, view in enumerate(part):
+                geometries.append(self._prepare(view, self._input[k]))
+            (found,) = self._encoder.session.run(None, {"images": self._input[: len(part)]})
+            features[start : start + len(part)] = found
+        return Embeddings(features, tuple(geometries))
+
+    def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
+        """Decode K prompts on one image's embedding: see `Segmenter.decode`."""
+        if not isinstance(embedding, Embeddings) or len(embedding) != 1:
+            received = (
+                len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
+            )
+            raise InvalidTypeError(
+                f"embedding: received {received}; accepted: Embeddings of one image"
+            )
+        geometry = embedding.geometries[0]
+        prompt = prompt.checked(geometry)
+        count, side = len(prompt), 4 * self.manifest.embedding_size
+        points, labels = self._points(prompt, geometry)
+        masks = prompt.masks
+        if masks is not None and masks.shape[1:] != (side, side):
+            raise InvalidArgumentError(
+                f"masks: received shape {masks.shape}; accepted: ({count}, {side}, {side})"
+            )
+        logits, quality = [], []
+        for start in range(0, count, self._prompts):
+            part = slice(start, start + self._prompts)
+            n = len(points[part])
+            given = (
+                np.zeros((n, 1, side, side), np.float32) if masks is None else masks[part][:, None]
+            )
+            found = self._decoder.session.run(
+                None,
+                {
+                    "embedding": embedding.features,
+                    "points": points[part],
+                    "labels": labels[part],
+                    "masks": given,
+                    "has_masks": np.full((n, 1, 1, 1), masks is not None, np.float32),
+                },
+            )
+            logits.append(found[0])
+            quality.append(found[1])
+        return np.concatenate(logits), np.concatenate(quality)
+
+    def _points(self, prompt: Prompt, geometry: Geometry) -> tuple[Floats, Floats]:
+        """Points and boxes as SAM's decoder takes them: a box is its corners labelled 2 and 3, no box a point labelled -1."""
+        count = len(prompt)
+        points, labels = [], []
+        if prompt.points is not None and prompt.labels is not None:
+            points.append(geometry.to_model(prompt.points))
+            labels.append(prompt.labels)
+        if prompt.boxes is not None:
+            points.append(geometry.to_model(prompt.boxes).reshape(count, 2, 2))
+            labels.append(np.tile(np.array([2.0, 3.0], np.float32), (count, 1)))
+        else:
+            points.append(np.zeros((count, 1, 2), np.float32))
+            labels.append(np.full((count, 1), -1.0, np.float32))
+        return np.concatenate(points, 1), np.concatenate(labels, 1)

@@ -1,0 +1,184 @@
+import json
+
+import numpy as np
+import pytest
+
+from sdie_fast.errors import InvalidArgumentError, ModelError
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("segment_anything")
+onnx = pytest.importorskip("onnx")
+
+from sdie_fast.segment import export  # noqa: E402
+from sdie_fast.segment.manifest import file_hash, load_manifest  # noqa: E402
+
+# Shapes must follow from the batch alone; these make them follow from data, or are refused by TensorRT.
+REFUSED = {
+    "NonZero",
+    "Loop",
+    "If",
+    "Scan",
+    "Unique",
+    "NonMaxSuppression",
+    "Compress",
+    "TopK",
+    "GridSample",
+}
+
+
+def test_files_and_manifest(sam_dir):
+    manifest = load_manifest(sam_dir)
+    assert {p.name for p in sam_dir.iterdir()} == {"manifest.json", "encoder.onnx", "decoder.onnx"}
+    assert manifest.files["encoder.onnx"] == file_hash(sam_dir / "encoder.onnx")
+    assert (manifest.size, manifest.channels, manifest.embedding_size) == (256, 64, 32)
+    assert manifest.parity["mask_iou"] >= 0.99
+    assert manifest.parity["embedding_error"] < 1e-3
+    assert "torch" in manifest.made_with
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_graph_suits_tensorrt(sam_dir, name):
+    graph = onnx.load(str(sam_dir / f"{name}.onnx")).graph
+    operators = {node.op_type for node in graph.node}
+    assert not operators & REFUSED
+    assert "orig_im_size" not in {i.name for i in graph.input}
+    dynamic = {
+        d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim if d.dim_param
+    }
+    assert dynamic == ({"batch"} if name == "encoder" else {"prompts", "points"})
+    for node in graph.node:  # no dimension but the batch is computed
+        if node.op_type == "Shape":
+            begin = next((a.i for a in node.attribute if a.name == "start"), 0)
+            assert begin in (0, 1), node
+
+
+def test_half_precision(torch_sam, tmp_path):
+    manifest = export.export_sam(
+        None, tmp_path / "half", architecture="small", model=torch_sam, precision="fp16"
+    )
+    assert 1e-6 < manifest.parity["embedding_error"] < 3e-2
+    graph = onnx.load(str(tmp_path / "half" / "encoder.onnx")).graph
+    kinds = [t.data_type for t in graph.initializer if len(t.dims) == 4]
+    assert kinds
+    assert set(kinds) == {onnx.TensorProto.FLOAT16}
+    assert (tmp_path / "half" / "encoder.onnx").stat().st_size < 5e6
+
+
+def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "EXTERNAL_OVER", 1_000_000)
+    manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
+    assert set(manifest.files) == {"encoder.onnx", "encoder.onnx.data", "decoder.onnx"}
+    assert (tmp_path / "m" / "encoder.onnx").stat().st_size < 1e6
+    from sdie_fast.segment import Sam
+
+    image = np.zeros((40, 50), np.uint8)
+    assert Sam(tmp_path / "m").encode([image]).features.shape == (1, 64, 32, 32)
+
+
+def test_checkpoints(torch_sam, tmp_path):
+    path = tmp_path / "small.pt"
+    torch.save(torch_sam.state_dict(), path)
+    model, architecture = export.load_checkpoint(path)
+    assert architecture == "small"
+    for a, b in zip(model.parameters(), torch_sam.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ModelError, match=r"small\.pt: holds small, not vit_b"):
+        export.load_checkpoint(path, "vit_b")
+    state = torch_sam.state_dict()
+    del state["image_encoder.fold.weight"]
+    torch.save(state, path)
+    with pytest.raises(ModelError, match="does not fit small"):
+        export.load_checkpoint(path)
+    torch.save({"weights": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match="not a checkpoint of segment-anything"):
+        export.load_checkpoint(path)
+    torch.save([1, 2], path)
+    with pytest.raises(ModelError, match="not a state dictionary"):
+        export.load_checkpoint(path)
+    path.write_bytes(b"PK no")
+    with pytest.raises(ModelError, match=r"small\.pt: not a checkpoint"):
+        export.load_checkpoint(path)
+    with pytest.raises(ModelError, match="no such file"):
+        export.load_checkpoint(tmp_path / "none.pt")
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    torch.save({"image_encoder.stem.weight": Hostile()}, tmp_path / "h.pt")
+    with pytest.raises(ModelError, match="not a checkpoint"):
+        export.load_checkpoint(tmp_path / "h.pt")
+
+
+def test_failed_parity_writes_nothing(torch_sam, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "PARITY_IOU", 1.1)
+    with pytest.raises(ModelError, match="differs from torch's"):
+        export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parity_sees_wrong_weights(torch_sam, sam_dir):
+    import copy
+
+    other = copy.deepcopy(torch_sam)
+    with torch.no_grad():
+        other.mask_decoder.output_upscaling[0].weight *= -1.0
+    measured = export.measure_parity(other, sam_dir, load_manifest(sam_dir))
+    assert measured["mask_iou"] < 0.9
+    with torch.no_grad():
+        other.image_encoder.stem.weight *= 1.1
+    assert export.measure_parity(other, sam_dir, load_manifest(sam_dir))["embedding_error"] > 1e-3
+
+
+def test_bad_arguments(tmp_path, torch_sam):
+    with pytest.raises(InvalidArgumentError, match="precision"):
+        export.export_sam(None, tmp_path / "m", model=torch_sam, precision="int4")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(InvalidArgumentError, match="something in it"):
+        export.export_sam(None, tmp_path / "full", model=torch_sam)
+    with pytest.raises(InvalidArgumentError, match="checkpoint: received None"):
+        export.export_sam(None, tmp_path / "m")
+    with pytest.raises(InvalidArgumentError, match="architecture"):
+        export.build("vit_x")
+
+
+def test_manifest_refusals(sam_dir, tmp_path):
+    import shutil
+
+    def broken(change):
+        directory = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(sam_dir, directory)
+        change(directory)
+        return directory
+
+    def edit(**values):
+        def change(directory):
+            path = directory / "manifest.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+        return change
+
+    def truncate(directory):
+        file = directory / "encoder.onnx"
+        file.write_bytes(file.read_bytes()[:-100])
+
+    for change, message in (
+        (truncate, r"encoder\.onnx: not the file"),
+        (lambda d: (d / "decoder.onnx").unlink(), r"decoder\.onnx: no such file"),
+        (lambda d: (d / "manifest.json").unlink(), "no such file"),
+        (lambda d: (d / "manifest.json").write_text("{"), "cannot be read"),
+        (edit(format="x"), "another format"),
+        (edit(size=-1), "sizes"),
+        (edit(precision="fp8"), "precision"),
+        (edit(files={}), "names no encoder"),
+        (edit(surplus=1), "not a valid manifest"),
+        (
+            edit(files={"encoder.onnx": "", "decoder.onnx": "", "../x": ""}),
+            "outside of its directory",
+        ),
+    ):
+        with pytest.raises(ModelError, match=message):
+            load_manifest(broken(change))
