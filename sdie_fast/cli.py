@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ._cli import segment_commands
 from .errors import SdieError
 
 app = typer.Typer(
@@ -357,6 +358,9 @@ def demo(
         highlight=False,
     )
     _out.print(f"before and after: {result['sheet']}", highlight=False, soft_wrap=True)
+
+
+segment_commands.register(app)
 
 
 def main() -> None:

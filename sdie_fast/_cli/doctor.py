@@ -9,8 +9,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__, _backends, _validate
+from ..segment.runtime import available
 
-_PACKAGES = ("numpy", "scipy", "pillow", "opencv-contrib-python-headless", "scikit-image", "pyamg")
+_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pillow",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "segment-anything",
+    "opencv-contrib-python-headless",
+    "scikit-image",
+    "pyamg",
+)
 
 
 def _installed(name: str) -> str | None:
@@ -45,6 +57,10 @@ def examine() -> dict[str, Any]:
             for b in backends
         ],
         "auto": usable[0] if usable else None,
+        "segmentation": [
+            {"provider": name, "available": not reason, "reason": reason}
+            for name, reason in available().items()
+        ],
         "threads": {"default": _validate.threads(None), "cpu_count": os.cpu_count()},
         "packages": {name: _installed(name) for name in _PACKAGES},
         "usable": bool(usable),

@@ -171,7 +171,7 @@ def test_suppress():
     ],
 )
 def test_bad_options(segmenter, picture, options):
-    with pytest.raises(InvalidArgumentError, match="received|options"):
+    with pytest.raises(InvalidArgumentError, match=r"received|options"):
         segmenter(picture[0], **options)
 
 

@@ -143,7 +143,7 @@ def test_bad_images_and_arguments(sam, sam_dir):
     for name in ("batch", "prompts"):
         with pytest.raises(InvalidArgumentError, match=name):
             Sam(sam_dir, **{name: 0})
-    with pytest.raises(InvalidTypeError, match="labels|points"):
+    with pytest.raises(InvalidTypeError, match=r"labels|points"):
         sam(np.zeros((30, 30), np.uint8), Prompt("here", "there"))
 
 

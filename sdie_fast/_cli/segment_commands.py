@@ -1,0 +1,353 @@
+"""The commands `segment`, `evaluate` and `export-sam`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import InvalidArgumentError, SdieError
+
+_out = Console()
+_err = Console(stderr=True)
+
+_SegmenterPath = Annotated[
+    Path,
+    typer.Option("--segmenter", help="Directory that export-sam wrote.", exists=False),
+]
+_Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
+_Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=1024)]
+_Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
+_Grid = Annotated[int, typer.Option(help="With auto: points a side.", min=1, max=64)]
+_Quality = Annotated[float, typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0)]
+_Stability = Annotated[float, typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0)]
+_Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Turn the package's errors into a message and exit code 2."""
+    try:
+        yield
+    except SdieError as error:
+        _err.print(f"error: {error}", markup=False, highlight=False, style="red", soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _open(directory: Path, provider: str, threads: int | None) -> Any:
+    from ..segment import Options, Sam
+
+    return Sam(directory, Options(provider, threads))
+
+
+@contextmanager
+def _progress(what: str, total: int, show: bool) -> Iterator[Callable[[], None]]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, disable=not show) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def open_data(path: Path, kind: str, fold: int | None, size: int | None) -> Any:
+    """Open a data set by its kind, or by what it looks like."""
+    from ..data.defect4i import open_defect4i
+    from ..data.folder import open_folder
+    from ..data.fssd12 import FOLDS, open_fssd12
+
+    if kind == "auto":
+        names = {p.name for p in path.iterdir()} if path.is_dir() else set()
+        if "FSSD-12" in names or {n for group in FOLDS for n in group} <= names:
+            kind = "fssd12"
+        elif "data_list" in names or "all_defective.txt" in names:
+            kind = "defect4i"
+        else:
+            kind = "folder"
+    if kind == "fssd12":
+        return open_fssd12(path, fold=fold, size=size)
+    if kind == "defect4i":
+        return open_defect4i(path, fold=fold, size=size)
+    if kind != "folder" or fold is not None:
+        raise InvalidArgumentError(
+            f"--data, --fold: {kind!r}, {fold}; accepted: auto, fssd12, defect4i or folder, which has no folds"
+        )
+    return open_folder(path, size=size)
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."
+        ),
+    ],
+    segmenter: _SegmenterPath,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            help="auto, support (k shots of each class), or, from the truth, box and point."
+        ),
+    ] = "auto",
+    kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
+    fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
+    size: Annotated[
+        int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)
+    ] = 200,
+    limit: Annotated[int | None, typer.Option(help="Images of each class at most.", min=1)] = None,
+    shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
+    grid: _Grid = 16,
+    quality: _Quality = 0.7,
+    stability: _Stability = 0.8,
+    rule: _Rule = "union",
+    provider: _Provider = "auto",
+    threads: _Threads = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures: image, mask, truth.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Judge a segmenter: IoU of each class, their mean (MIoU), and FB-IoU."""
+    from ..evaluate.report import Report
+    from ..evaluate.run import evaluate_segmenter
+
+    with _failing():
+        found = open_data(data, kind, fold, size or None)
+        if limit is not None:
+            found = found.at_most(limit)
+        model = _open(segmenter, provider, threads)
+        report = Report()
+        options = {"grid": grid, "quality": quality, "stability": stability, "rule": rule}
+        with _progress("segmenting", len(found), not as_json) as advance:
+
+            def watch(case: Any) -> None:
+                advance()
+                if out is not None:
+                    report.add(case)
+
+            result = evaluate_segmenter(
+                model, found, prompt, shots=shots, seed=seed, options=options, watch=watch
+            )
+        scores = result.scores
+        facts = {
+            "data": found.name,
+            "segmenter": model.name,
+            "running on": ", ".join(model.providers),
+            "prompt": f"{prompt}, from the truth" if prompt in ("box", "point") else prompt,
+            "size": size or "as it is",
+            **({"shots": shots, "seed": seed} if prompt == "support" else {}),
+            **(options if prompt == "auto" else {}),
+        }
+        if out is not None:
+            report.write(out, f"{found.name}: {model.name}", facts, result)
+    if as_json:
+        split = None if result.split is None else vars(result.split)
+        print(
+            json.dumps(
+                {**facts, "scores": scores.to_dict(), "split": split, "images": result.images},
+                indent=1,
+            )
+        )
+        return
+    _out.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
+    table = Table("class", box=None, pad_edge=False)
+    for name in ("images", "IoU"):
+        table.add_column(name, justify="right")
+    for name, value in scores.iou.items():
+        table.add_row(
+            name, str(scores.images[name]), "-" if math.isnan(value) else f"{100 * value:.1f}"
+        )
+    _out.print(table)
+    _out.print(
+        f"MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f} "
+        f"(foreground {100 * scores.foreground_iou:.1f}, background {100 * scores.background_iou:.1f})",
+        highlight=False,
+    )
+
+
+def segment(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="An image file, or a folder searched with its subfolders."
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."
+        ),
+    ],
+    segmenter: _SegmenterPath,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")
+    ] = None,
+    grid: _Grid = 16,
+    quality: _Quality = 0.7,
+    stability: _Stability = 0.8,
+    rule: _Rule = "union",
+    provider: _Provider = "auto",
+    threads: _Threads = None,
+) -> None:
+    """Segment an image file, or every image in a folder; without --box or --point, everything that stands out.
+
+    A file that cannot be read is reported and the rest go on (exit code 1).
+    """
+    import numpy as np
+    from PIL import Image
+
+    from .._files import replace_file
+    from ..evaluate.report import overlay
+    from ..segment import Prompt
+    from . import images
+
+    def numbers(texts: list[str] | None, count: int, name: str) -> Any:
+        try:
+            values = [[float(v) for v in text.split(",")] for text in texts or []]
+        except ValueError as error:
+            raise InvalidArgumentError(
+                f"--{name}: {texts}; {count} numbers with commas are accepted"
+            ) from error
+        if any(len(v) != count for v in values):
+            raise InvalidArgumentError(
+                f"--{name}: {texts}; {count} numbers with commas are accepted"
+            )
+        return np.array(values, np.float32) if values else None
+
+    failed = 0
+    with _failing():
+        boxes, points = numbers(box, 4, "box"), numbers(point, 2, "point")
+        if boxes is not None and points is not None:
+            raise InvalidArgumentError("--box, --point: both were given; one is accepted")
+        model = _open(segmenter, provider, threads)
+        files = (
+            [source]
+            if source.is_file()
+            else sorted(
+                p for p in source.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file()
+            )
+        )
+        if not files:
+            raise InvalidArgumentError(f"IN: no image files in {source}")
+        judged = {}
+        with _progress("segmenting", len(files), True) as advance:
+            for file in files:
+                name = file.name if source.is_file() else file.relative_to(source).as_posix()
+                try:
+                    pixels = images.read(file).pixels
+                    if boxes is not None:
+                        mask, score = model(pixels, Prompt(boxes=boxes))
+                    elif points is not None:
+                        mask, score = model(
+                            pixels, Prompt(points[:, None], np.ones((len(points), 1), np.float32))
+                        )
+                    else:
+                        mask, score = model(
+                            pixels, grid=grid, quality=quality, stability=stability, rule=rule
+                        )
+                except SdieError as error:
+                    failed += 1
+                    _err.print(
+                        f"skipped: {error}",
+                        markup=False,
+                        highlight=False,
+                        style="yellow",
+                        soft_wrap=True,
+                    )
+                    advance()
+                    continue
+                grey = pixels if pixels.ndim == 2 else pixels.mean(2)
+                grey = (grey / (257.0 if pixels.dtype == np.uint16 else 1.0)).astype(np.uint8)
+                for suffix, content in (
+                    (".mask.png", mask.astype(np.uint8) * 255),
+                    (".overlay.png", overlay(grey, mask)),
+                ):
+                    picture = Image.fromarray(content)
+                    replace_file(
+                        target / (name + suffix), functools.partial(picture.save, format="PNG")
+                    )
+                judged[name] = {"predicted_iou": float(score[0]), "foreground": float(mask.mean())}
+                advance()
+        text = json.dumps({"segmenter": model.name, "images": judged}, indent=1)
+        replace_file(target / "quality.json", lambda f: f.write(text.encode()))
+    _out.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def export_sam(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="An official SAM checkpoint, or one of tools/train_small_sam.py.",
+        ),
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; new or empty.")],
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is"),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or fp16.")] = "fp32",
+    as_json: _Json = False,
+) -> None:
+    """Export a SAM checkpoint to ONNX, compare it with torch, and keep it only if both agree.
+
+    Needs `pip install "sdie-fast[sam]"`. The directory is what `--segmenter` takes.
+    """
+    with _failing():
+        try:
+            from ..segment.export import export_sam as export
+        except ImportError as error:
+            from ..errors import ModelError
+
+            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
+        with _err.status("") as status:
+            manifest = export(
+                checkpoint,
+                directory,
+                architecture=architecture,
+                precision=precision,
+                progress=status.update,
+            )
+    if as_json:
+        print(json.dumps({"directory": str(directory), **vars(manifest)}, indent=1))
+        return
+    size = sum((directory / name).stat().st_size for name in manifest.files)
+    _out.print(
+        f"{directory}: {manifest.name} {manifest.precision}, {size / 1e6:.1f} MB; against torch: embedding within "
+        f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU {manifest.parity['mask_iou']:.4f} or better",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(segment)
+    app.command()(evaluate)
+    app.command("export-sam")(export_sam)

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from sdie_fast.data.scenes import MAX_SHARE, MAX_TARGETS, MIN_SHARE, scene
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_scenes(size):
+    for k in range(25):
+        s = scene((1, k), size)
+        assert s.image.dtype == np.uint8
+        assert s.image.shape == (size, size)
+        assert s.masks.dtype == bool
+        assert 1 <= len(s.masks) <= MAX_TARGETS
+        assert s.masks.shape[1:] == (size, size)
+        assert (s.masks.mean((1, 2)) >= MIN_SHARE).all()
+        assert not (s.masks & s.background).any()
+
+
+def test_seeded():
+    a, b = scene(5, 128), scene(5, 128)
+    assert (a.image == b.image).all()
+    assert (a.masks == b.masks).all()
+    assert (a.image != scene(6, 128).image).any()
+
+
+def test_ease_raises_contrast():
+    def contrast(ease):
+        found = []
+        for k in range(25):
+            s = scene((2, k), 128, ease)
+            image = s.image.astype(float)
+            found += [
+                abs(image[m].mean() - image[s.background].mean()) / (image[s.background].std() + 4)
+                for m in s.masks
+            ]
+        return np.median(found)
+
+    assert contrast(1.0) > 1.3 * contrast(0.0)
+
+
+def test_single_targets_leave_room():
+    shares = [m.mean() for k in range(25) for m in scene((3, k), 128).masks]
+    assert np.mean(np.array(shares) <= MAX_SHARE) > 0.9

@@ -1,0 +1,134 @@
+"""`segment`, `evaluate` and `export-sam` on a small SAM with random weights."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sdie_fast.cli import app
+from sdie_fast.evaluate.run import box_of, point_of
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    root = tmp_path / "data"
+    for label in ("dent", "pit"):
+        for k in range(3):
+            image = rng.normal(120, 6, (60, 80))
+            mask = np.zeros((60, 80), bool)
+            mask[10 + 4 * k : 35, 20 : 50 - 3 * k] = True
+            image[mask] -= 60
+            for kind, content in (("images", np.clip(image, 0, 255)), ("masks", mask * 255)):
+                path = root / kind / label / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content.astype(np.uint8)).save(path)
+    return root
+
+
+def test_evaluate(folder, sam_dir, tmp_path):
+    page = tmp_path / "report.html"
+    done = call(
+        "evaluate", folder, "--segmenter", sam_dir, "--grid", "4", "--quality", "0", "--out", page
+    )
+    assert done.exit_code == 0, done.output
+    for word in ("dent", "pit", "MIoU", "FB-IoU", "SAM small fp32"):
+        assert word in done.output
+    text = page.read_text()
+    assert text.count("data:image/jpeg;base64,") == 6
+    assert "MIoU" in text
+
+
+@pytest.mark.parametrize("prompt", ["box", "point", "support"])
+def test_evaluate_as_json(folder, sam_dir, prompt):
+    done = call(
+        "evaluate", folder, "--segmenter", sam_dir, "--prompt", prompt, "--size", "0", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    scores = result["scores"]
+    judged = 4 if prompt == "support" else 6
+    assert sum(scores["images"].values()) == len(result["images"]) == judged
+    assert 0 <= scores["miou"] <= 1
+    if prompt == "support":
+        shown = [n for names in result["split"]["support"].values() for n in names]
+        assert len(shown) == 2
+        assert not set(shown) & {i["name"] for i in result["images"]}
+    else:
+        assert "from the truth" in result["prompt"]
+
+
+def test_evaluate_refusals(folder, sam_dir, tmp_path):
+    for arguments, message in (
+        ((folder, "--segmenter", tmp_path), "manifest.json"),
+        ((folder, "--segmenter", sam_dir, "--prompt", "guess"), "prompt: received"),
+        ((folder, "--segmenter", sam_dir, "--data", "coco"), "accepted: auto, fssd12"),
+        ((folder, "--segmenter", sam_dir, "--provider", "npu"), "provider: received"),
+        ((tmp_path / "none", "--segmenter", sam_dir), "no such folder"),
+        ((folder, "--segmenter", sam_dir, "--prompt", "support", "--shots", "3"), "k: received 3"),
+    ):
+        done = call("evaluate", *arguments)
+        assert done.exit_code == 2, arguments
+        assert message in " ".join(done.output.split())
+
+
+def test_prompts_from_the_truth():
+    mask = np.zeros((30, 40), bool)
+    mask[5:20, 10:31] = True
+    assert box_of(mask).boxes.tolist() == [[10, 5, 31, 20]]
+    x, y = point_of(mask).points[0, 0]
+    assert mask[int(y), int(x)]
+    assert y == 12.5
+    assert box_of(np.zeros((3, 3), bool)) is None
+    assert point_of(np.zeros((3, 3), bool)) is None
+    assert point_of(np.ones((3, 3), bool)).points[0, 0].tolist() == [1.5, 1.5]
+
+
+def test_segment(folder, sam_dir, tmp_path):
+    (folder / "images" / "bad.png").write_text("no image")
+    out = tmp_path / "out"
+    done = call("segment", folder / "images", out, "--segmenter", sam_dir, "--box", "10,5,60,50")
+    assert done.exit_code == 1
+    assert "bad.png" in done.output
+    judged = json.loads((out / "quality.json").read_text())["images"]
+    assert len(judged) == 6
+    for name, values in judged.items():
+        mask = np.asarray(Image.open(out / f"{name}.mask.png"))
+        assert mask.shape == (60, 80)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (mask > 0).mean() == pytest.approx(values["foreground"])
+        assert np.asarray(Image.open(out / f"{name}.overlay.png")).shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--box", "1,2,3"), "4 numbers"),
+        (("--point", "a,b"), "2 numbers"),
+        (("--point", "1,2", "--box", "1,2,3,4"), "both were given"),
+    ],
+)
+def test_segment_refusals(folder, sam_dir, tmp_path, options, message):
+    done = call("segment", folder, tmp_path / "out", "--segmenter", sam_dir, *options)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_export_sam(torch_sam, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch_sam.state_dict(), tmp_path / "small.pt")
+    done = call("export-sam", tmp_path / "small.pt", tmp_path / "sam")
+    assert done.exit_code == 0, done.output
+    assert "masks' IoU" in " ".join(done.output.split())
+    assert (tmp_path / "sam" / "manifest.json").is_file()
+    done = call("export-sam", tmp_path / "small.pt", tmp_path / "sam")
+    assert done.exit_code == 2
+    assert "something in it" in " ".join(done.output.split())
+    done = call("export-sam", tmp_path / "none.pt", tmp_path / "other")
+    assert done.exit_code == 2
+    assert "no such file" in " ".join(done.output.split())
