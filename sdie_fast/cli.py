@@ -321,6 +321,11 @@ def doctor(as_json: _Json = False) -> None:
             state = "available" if b["available"] else f"missing: {b['reason']}. To fix: {b['fix']}"
             table.add_row(f"backend {b['name']}", state)
         table.add_row("backend auto", facts["auto"] or "none can run")
+        for p in facts["segmentation"]:
+            table.add_row(
+                f"segmentation on {p['provider']}",
+                "available" if p["available"] else f"missing: {p['reason']}",
+            )
         threads = facts["threads"]
         table.add_row("threads", f"{threads['default']} of {threads['cpu_count']} CPUs")
         for name, found in facts["packages"].items():

@@ -51,6 +51,31 @@ class Summary:
         }
 
 
+def find(source: Path, target: Path) -> list[Path]:
+    """List the images under a folder, but for masks beside their images and what lies under target.
+
+    Raises
+    ------
+    InvalidArgumentError
+        There is none.
+    """
+    inside = target.resolve()  # OUT may lie in IN; its files are not input
+    found = sorted(
+        p
+        for p in source.rglob("*")
+        if p.suffix.lower() in images.SUFFIXES
+        and not p.name.startswith(".")
+        and p.is_file()
+        and not _is_mask(p)
+        and not p.resolve().is_relative_to(inside)
+    )
+    if not found:
+        raise InvalidArgumentError(
+            f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}"
+        )
+    return found
+
+
 def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
     """Pair every image under `source` with where it goes; `suffix` (".png") changes the format.
 
@@ -71,24 +96,11 @@ def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
         else:
             pairs = {source: target / (source.with_suffix(suffix).name if suffix else source.name)}
     else:
-        inside = target.resolve()
-        found = sorted(
-            p
-            for p in source.rglob("*")
-            if p.suffix.lower() in images.SUFFIXES
-            and not p.name.startswith(".")
-            and p.is_file()
-            and not _is_mask(p)
-            and not p.resolve().is_relative_to(inside)  # OUT may lie in IN; its files are not input
-        )
-        if source.resolve() == inside:
+        if source.resolve() == target.resolve():
             raise InvalidArgumentError(
                 f"OUT: {target} is IN itself; originals are never overwritten"
             )
-        if not found:
-            raise InvalidArgumentError(
-                f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}"
-            )
+        found = find(source, target)
         pairs = {
             p: target
             / (p.relative_to(source).with_suffix(suffix) if suffix else p.relative_to(source))

@@ -224,6 +224,7 @@ def segment(
     from ..evaluate.report import overlay
     from ..segment import Prompt
     from . import images
+    from .batch import find
 
     def numbers(texts: list[str] | None, count: int, name: str) -> Any:
         try:
@@ -244,15 +245,7 @@ def segment(
         if boxes is not None and points is not None:
             raise InvalidArgumentError("--box, --point: both were given; one is accepted")
         model = _open(segmenter, provider, threads)
-        files = (
-            [source]
-            if source.is_file()
-            else sorted(
-                p for p in source.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file()
-            )
-        )
-        if not files:
-            raise InvalidArgumentError(f"IN: no image files in {source}")
+        files = [source] if source.is_file() else find(source, target)
         judged = {}
         with _progress("segmenting", len(files), True) as advance:
             for file in files:
