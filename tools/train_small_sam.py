@@ -25,17 +25,19 @@ from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 from sdie_fast.data.scenes import MAX_TARGETS, SIZE, scene
-from sdie_fast.segment.small import build_small_sam
+from sdie_fast.segment.small import build_small_sam, prompt_map
 
 HELD_OUT = 1_000_000  # scenes from this number on are never trained on
 POINT_SHARE = 0.6  # of steps that begin with a point; the others begin with a box
+EASY = 6000  # of the scenes of 128 x 128, those before this number are the easier the earlier
 FIRST_CORRECTION = 1000  # step from which on half of the prompts are followed by a correction
 
 
 def make_scene(number: tuple[int, int, int]) -> tuple[Any, Any]:
     """Give (image, masks packed by bits) of (size, seed, number)."""
-    size = number[0]
-    s = scene(number, size)
+    size, _, k = number
+    ease = max(0.0, 1.0 - k / EASY) if size < SIZE else 0.0
+    s = scene(number, size, ease)
     masks = np.zeros((MAX_TARGETS, size, size), bool)
     masks[: len(s.masks)] = s.masks
     return s.image, np.packbits(masks, axis=-1)
@@ -70,7 +72,8 @@ class Sampler:
         """Return images (B, 3, S, S) in 0..255, targets (B, P, S, S) as bool, the kind of prompt, and the generator."""
         rng = np.random.default_rng((self.seed, 1, step))
         images, targets = [], []
-        for k in rng.integers(len(self.images), size=self.batch):
+        known = min(len(self.images), 1500 + 4 * step)  # the easy ones first
+        for k in rng.integers(known, size=self.batch):
             image = self.images[k].astype(np.float32)
             masks = np.unpackbits(self.masks[k], axis=-1).astype(bool)
             there = np.flatnonzero(masks.any((1, 2)))
@@ -136,7 +139,10 @@ def decode(
     model: Any, embeddings: torch.Tensor, points: Any, boxes: Any, masks: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All four masks (N, 4, S/2, S/2) and their predicted IoU (N, 4) for N prompts on N embeddings."""
-    sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=masks)
+    size, cells = model.prompt_encoder.input_image_size[0], embeddings.shape[-1]
+    at, labels = (None, None) if points is None else points
+    drawn = prompt_map(at, labels, boxes, masks, size, 4 * cells)
+    sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=drawn)
     decoder = model.mask_decoder
     count = len(embeddings)
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(
@@ -169,7 +175,7 @@ def losses(
     with torch.no_grad():
         hard = (logits > 0).float()
         iou = torch.minimum(hard, t).sum((2, 3)) / torch.maximum(hard, t).sum((2, 3)).clamp(min=1.0)
-    return 20.0 * focal + dice, (quality - iou).square()
+    return 5.0 * focal + dice, (quality - iou).square()
 
 
 def total_loss(mask_loss: torch.Tensor, quality_loss: torch.Tensor, single: bool) -> torch.Tensor:
@@ -224,9 +230,7 @@ def step_loss(model: Any, sampler: Sampler, step: int, device: str) -> torch.Ten
     points = extra if points is None else torch.cat([points, extra], 1)
     labels = inside if labels is None else torch.cat([labels, inside], 1)
     with enabled:
-        logits, quality = decode(
-            model, embeddings, (points, labels), boxes, chosen[:, None].clamp(-16, 16)
-        )
+        logits, quality = decode(model, embeddings, (points, labels), boxes, chosen[:, None])
     return loss + total_loss(*losses(logits, quality, area), single=True)
 
 

@@ -1,0 +1,55 @@
+import pytest
+
+from sdie_fast.errors import InvalidArgumentError
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("segment_anything")
+
+from sdie_fast.segment.small import build_small_sam, prompt_map  # noqa: E402
+
+
+def test_size_and_shapes(torch_sam):
+    parameters = sum(p.numel() for p in torch_sam.parameters())
+    assert 1.5e6 < parameters < 2.5e6
+    with torch.no_grad():
+        for size in (128, 256):
+            embedding = torch_sam.image_encoder(torch.zeros(2, 3, size, size))
+            assert embedding.shape == (2, 64, size // 8, size // 8)
+
+
+def test_checkpoint(torch_sam, tmp_path):
+    torch.save(torch_sam.state_dict(), tmp_path / "s.pt")
+    again = build_small_sam(str(tmp_path / "s.pt"))
+    assert not again.training
+    for a, b in zip(again.state_dict().values(), torch_sam.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_box_is_drawn():
+    drawn = prompt_map(None, None, torch.tensor([[8.0, 16.0, 24.0, 40.0]]), None, 64, 32)
+    assert drawn.shape == (1, 1, 32, 32)
+    inside = torch.full((32, 32), False)
+    inside[8:20, 4:12] = True
+    assert torch.equal(drawn[0, 0] > 0, inside)
+    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+
+
+def test_points_are_drawn():
+    points = torch.tensor([[[20.0, 40.0], [50.0, 10.0], [5.0, 5.0]]])
+    drawn = prompt_map(points, torch.tensor([[1.0, 0.0, -1.0]]), None, None, 64, 32)[0, 0]
+    y, x = divmod(int(drawn.argmax()), 32)
+    assert (abs(x - 9.5), abs(y - 19.5)) == (0.5, 0.5)
+    y, x = divmod(int(drawn.argmin()), 32)
+    assert (abs(x - 24.5), abs(y - 4.5)) == (0.5, 0.5)
+    without = prompt_map(points[:, :2], torch.tensor([[1.0, 0.0]]), None, None, 64, 32)
+    assert torch.equal(drawn, without[0, 0])
+
+
+def test_a_mask_is_added():
+    box = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    logits = torch.full((1, 1, 32, 32), -20.0)
+    assert torch.equal(
+        prompt_map(None, None, box, logits, 64, 32), torch.full((1, 1, 32, 32), -1.0)
+    )
+    with pytest.raises(InvalidArgumentError, match="neither"):
+        prompt_map(None, None, None, logits, 64, 32)
