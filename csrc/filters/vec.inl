@@ -96,8 +96,7 @@ inline float hmin(vf v) {
   return m;
 }
 
-// 1/x to 2 ulp or so for normal x: the hardware's estimate and one Newton step, a third of a division's cost
-// in the tridiagonal recurrences that wait for it.
+// 1/x to 2 ulp or so for normal x: the hardware's estimate and one Newton step.
 inline vf recip(vf x) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
   const vf e = _mm512_rcp14_ps(x);

@@ -110,8 +110,8 @@ def prompt_map(
 ) -> torch.Tensor:
     """Draw prompts as a mask prompt, which the small SAM is always given beside the prompts themselves.
 
-    Learning where a point or a box lies from its positional encoding alone takes SAM's million images; from a drawing, a
-    convolution sees it at once (after 300 steps on simple scenes: IoU 0.52 from a box, against 0.10).
+    At this size the model hardly learns where a point or a box lies from its positional encoding alone: after 300 steps
+    on simple scenes, IoU 0.10 from a box, against 0.53 with the drawing.
 
     Parameters
     ----------
