@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
-from sdie_fast.segment import export  # noqa: E402
+from sdie_fast.segment import checkpoint, export  # noqa: E402
 from sdie_fast.segment.manifest import file_hash, load_manifest  # noqa: E402
 
 # Shapes must follow from the batch alone; these make them follow from data, or are refused by TensorRT.
@@ -78,28 +78,28 @@ def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
 def test_checkpoints(torch_sam, tmp_path):
     path = tmp_path / "small.pt"
     torch.save(torch_sam.state_dict(), path)
-    model, architecture = export.load_checkpoint(path)
+    model, architecture = checkpoint.load_checkpoint(path)
     assert architecture == "small"
     for a, b in zip(model.parameters(), torch_sam.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ModelError, match=r"small\.pt: holds small, not vit_b"):
-        export.load_checkpoint(path, "vit_b")
+        checkpoint.load_checkpoint(path, "vit_b")
     state = torch_sam.state_dict()
     del state["image_encoder.fold.weight"]
     torch.save(state, path)
     with pytest.raises(ModelError, match="does not fit small"):
-        export.load_checkpoint(path)
+        checkpoint.load_checkpoint(path)
     torch.save({"weights": torch.zeros(3)}, path)
     with pytest.raises(ModelError, match="not a checkpoint of segment-anything"):
-        export.load_checkpoint(path)
+        checkpoint.load_checkpoint(path)
     torch.save([1, 2], path)
     with pytest.raises(ModelError, match="not a state dictionary"):
-        export.load_checkpoint(path)
+        checkpoint.load_checkpoint(path)
     path.write_bytes(b"PK no")
     with pytest.raises(ModelError, match=r"small\.pt: not a checkpoint"):
-        export.load_checkpoint(path)
+        checkpoint.load_checkpoint(path)
     with pytest.raises(ModelError, match="no such file"):
-        export.load_checkpoint(tmp_path / "none.pt")
+        checkpoint.load_checkpoint(tmp_path / "none.pt")
 
 
 def test_pickled_code_is_not_run(tmp_path):
@@ -109,7 +109,7 @@ def test_pickled_code_is_not_run(tmp_path):
 
     torch.save({"image_encoder.stem.weight": Hostile()}, tmp_path / "h.pt")
     with pytest.raises(ModelError, match="not a checkpoint"):
-        export.load_checkpoint(tmp_path / "h.pt")
+        checkpoint.load_checkpoint(tmp_path / "h.pt")
 
 
 def test_failed_parity_writes_nothing(torch_sam, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_bad_arguments(tmp_path, torch_sam):
     with pytest.raises(InvalidArgumentError, match="checkpoint: received None"):
         export.export_sam(None, tmp_path / "m")
     with pytest.raises(InvalidArgumentError, match="architecture"):
-        export.build("vit_x")
+        checkpoint.build("vit_x")
 
 
 def test_manifest_refusals(sam_dir, tmp_path):
