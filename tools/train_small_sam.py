@@ -25,19 +25,19 @@ from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 from sdie_fast.data.scenes import MAX_TARGETS, SIZE, scene
-from sdie_fast.segment.small import build_small_sam, prompt_map
+from sdie_fast.segment.small import build_small_sam
 
 HELD_OUT = 1_000_000  # scenes from this number on are never trained on
 POINT_SHARE = 0.6  # of steps that begin with a point; the others begin with a box
-EASY = 6000  # of the scenes of 128 x 128, those before this number are the easier the earlier
-FIRST_CORRECTION = 1000  # step from which on half of the prompts are followed by a correction
+EASY = 5000  # of the scenes of 128 x 128, those before this number are the easier the earlier
+FIRST_CORRECTION = 3000  # step from which on some prompts are followed by a correction
+CORRECTIONS = 0.35  # share of the steps
 
 
 def make_scene(number: tuple[int, int, int]) -> tuple[Any, Any]:
     """Give (image, masks packed by bits) of (size, seed, number)."""
     size, _, k = number
-    ease = max(0.0, 1.0 - k / EASY) if size < SIZE else 0.0
-    s = scene(number, size, ease)
+    s = scene(number, size, 1.0 - k / EASY if size < SIZE and k < EASY else None)
     masks = np.zeros((MAX_TARGETS, size, size), bool)
     masks[: len(s.masks)] = s.masks
     return s.image, np.packbits(masks, axis=-1)
@@ -139,10 +139,7 @@ def decode(
     model: Any, embeddings: torch.Tensor, points: Any, boxes: Any, masks: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All four masks (N, 4, S/2, S/2) and their predicted IoU (N, 4) for N prompts on N embeddings."""
-    size, cells = model.prompt_encoder.input_image_size[0], embeddings.shape[-1]
-    at, labels = (None, None) if points is None else points
-    drawn = prompt_map(at, labels, boxes, masks, size, 4 * cells)
-    sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=drawn)
+    sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=masks)
     decoder = model.mask_decoder
     count = len(embeddings)
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(
@@ -209,7 +206,7 @@ def step_loss(model: Any, sampler: Sampler, step: int, device: str) -> torch.Ten
         given = None if points is None else (points, labels)
         logits, quality = decode(model, embeddings, given, boxes, None)
     loss = total_loss(*losses(logits, quality, area), single=kind == "box")
-    if step < FIRST_CORRECTION or rng.random() < 0.5:
+    if step < FIRST_CORRECTION or rng.random() >= CORRECTIONS:
         return loss
     with torch.no_grad():
         best = (
@@ -284,12 +281,12 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="folder of checkpoints and log")
     parser.add_argument(
-        "--coarse-steps", type=int, default=6000, help="on 128 x 128, twice the batch"
+        "--coarse-steps", type=int, default=15000, help="on 128 x 128, twice the batch"
     )
-    parser.add_argument("--steps", type=int, default=5000, help="on 256 x 256, after these")
+    parser.add_argument("--steps", type=int, default=4000, help="on 256 x 256, after these")
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
-    parser.add_argument("--prompts", type=int, default=4, help="prompts a scene")
-    parser.add_argument("--scenes", type=int, default=12000, help="different scenes")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts a scene")
+    parser.add_argument("--scenes", type=int, default=20000, help="different scenes")
     parser.add_argument("--held-out", type=int, default=150)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
@@ -339,7 +336,7 @@ def main() -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            keep = min(0.998, (step + 1) / (step + 10))
+            keep = min(0.999, (step + 1) / (step + 10))
             with torch.no_grad():
                 for a, b in zip(average.parameters(), model.parameters(), strict=True):
                     a.lerp_(b, 1.0 - keep)

@@ -270,7 +270,7 @@ def _paint(rng: Random, image: Field, field: Field, noise: float, ease: float) -
     step = float(np.exp(rng.uniform(np.log(0.035 + 0.2 * ease), np.log(0.45))))
     # Visible over what is around it, if only just.
     around = float(image[inside].std()) if inside.any() else 0.0
-    step = max(step, float(rng.uniform(0.7, 2.0)) * np.hypot(around, noise))
+    step = max(step, float(rng.uniform(0.7 + ease, 2.0 + 2.0 * ease)) * np.hypot(around, noise))
     middle = float(image[inside].mean()) if inside.any() else 0.5
     sign = 1.0 if rng.random() < (0.8 if middle < 0.35 else 0.2 if middle > 0.65 else 0.5) else -1.0
     kind = rng.random()
@@ -316,7 +316,7 @@ def _visible(image: Field, mask: Mask) -> bool:
     return mask.sum() > 400 and max(ratio, 1 / ratio) > 1.8
 
 
-def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float = 0.0) -> Scene:
+def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float | None = None) -> Scene:
     """Make the scene of a seed: the same for the same NumPy.
 
     Parameters
@@ -325,11 +325,13 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float = 0.0) -> S
         What everything random follows from.
     size : int
         Pixels a side, 64 or more.
-    ease : float
+    ease : float, optional
         From 0, contrasts down to the barely visible, to 1, strong contrasts on quiet surfaces: what
-        a training begins with.
+        a training begins with. None draws it evenly.
     """
     rng = np.random.default_rng(seed)
+    drawn = float(rng.random())
+    ease = drawn if ease is None else ease
     base = float(rng.uniform(0.15, 0.85))
     image = base + float(np.exp(rng.uniform(np.log(0.004), np.log(0.12 - 0.1 * ease)))) * texture(
         rng, size

@@ -23,6 +23,7 @@ from ..errors import InvalidArgumentError, ModelError
 from .checkpoint import load_checkpoint
 from .manifest import PRECISIONS, Manifest, file_hash
 from .runtime import Options, open_session
+from .small import SmallPromptEncoder, prompt_map
 
 OPSET = 18
 EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
@@ -86,8 +87,12 @@ class _Decoder(nn.Module):
         sparse = torch.where(label == -1.0, self.prompt.not_a_point_embed.weight, sparse)
         for k, part in enumerate(self.prompt.point_embeddings):
             sparse = sparse + part.weight * (label == float(k))
-        plain = self.prompt.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        dense = has_masks * self.prompt.mask_downscaling(masks) + (1.0 - has_masks) * plain
+        if isinstance(self.prompt, SmallPromptEncoder):  # its mask prompt is always there
+            drawn = prompt_map(points, labels, has_masks * masks, int(self.side))
+            dense = self.prompt.mask_downscaling(drawn)
+        else:
+            plain = self.prompt.no_mask_embed.weight.reshape(1, -1, 1, 1)
+            dense = has_masks * self.prompt.mask_downscaling(masks) + (1.0 - has_masks) * plain
         tokens = torch.cat([self.mask.iou_token.weight, self.mask.mask_tokens.weight])[None]
         tokens = torch.cat([tokens + 0.0 * sparse[:, :1, :], sparse], 1)  # a copy for each prompt
         source = embedding + dense

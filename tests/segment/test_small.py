@@ -25,8 +25,13 @@ def test_checkpoint(torch_sam, tmp_path):
         assert torch.equal(a, b)
 
 
+def zeros(side=32):
+    return torch.zeros(1, 1, side, side)
+
+
 def test_a_box_is_drawn():
-    drawn = prompt_map(None, None, torch.tensor([[8.0, 16.0, 24.0, 40.0]]), None, 64, 32)
+    corners = torch.tensor([[[8.0, 16.0], [24.0, 40.0]]])
+    drawn = prompt_map(corners, torch.tensor([[2.0, 3.0]]), zeros(), 64)
     assert drawn.shape == (1, 1, 32, 32)
     inside = torch.full((32, 32), False)
     inside[8:20, 4:12] = True
@@ -36,20 +41,29 @@ def test_a_box_is_drawn():
 
 def test_points_are_drawn():
     points = torch.tensor([[[20.0, 40.0], [50.0, 10.0], [5.0, 5.0]]])
-    drawn = prompt_map(points, torch.tensor([[1.0, 0.0, -1.0]]), None, None, 64, 32)[0, 0]
+    drawn = prompt_map(points, torch.tensor([[1.0, 0.0, -1.0]]), zeros(), 64)[0, 0]
     y, x = divmod(int(drawn.argmax()), 32)
     assert (abs(x - 9.5), abs(y - 19.5)) == (0.5, 0.5)
     y, x = divmod(int(drawn.argmin()), 32)
     assert (abs(x - 24.5), abs(y - 4.5)) == (0.5, 0.5)
-    without = prompt_map(points[:, :2], torch.tensor([[1.0, 0.0]]), None, None, 64, 32)
+    without = prompt_map(points[:, :2], torch.tensor([[1.0, 0.0]]), zeros(), 64)
     assert torch.equal(drawn, without[0, 0])
 
 
 def test_a_mask_is_added():
-    box = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
-    logits = torch.full((1, 1, 32, 32), -20.0)
-    assert torch.equal(
-        prompt_map(None, None, box, logits, 64, 32), torch.full((1, 1, 32, 32), -1.0)
-    )
+    corners, labels = torch.tensor([[[0.0, 0.0], [64.0, 64.0]]]), torch.tensor([[2.0, 3.0]])
+    assert torch.equal(prompt_map(corners, labels, zeros() - 20.0, 64), zeros() - 1.0)
+
+
+def test_the_encoder_draws(torch_sam):
+    """What it passes on is the drawing of the same prompts, whichever way they came."""
+    encoder = torch_sam.prompt_encoder
+    point, label = torch.tensor([[[60.0, 80.0]]]), torch.ones(1, 1)
+    box, mask = torch.tensor([[40.0, 30.0, 90.0, 120.0]]), torch.randn(1, 1, 128, 128)
+    with torch.no_grad():
+        _, dense = encoder((point, label), box, mask)
+        at = torch.cat([point, box.reshape(1, 2, 2)], 1)
+        drawn = prompt_map(at, torch.tensor([[1.0, 2.0, 3.0]]), mask, 256)
+        assert torch.equal(dense, encoder.mask_downscaling(drawn))
     with pytest.raises(InvalidArgumentError, match="neither"):
-        prompt_map(None, None, None, logits, 64, 32)
+        encoder(None, None, mask)
