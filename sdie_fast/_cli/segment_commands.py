@@ -305,7 +305,9 @@ def export_sam(
         str | None,
         typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is"),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the encoder: fp32 or fp16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")
+    ] = "fp32",
     as_json: _Json = False,
 ) -> None:
     """Export a SAM checkpoint to ONNX, compare it with torch, and keep it only if both agree.

@@ -6,6 +6,8 @@ rejects: a picture's size as an input, and `repeat_interleave`; one image's embe
 
 from __future__ import annotations
 
+import copy
+import logging
 import shutil
 import tempfile
 import warnings
@@ -20,6 +22,7 @@ from torch import nn
 
 from .. import __version__
 from ..errors import InvalidArgumentError, ModelError
+from .attention import by_rows
 from .checkpoint import load_checkpoint
 from .manifest import PRECISIONS, Manifest, file_hash
 from .runtime import Options, open_session
@@ -27,8 +30,9 @@ from .small import SmallPromptEncoder, prompt_map
 
 OPSET = 18
 EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
-PARITY_IOU = 0.99
-PARITY_ERROR = {"fp32": 1e-3, "fp16": 3e-2}  # of the embedding, relative to its standard deviation
+# The lowest IoU of masks, and the largest error of the embedding relative to its standard deviation.
+PARITY_IOU = {"fp32": 0.99, "fp16": 0.99, "int8": 0.95}
+PARITY_ERROR = {"fp32": 1e-3, "fp16": 3e-2, "int8": 0.5}
 
 
 class _Encoder(nn.Module):
@@ -137,18 +141,52 @@ def _to_onnx(
 
 def export_encoder(sam: Any, precision: str, path: Path) -> None:
     """Write the image encoder: "images" (N, 3, S, S) fp32, normalised, to "embedding" (N, C, h, w) fp32."""
-    import copy
-
     encoder = sam.image_encoder
-    dtype = torch.float32
-    if precision == "fp16":
-        encoder, dtype = _halve(copy.deepcopy(encoder)), torch.float16
     side = encoder.img_size
     images = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch", min=1, max=1024)
-    _to_onnx(
-        _Encoder(encoder, dtype).eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},)
-    )
+    with by_rows(encoder):
+        if precision == "fp16":
+            wrapped = _Encoder(_halve(copy.deepcopy(encoder)), torch.float16)
+        else:
+            wrapped = _Encoder(encoder, torch.float32)
+        _to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
+    if precision == "int8":
+        _quantise(path)
+
+
+def _quantise(path: Path) -> None:
+    """Linear layers to int8: weights for each output, activations for each call."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    matrices = {t.name for t in graph.initializer if len(t.dims) == 2}
+    layers = [n.name for n in graph.node if n.op_type == "MatMul" and n.input[1] in matrices]
+    if not layers:
+        raise InvalidArgumentError(
+            "precision: received 'int8' for a model without linear layers; accepted: fp32, fp16"
+        )
+    external = path.with_name(path.name + ".data").exists()
+    target = path.with_suffix(".int8")
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # it suggests a step that this graph does not need
+    try:
+        quantize_dynamic(
+            path,
+            target,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=layers,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=False,
+            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
+        )
+    finally:
+        logging.getLogger().setLevel(level)
+    target.replace(path)
+    if external:
+        path.with_name(path.name + ".data").unlink()
 
 
 def export_decoder(sam: Any, path: Path) -> None:
@@ -261,8 +299,8 @@ def export_sam(
         Made; appears whole, by a rename, and must not exist or be empty.
     architecture : {"vit_b", "vit_l", "vit_h", "small"}, optional
         What the checkpoint must be; None means what it is.
-    precision : {"fp32", "fp16"}
-        Of the encoder; the decoder is fp32.
+    precision : {"fp32", "fp16", "int8"}
+        Of the encoder; the decoder is fp32. int8 is for CPUs, and for the linear layers of ViT.
     model : Sam, optional
         Instead of a checkpoint, with `architecture`.
     progress : callable
@@ -274,7 +312,7 @@ def export_sam(
         No such precision, or a directory that has something in it.
     ModelError
         The checkpoint cannot be used, or the exported files fail the parity gate: embedding error
-        over 1e-3 (fp32) or 3e-2 (fp16), or mask IoU below 0.99.
+        over 1e-3 (fp32), 3e-2 (fp16) or 0.5 (int8), or mask IoU below 0.99 (int8: 0.95).
     """
     if precision not in PRECISIONS:
         raise InvalidArgumentError(
@@ -313,7 +351,10 @@ def export_sam(
         )
         progress("comparing with torch")
         parity = measure_parity(model, scratch, manifest)
-        if parity["embedding_error"] > PARITY_ERROR[precision] or parity["mask_iou"] < PARITY_IOU:
+        if (
+            parity["embedding_error"] > PARITY_ERROR[precision]
+            or parity["mask_iou"] < PARITY_IOU[precision]
+        ):
             raise ModelError(
                 f"{directory}: not written, since the exported model differs from torch's: {parity}"
             )

@@ -13,7 +13,7 @@ from ..errors import ModelError
 
 FORMAT = "sdie_fast sam 1"
 FILE_NAME = "manifest.json"
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Manifest:
     ----------
     name : str
         Architecture: "vit_b", "vit_l", "vit_h" or "small".
-    precision : {"fp32", "fp16"}
-        Of the encoder's weights and arithmetic; layer normalisation is always fp32.
+    precision : {"fp32", "fp16", "int8"}
+        Of the encoder's weights and arithmetic; layer normalisation is always fp32. int8: of its
+        linear layers.
     size : int
         Side of the square input in pixels.
     channels, embedding_size : int

@@ -158,8 +158,8 @@ def open_session(path: Path, options: Options, *, key: str, precision: str) -> R
         How to run it.
     key : str
         The model's SHA-256.
-    precision : {"fp32", "fp16"}
-        For TensorRT and the cache's key.
+    precision : {"fp32", "fp16", "int8"}
+        For TensorRT and the cache's key; int8 runs on the CPU alone.
 
     Raises
     ------
@@ -176,6 +176,9 @@ def open_session(path: Path, options: Options, *, key: str, precision: str) -> R
     there = available()
     reasons = []
     for provider in PROVIDERS if options.provider == "auto" else (options.provider,):
+        if precision == "int8" and provider != "cpu":
+            reasons.append(f"{provider}: an int8 model runs on the CPU; export it as fp16")
+            continue
         if there[provider]:
             reasons.append(f"{provider}: {there[provider]}")
             continue

@@ -113,7 +113,7 @@ def test_pickled_code_is_not_run(tmp_path):
 
 
 def test_failed_parity_writes_nothing(torch_sam, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "PARITY_IOU", 1.1)
+    monkeypatch.setitem(export.PARITY_IOU, "fp32", 1.1)
     with pytest.raises(ModelError, match="differs from torch's"):
         export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,123 @@
+"""Exports of a ViT: small ones for every path, and ViT-B at full size."""
+
+import numpy as np
+import pytest
+
+from sdie_fast.errors import InvalidArgumentError, ModelError
+from sdie_fast.segment import Options, Prompt, Sam
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("segment_anything")
+onnx = pytest.importorskip("onnx")
+
+from sdie_fast.segment import export  # noqa: E402
+from sdie_fast.segment.attention import RowAttention, by_rows  # noqa: E402
+from sdie_fast.segment.checkpoint import build  # noqa: E402
+
+
+def randomise_positions(sam):
+    """A fresh model's position terms are all zero."""
+    with torch.no_grad():
+        for name, p in sam.named_parameters():
+            if "rel_pos" in name or "pos_embed" in name:
+                p.normal_(0, 0.3)
+    return sam
+
+
+@pytest.fixture(scope="module")
+def small_vit():
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
+    torch.manual_seed(1)
+    sam = Sam(
+        ImageEncoderViT(
+            img_size=160,
+            depth=2,
+            embed_dim=48,
+            num_heads=3,
+            out_chans=32,
+            use_rel_pos=True,
+            window_size=4,
+            global_attn_indexes=(1,),
+            norm_layer=torch.nn.LayerNorm,
+        ),
+        PromptEncoder(32, (10, 10), (160, 160), 8),
+        MaskDecoder(transformer_dim=32, transformer=TwoWayTransformer(2, 32, 4, 64)),
+        [120.0] * 3,
+        [50.0] * 3,
+    ).eval()
+    return randomise_positions(sam)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 10, 16])
+def test_rows_are_the_whole(small_vit, rows):
+    whole = small_vit.image_encoder.blocks[1].attn
+    x = torch.randn(2, 10, 10, 48)
+    with torch.no_grad():
+        assert torch.allclose(RowAttention(whole, rows)(x), whole(x), atol=1e-5)
+
+
+def test_by_rows_puts_back(small_vit):
+    blocks = small_vit.image_encoder.blocks
+    before = [b.attn for b in blocks]
+    with pytest.raises(ZeroDivisionError), by_rows(small_vit.image_encoder):
+        assert isinstance(blocks[1].attn, RowAttention)
+        assert blocks[0].attn is before[0]
+        raise ZeroDivisionError
+    assert [b.attn for b in blocks] == before
+    with by_rows(torch.nn.Identity()):
+        pass
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_precisions(small_vit, tmp_path, precision):
+    directory = tmp_path / precision
+    manifest = export.export_sam(
+        None, directory, architecture="vit_b", model=small_vit, precision=precision
+    )
+    error = manifest.parity["embedding_error"]
+    assert {"fp32": error < 1e-4, "fp16": 1e-5 < error < 3e-2, "int8": 1e-3 < error < 0.5}[
+        precision
+    ]
+    graph = onnx.load(str(directory / "encoder.onnx")).graph
+    integer = [n for n in graph.node if n.op_type == "MatMulInteger"]
+    # Each block's qkv, projection and two of the perceptron.
+    assert len(integer) == (8 if precision == "int8" else 0)
+    sam = Sam(directory)
+    image = np.random.default_rng(0).integers(0, 256, (100, 160), np.uint8)
+    for n in (1, 3):
+        assert sam.encode([image] * n).features.shape == (n, 32, 10, 10)
+
+
+def test_int8_is_for_vit_on_a_cpu(small_vit, torch_sam, tmp_path):
+    with pytest.raises(InvalidArgumentError, match="without linear layers"):
+        export.export_sam(
+            None, tmp_path / "c", architecture="small", model=torch_sam, precision="int8"
+        )
+    assert list(tmp_path.iterdir()) == []
+    export.export_sam(None, tmp_path / "v", architecture="vit_b", model=small_vit, precision="int8")
+    assert Sam(tmp_path / "v").providers == ("cpu", "cpu")
+    with pytest.raises(ModelError, match="int8 model runs on the CPU"):
+        Sam(tmp_path / "v", Options("cuda"))
+
+
+def test_vit_b_at_full_size(tmp_path):
+    """From a checkpoint file of the official layout to masks."""
+    torch.manual_seed(0)
+    torch.save(randomise_positions(build("vit_b")).state_dict(), tmp_path / "sam_vit_b.pth")
+    manifest = export.export_sam(tmp_path / "sam_vit_b.pth", tmp_path / "vit_b")
+    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", 1024, 256)
+    assert manifest.parity["embedding_error"] < 1e-4
+    assert manifest.parity["mask_iou"] > 0.99
+    (tmp_path / "sam_vit_b.pth").unlink()
+    sam = Sam(tmp_path / "vit_b")
+    image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
+    mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    assert mask.shape == (60, 80)
+    assert np.isfinite(quality).all()
