@@ -26,6 +26,10 @@ MIN_SHARE = (
 )
 
 
+CROSSING = 0.1  # share of things laid down wherever they fall
+MAX_HIDDEN = 0.25  # of a target under others: more, and its mask is not what one would point at
+
+
 @dataclass(frozen=True)
 class Scene:
     """An image and what may be segmented in it.
@@ -175,6 +179,16 @@ def _star(rng: Random, size: int) -> Field:
             k * angle + np.float32(rng.uniform(0, 6.3))
         )
     return np.asarray(outline - np.hypot(u, v), np.float32)
+
+
+def _moved(field: Field, down: int, across: int) -> Field:
+    """Move a field; what comes in at the edges is outside."""
+    height, width = field.shape
+    out = np.full_like(field, field.min())
+    out[max(down, 0) : height + min(down, 0), max(across, 0) : width + min(across, 0)] = field[
+        max(-down, 0) : height + min(-down, 0), max(-across, 0) : width + min(-across, 0)
+    ]
+    return out
 
 
 def _polygon(rng: Random, size: int) -> Field:
@@ -340,55 +354,63 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float | None = No
         image = image * (1.0 + float(rng.uniform(0.0, 0.35)) * smooth_noise(rng, size, 1, 1))
     noise = float(np.exp(rng.uniform(np.log(0.003), np.log(0.06 - 0.05 * ease))))
     masks: list[Mask] = []
+    areas: list[int] = []  # before anything was laid over them
     groups: list[list[int]] = []
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(1, 5))):
         make = _SHAPES[rng.choice(len(_SHAPES), p=_SHAPE_SHARES)]
         fields = [make(rng, size)]
         style = rng.bit_generator.state
         kind = rng.random()
-        if kind < 0.25 and make in (
-            _blob,
-            _stroke,
-            _star,
-        ):  # several of a kind, which are one target together too
-            turn = rng.integers(2)
+        crossing = rng.random() < CROSSING
+        together = kind < 0.25 and make in (_blob, _stroke, _star)
+        nested = 0.25 <= kind < 0.4 and make in (_blob, _polygon, _star)
+        if together:  # several of a kind, which are one target together too
+            alike = rng.integers(2)
             for _ in range(int(rng.integers(1, 5))):
-                fields.append(
-                    make(rng, size)
-                    if turn
-                    else np.roll(fields[0], tuple(rng.integers(-90, 90, 2)), (0, 1))
-                )
-        elif kind < 0.4 and make in (_blob, _polygon, _star):  # a part within the whole
+                move = rng.integers(-size // 3, size // 3, 2)
+                fields.append(_moved(fields[0], *move) if alike else make(rng, size))
+        elif nested:  # a part within the whole
             fields.append(np.minimum(fields[0] - 2.0, make(rng, size)))
-        together = kind < 0.25
         later = rng.bit_generator.state
-        members = []
+        members: list[int] = []
         for field in fields:
             mask = field > 0
             if not MIN_SHARE <= float(mask.mean()) <= MAX_SHARE:
+                continue
+            part = nested and len(members) > 0
+            hidden = sum(int((m & mask).sum()) for m in masks)
+            if not (part or crossing) and hidden > MAX_HIDDEN * int(mask.sum()):
                 continue
             if together:  # alike: painted from the same state
                 rng.bit_generator.state = style
             image = _paint(rng, image, field, noise, ease)
             for k, other in enumerate(masks):
-                if not (kind >= 0.25 and k in members):  # a part leaves its whole as it is
+                if not (part and k in members):  # a part leaves its whole as it is
                     masks[k] = other & ~mask
             members.append(len(masks))
             masks.append(mask)
+            areas.append(int(mask.sum()))
         if together:
             rng.bit_generator.state = later
             if len(members) > 1:
                 groups.append(members)
-    masks.extend(np.logical_or.reduce([masks[k] for k in members]) for members in groups)
+    if not masks:
+        return scene((*np.atleast_1d(seed), 1), size, ease)
+    background = ~np.logical_or.reduce(masks)
+    whole = [int(m.sum()) > (1.0 - MAX_HIDDEN) * area for m, area in zip(masks, areas, strict=True)]
+    targets = [m for m, seen in zip(masks, whole, strict=True) if seen]
+    targets.extend(
+        np.logical_or.reduce([masks[k] for k in members])
+        for members in groups
+        if all(whole[k] for k in members)
+    )
     if rng.random() < 0.3:  # out of focus
         image = _soften(image, int(rng.integers(1, 3)))
     image = image + noise * rng.standard_normal((size, size)).astype(np.float32)
     image = np.clip(image, 0.0, 1.0) ** float(np.exp(rng.uniform(-0.3, 0.3)))
-    kept = [m for m in masks if float(m.mean()) >= MIN_SHARE and _visible(image, m)][:MAX_TARGETS]
+    kept = [m for m in targets if float(m.mean()) >= MIN_SHARE and _visible(image, m)]
     if not kept:
         return scene((*np.atleast_1d(seed), 1), size, ease)
     return Scene(
-        np.asarray(np.round(image * 255), np.uint8),
-        np.stack(kept),
-        ~np.logical_or.reduce(masks),
+        np.asarray(np.round(image * 255), np.uint8), np.stack(kept[:MAX_TARGETS]), background
     )
