@@ -20,8 +20,12 @@ _out = Console()
 _err = Console(stderr=True)
 
 _SegmenterPath = Annotated[
-    Path,
-    typer.Option("--segmenter", help="Directory that export-sam wrote.", exists=False),
+    Path | None,
+    typer.Option(
+        "--segmenter",
+        help="Directory that export-sam wrote.",
+        show_default="the small SAM that ships",
+    ),
 ]
 _Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
 _Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=1024)]
@@ -42,7 +46,7 @@ def _failing() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _open(directory: Path, provider: str, threads: int | None) -> Any:
+def _open(directory: Path | None, provider: str, threads: int | None) -> Any:
     from ..segment import Options, Sam
 
     return Sam(directory, Options(provider, threads))
@@ -101,13 +105,13 @@ def evaluate(
             metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."
         ),
     ],
-    segmenter: _SegmenterPath,
     prompt: Annotated[
         str,
         typer.Option(
             help="auto, support (k shots of each class), or, from the truth, box and point."
         ),
     ] = "auto",
+    segmenter: _SegmenterPath = None,
     kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
     fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
     size: Annotated[
@@ -198,7 +202,7 @@ def segment(
             metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."
         ),
     ],
-    segmenter: _SegmenterPath,
+    segmenter: _SegmenterPath = None,
     box: Annotated[
         list[str] | None,
         typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),

@@ -7,7 +7,6 @@ rejects: a picture's size as an input, and `repeat_interleave`; one image's embe
 from __future__ import annotations
 
 import copy
-import logging
 import shutil
 import tempfile
 import warnings
@@ -27,6 +26,7 @@ from .checkpoint import load_checkpoint
 from .manifest import PRECISIONS, Manifest, file_hash
 from .runtime import Options, open_session
 from .small import SmallPromptEncoder, prompt_map
+from .storage import quantise, store_in_half
 
 OPSET = 18
 EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
@@ -152,41 +152,9 @@ def export_encoder(sam: Any, precision: str, path: Path) -> None:
             wrapped = _Encoder(encoder, torch.float32)
         _to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
     if precision == "int8":
-        _quantise(path)
-
-
-def _quantise(path: Path) -> None:
-    """Linear layers to int8: weights for each output, activations for each call."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    matrices = {t.name for t in graph.initializer if len(t.dims) == 2}
-    layers = [n.name for n in graph.node if n.op_type == "MatMul" and n.input[1] in matrices]
-    if not layers:
-        raise InvalidArgumentError(
-            "precision: received 'int8' for a model without linear layers; accepted: fp32, fp16"
-        )
-    external = path.with_name(path.name + ".data").exists()
-    target = path.with_suffix(".int8")
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it suggests a step that this graph does not need
-    try:
-        quantize_dynamic(
-            path,
-            target,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=layers,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=False,
-            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
-        )
-    finally:
-        logging.getLogger().setLevel(level)
-    target.replace(path)
-    if external:
-        path.with_name(path.name + ".data").unlink()
+        quantise(path)
+    elif precision == "fp32":
+        store_in_half(path)
 
 
 def export_decoder(sam: Any, path: Path) -> None:
@@ -211,6 +179,7 @@ def export_decoder(sam: Any, path: Path) -> None:
     )
     names = ["embedding", "points", "labels", "masks", "has_masks"]
     _to_onnx(_Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
+    store_in_half(path)
 
 
 @torch.no_grad()
@@ -236,7 +205,7 @@ def measure_parity(sam: Any, directory: Path, manifest: Manifest) -> dict[str, f
     decoder = open_session(
         directory / "decoder.onnx", cpu, key=key["decoder.onnx"], precision="fp32"
     )
-    (found,) = encoder.session.run(None, {"images": image.numpy()})
+    (found,) = encoder.run(images=image.numpy())
     error = float((torch.from_numpy(found) - expected).abs().max() / expected.std())
     low = 4 * sam.prompt_encoder.image_embedding_size[0]
     point = torch.tensor([[[0.4 * side, 0.6 * side]]])
@@ -260,15 +229,12 @@ def measure_parity(sam: Any, directory: Path, manifest: Manifest) -> dict[str, f
         labels = [] if points is None else [one]
         parts.append(torch.zeros(1, 1, 2) if boxes is None else box.reshape(1, 2, 2))
         labels.append(torch.full((1, 1), -1.0) if boxes is None else torch.tensor([[2.0, 3.0]]))
-        logits, judged = decoder.session.run(
-            None,
-            {
-                "embedding": found,
-                "points": torch.cat(parts, 1).numpy(),
-                "labels": torch.cat(labels, 1).numpy(),
-                "masks": (torch.zeros(1, 1, low, low) if masks is None else mask).numpy(),
-                "has_masks": np.full((1, 1, 1, 1), masks is not None, np.float32),
-            },
+        logits, judged = decoder.run(
+            embedding=found,
+            points=torch.cat(parts, 1).numpy(),
+            labels=torch.cat(labels, 1).numpy(),
+            masks=(torch.zeros(1, 1, low, low) if masks is None else mask).numpy(),
+            has_masks=np.full((1, 1, 1, 1), masks is not None, np.float32),
         )
         # Random weights give masks of noise around zero: there, compare where torch itself is sure.
         sure = truth.abs() > 0.02 * truth.std()

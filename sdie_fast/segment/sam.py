@@ -127,7 +127,7 @@ class Sam(Segmenter):
             part = views[start : start + self._batch]
             for k, view in enumerate(part):
                 geometries.append(self._prepare(view, self._input[k]))
-            (found,) = self._encoder.session.run(None, {"images": self._input[: len(part)]})
+            (found,) = self._encoder.run(images=self._input[: len(part)])
             features[start : start + len(part)] = found
         return Embeddings(features, tuple(geometries))
 
@@ -150,21 +150,19 @@ class Sam(Segmenter):
                 f"masks: received shape {masks.shape}; accepted: ({count}, {side}, {side})"
             )
         logits, quality = [], []
+        features = self._decoder.hold(embedding.features)
         for start in range(0, count, self._prompts):
             part = slice(start, start + self._prompts)
             n = len(points[part])
             given = (
                 np.zeros((n, 1, side, side), np.float32) if masks is None else masks[part][:, None]
             )
-            found = self._decoder.session.run(
-                None,
-                {
-                    "embedding": embedding.features,
-                    "points": points[part],
-                    "labels": labels[part],
-                    "masks": given,
-                    "has_masks": np.full((n, 1, 1, 1), masks is not None, np.float32),
-                },
+            found = self._decoder.run(
+                embedding=features,
+                points=points[part],
+                labels=labels[part],
+                masks=given,
+                has_masks=np.full((n, 1, 1, 1), masks is not None, np.float32),
             )
             logits.append(found[0])
             quality.append(found[1])

@@ -64,6 +64,20 @@ def test_half_precision(torch_sam, tmp_path):
     assert (tmp_path / "half" / "encoder.onnx").stat().st_size < 5e6
 
 
+def test_weights_that_half_holds_are_stored_so(torch_sam, tmp_path, sam_dir):
+    """Half the bytes, the same numbers: the parity gate is that of fp32."""
+    import copy
+
+    rounded = copy.deepcopy(torch_sam)
+    for p in rounded.parameters():
+        p.data = p.data.half().float()
+    manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=rounded)
+    assert manifest.parity["embedding_error"] < 1e-4
+    for name in ("encoder.onnx", "decoder.onnx"):
+        small, whole = (d / name for d in (tmp_path / "m", sam_dir))
+        assert small.stat().st_size < 0.65 * whole.stat().st_size
+
+
 def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "EXTERNAL_OVER", 4_000_000)
     manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
