@@ -31,8 +31,16 @@ _Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
 _Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=1024)]
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 _Grid = Annotated[int, typer.Option(help="With auto: points a side.", min=1, max=64)]
-_Quality = Annotated[float, typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0)]
-_Stability = Annotated[float, typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0)]
+_Quality = Annotated[
+    float | None,
+    typer.Option(
+        help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's"
+    ),
+]
+_Stability = Annotated[
+    float | None,
+    typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's"),
+]
 _Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
 
 
@@ -121,8 +129,8 @@ def evaluate(
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
     grid: _Grid = 16,
-    quality: _Quality = 0.7,
-    stability: _Stability = 0.8,
+    quality: _Quality = None,
+    stability: _Stability = None,
     rule: _Rule = "union",
     provider: _Provider = "auto",
     threads: _Threads = None,
@@ -211,8 +219,8 @@ def segment(
         list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")
     ] = None,
     grid: _Grid = 16,
-    quality: _Quality = 0.7,
-    stability: _Stability = 0.8,
+    quality: _Quality = None,
+    stability: _Stability = None,
     rule: _Rule = "union",
     provider: _Provider = "auto",
     threads: _Threads = None,

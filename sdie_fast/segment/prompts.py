@@ -28,10 +28,10 @@ class Auto:
     ----------
     grid : int
         Points a side, 1 to 64, each decoded to three masks.
-    quality : float
-        Lowest predicted IoU kept.
-    stability : float
-        Lowest IoU kept between the masks cut at logits `offset` above and below zero.
+    quality : float, optional
+        Lowest predicted IoU kept; None leaves it to the segmenter (`Segmenter.thresholds`).
+    stability : float, optional
+        Lowest IoU kept between the masks cut at logits `offset` above and below zero; None likewise.
     offset : float
         See `stability`.
     overlap : float
@@ -46,8 +46,8 @@ class Auto:
     """
 
     grid: int = 16
-    quality: float = 0.7
-    stability: float = 0.8
+    quality: float | None = None
+    stability: float | None = None
     offset: float = 1.0
     overlap: float = 0.7
     rule: str = "union"
@@ -64,7 +64,7 @@ class Auto:
             )
         for name in ("quality", "stability", "overlap", "largest"):
             value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
+            if value is not None and not 0.0 <= value <= 1.0:
                 raise InvalidArgumentError(f"{name}: received {value}; accepted: 0 to 1")
         if not 0.0 <= self.offset <= 100.0:
             raise InvalidArgumentError(f"offset: received {self.offset}; accepted: 0 to 100")
@@ -127,9 +127,10 @@ def everything(segmenter: Segmenter, embedding: Embeddings, auto: Auto) -> Found
     ambiguous = _valid(logits[:, 1:], geometry).reshape(-1, *_valid(logits, geometry).shape[-2:])
     scores = quality[:, 1:].ravel()
     steady = stability(ambiguous, auto.offset)
-    good = np.flatnonzero(
-        (scores >= auto.quality) & (steady >= auto.stability) & (ambiguous > 0).any((1, 2))
-    )
+    usual = segmenter.thresholds
+    lowest = usual[0] if auto.quality is None else auto.quality
+    loosest = usual[1] if auto.stability is None else auto.stability
+    good = np.flatnonzero((scores >= lowest) & (steady >= loosest) & (ambiguous > 0).any((1, 2)))
     kept = good[suppress(ambiguous[good] > 0, scores[good], auto.overlap)] if len(good) else good
     whole = logits[:, 1:].reshape(-1, *logits.shape[-2:])
     return Found(whole[kept], scores[kept], steady[kept])

@@ -15,7 +15,7 @@ from .manifest import load_manifest
 from .runtime import Options, open_session
 from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SMALL_THRESHOLDS = (0.5, 0.6)  # tools/tune_prompts.py
 
 
 class Sam(Segmenter):
@@ -90,6 +90,11 @@ class Sam(Segmenter):
     def size(self) -> int:
         """Side of the model's square input in pixels."""
         return self.manifest.size
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Lowest predicted IoU and stability for "auto": the small SAM's are those best on procedural scenes."""
+        return SMALL_THRESHOLDS if self.manifest.name == "small" else super().thresholds
 
     @property
     def providers(self) -> tuple[str, str]:

@@ -157,6 +157,11 @@ class Segmenter(abc.ABC):
     def size(self) -> int:
         """Side of the model's square input in pixels."""
 
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Lowest predicted IoU and stability that "auto" keeps unless told: segment-anything's own."""
+        return 0.88, 0.95
+
     @abc.abstractmethod
     def encode(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Embeddings:
         """Embed images.
