@@ -128,7 +128,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Images of each class at most.", min=1)] = None,
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
-    grid: _Grid = 16,
+    grid: _Grid = 12,
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
@@ -218,7 +218,7 @@ def segment(
     point: Annotated[
         list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")
     ] = None,
-    grid: _Grid = 16,
+    grid: _Grid = 12,
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",

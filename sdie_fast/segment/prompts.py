@@ -45,7 +45,7 @@ class Auto:
         Share of the picture, for "union".
     """
 
-    grid: int = 16
+    grid: int = 12
     quality: float | None = None
     stability: float | None = None
     offset: float = 1.0

@@ -15,7 +15,7 @@ from .manifest import load_manifest
 from .runtime import Options, open_session
 from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
 
-SMALL_THRESHOLDS = (0.5, 0.6)  # tools/tune_prompts.py
+SMALL_THRESHOLDS = (0.7, 0.5)  # tools/tune_prompts.py
 
 
 class Sam(Segmenter):
