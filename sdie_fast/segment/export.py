@@ -293,6 +293,10 @@ def export_sam(
             raise InvalidArgumentError("checkpoint: received None without a model")
         progress("reading the checkpoint")
         model, architecture = load_checkpoint(checkpoint, architecture)
+    if precision == "int8" and architecture == "small":
+        raise InvalidArgumentError(
+            "precision: received 'int8' for the small SAM, whose encoder has no linear layers; accepted: fp32, fp16"
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:

@@ -14,8 +14,6 @@ import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from ..errors import InvalidArgumentError
-
 
 def store_in_half(path: Path) -> None:
     """Halve the file of a model whose weights fp16 holds exactly; they are cast to fp32 when it is loaded."""
@@ -48,10 +46,6 @@ def quantise(path: Path) -> None:
     graph = onnx.load(str(path), load_external_data=False).graph
     matrices = {t.name for t in graph.initializer if len(t.dims) == 2}
     layers = [n.name for n in graph.node if n.op_type == "MatMul" and n.input[1] in matrices]
-    if not layers:
-        raise InvalidArgumentError(
-            "precision: received 'int8' for a model without linear layers; accepted: fp32, fp16"
-        )
     external = path.with_name(path.name + ".data").exists()
     target = path.with_suffix(".int8")
     level = logging.getLogger().level
