@@ -73,9 +73,10 @@ def test_weights_that_half_holds_are_stored_so(torch_sam, tmp_path, sam_dir):
         p.data = p.data.half().float()
     manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=rounded)
     assert manifest.parity["embedding_error"] < 1e-4
-    for name in ("encoder.onnx", "decoder.onnx"):
+    # The decoder also holds each cell's position, which fp16 does not.
+    for name, share in (("encoder.onnx", 0.6), ("decoder.onnx", 0.8)):
         small, whole = (d / name for d in (tmp_path / "m", sam_dir))
-        assert small.stat().st_size < 0.65 * whole.stat().st_size
+        assert small.stat().st_size < share * whole.stat().st_size
 
 
 def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
