@@ -2,7 +2,8 @@
 
 Needs `pip install ".[sam]"`. Some ninety minutes on two CPU cores; a GPU is used where there is one. Everything follows from
 --seed; a killed run goes on from OUT/last.pt with the same numbers to come. OUT/small_sam.pt is the moving average of the
-weights, which `sdie-fast export-sam` takes; OUT/log.jsonl has the losses and the held-out figures.
+weights, which `sdie-fast export-sam` takes; OUT/log.jsonl has the losses and the held-out figures. --init goes on from the
+weights of an earlier run with a learning rate that begins anew.
 
 First on scenes of 128 x 128, where a step costs a quarter, then on 256 x 256: the encoder is convolutional and positions
 are relative, so that what was learned carries over.
@@ -30,6 +31,7 @@ from sdie_fast.segment.small import build_small_sam
 HELD_OUT = 1_000_000  # scenes from this number on are never trained on
 POINT_SHARE = 0.6  # of steps that begin with a point; the others begin with a box
 EASY = 5000  # of the scenes of 128 x 128, those before this number are the easier the earlier
+EXPERIENCE = 6000  # steps that weights given by --init count for: no easy beginning
 FIRST_CORRECTION = 3000  # step from which on some prompts are followed by a correction
 CORRECTIONS = 0.35  # share of the steps
 
@@ -290,12 +292,17 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=150)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="small_sam.pt of an earlier run to begin with")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(args.seed)
     model = build_small_sam().to(args.device).train()
+    experience = 0
+    if args.init:
+        model.load_state_dict(torch.load(args.init, map_location=args.device, weights_only=True))
+        experience = EXPERIENCE
     average = build_small_sam().to(args.device).eval()
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(
@@ -331,12 +338,12 @@ def main() -> None:
             rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / total))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = step_loss(model, sampler, step, args.device)
+            loss = step_loss(model, sampler, experience + step, args.device)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            keep = min(0.999, (step + 1) / (step + 10))
+            keep = min(0.999, (experience + step + 1) / (experience + step + 10))
             with torch.no_grad():
                 for a, b in zip(average.parameters(), model.parameters(), strict=True):
                     a.lerp_(b, 1.0 - keep)
