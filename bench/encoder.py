@@ -19,7 +19,7 @@ import torch
 
 from sdie_fast.segment.checkpoint import build, load_checkpoint
 from sdie_fast.segment.export import export_sam
-from sdie_fast.segment.runtime import Options, open_session
+from sdie_fast._runtime import Options, open_session
 
 
 def main() -> None:

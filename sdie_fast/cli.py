@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ._cli import segment_commands
+from ._cli import learn_commands, segment_commands
 from .errors import SdieError
 
 app = typer.Typer(
@@ -366,6 +366,7 @@ def demo(
 
 
 segment_commands.register(app)
+learn_commands.register(app)
 
 
 def main() -> None:

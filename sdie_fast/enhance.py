@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _backends, _validate
-from ._params import DEFAULTS, FilterParams
+from ._params import DEFAULTS, FILTERS, FilterParams
+from .actor import Actions, Actor, observe
 from .recipe import Recipe
 
 
@@ -99,7 +101,9 @@ class Enhancer:
     Raises
     ------
     RecipeError
-        The file cannot be read, or is no valid recipe.
+        The file cannot be read, or is no valid recipe, or its network is not the one it names.
+    ModelError
+        The recipe has a network, and onnxruntime is missing.
     InvalidArgumentError, InvalidTypeError, BackendUnavailableError
         As for `enhance`.
     """
@@ -120,6 +124,8 @@ class Enhancer:
         self.white_level = white_level
         self.per_channel = _validate.flag("per_channel", per_channel)
         self.max_pixels = max_pixels
+        actor = self.recipe.actor
+        self._actor = None if actor is None else Actor(actor, self.recipe.kind, self.threads)
 
     def __call__(
         self, image: npt.NDArray[Any], out: npt.NDArray[Any] | None = None
@@ -136,12 +142,88 @@ class Enhancer:
         out : ndarray
             The enhanced image.
         trace : ndarray, float32, read-only
-            The normalised weights used: (T, 6) where all images had the same, else (N, T, 6).
+            The normalised weights used: (T, 6) where all images had the same, or there was one,
+            else (N, T, 6).
         """
-        enhanced = enhance(
+        if self._actor is None:
+            weights = self.recipe.weights
+            assert weights is not None
+            return self._run(image, weights, self.recipe.params, out), weights
+        planes = _validate.image(image, self.max_pixels)
+        white = _validate.white_level(self.white_level, planes.dtype)
+        result, target = _validate.output(out, image)
+        _validate.intensities(planes, white)
+        if self.recipe.kind == "schedule":
+            trace = self._scheduled(self._actor, planes, white, target)
+        else:
+            trace = self._followed(self._actor, planes, white, target)
+        if len(planes) == 1:
+            trace = trace[0]
+        trace.flags.writeable = False
+        return result, trace
+
+    def _scheduled(
+        self, actor: Actor, planes: npt.NDArray[Any], white: float, target: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
+        """One look at the images gives all rounds."""
+        meaning = actor.file.actions
+        actions = actor(observe(_grey(planes, white), actor.file.side))
+        if meaning.parameters:
+            return self._by_rounds(actor, planes, white, target, lambda _, at: actions[:, at])
+        trace = meaning.weights(actions)
+        self._run(_flat(planes), trace, self.recipe.params, _flat(target))
+        return trace
+
+    def _followed(
+        self, actor: Actor, planes: npt.NDArray[Any], white: float, target: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
+        """A look before each round."""
+
+        def act(grey: npt.NDArray[np.float32], at: int) -> npt.NDArray[np.float32]:
+            return actor(observe(grey, actor.file.side), at)
+
+        return self._by_rounds(actor, planes, white, target, act)
+
+    def _by_rounds(
+        self,
+        actor: Actor,
+        planes: npt.NDArray[Any],
+        white: float,
+        target: npt.NDArray[Any],
+        act: Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]],
+    ) -> npt.NDArray[np.float32]:
+        """One round after the other, float32 in between; `act` gives the actions of grey images and a round."""
+        rounds = actor.file.rounds
+        trace = np.empty((len(planes), rounds, len(FILTERS)), np.float32)
+        first = _state(planes, white)
+        # Colour: the change of luma, over all rounds, is added to the three channels.
+        carried = planes.shape[3] == 3 and not self.per_channel
+        state = _grey(first, 1.0)[..., None] if carried else first
+        luma = state
+        for at in range(rounds):
+            actions = act(_grey(state, 1.0), at)
+            trace[:, at] = actor.file.actions.weights(actions)
+            state = one_round(
+                state,
+                actions,
+                actor.file.actions,
+                self.recipe.params,
+                backend=self.backend,
+                threads=self.threads,
+                per_channel=self.per_channel,
+            )
+        if carried:
+            state = np.clip(first + (state - luma), 0.0, 1.0)
+        _store(state, target, white)
+        return trace
+
+    def _run(
+        self, image: npt.NDArray[Any], weights: npt.ArrayLike, params: FilterParams, out: Any
+    ) -> npt.NDArray[Any]:
+        return enhance(
             image,
-            self.recipe.weights,
-            params=self.recipe.params,
+            weights,
+            params=params,
             out=out,
             backend=self.backend,
             threads=self.threads,
@@ -149,4 +231,62 @@ class Enhancer:
             per_channel=self.per_channel,
             max_pixels=self.max_pixels,
         )
-        return enhanced, self.recipe.weights
+
+
+def one_round(
+    state: npt.NDArray[np.float32],
+    actions: npt.NDArray[np.float32],
+    meaning: Actions,
+    params: FilterParams,
+    **options: Any,
+) -> npt.NDArray[np.float32]:
+    """One round as an agent takes it.
+
+    Parameters
+    ----------
+    state : ndarray, float32 in [0, 1], (N, H, W, C)
+        Images.
+    actions : ndarray, float32 in [-1, 1], (N, size)
+        One for each.
+    meaning : Actions
+        Of the actions.
+    params : FilterParams
+        What no action chooses.
+    **options
+        Of `enhance`.
+    """
+    weights = meaning.weights(actions)[:, None]
+    flat = _flat(state)
+    if not meaning.parameters:
+        return enhance(flat, weights, params=params, **options).reshape(state.shape)
+    out = np.empty_like(state)
+    for k, action in enumerate(actions):
+        own = meaning.params(action, params)
+        enhance(flat[k], weights[k], params=own, out=_flat(out)[k], **options)
+    return out
+
+
+def _flat(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N, H, W, C) as callers have it: (N, H, W) where it is grey."""
+    return planes[..., 0] if planes.shape[3] == 1 else planes
+
+
+def _state(planes: npt.NDArray[Any], white: float) -> npt.NDArray[np.float32]:
+    state: npt.NDArray[np.float32] = np.asarray(planes, np.float32) / np.float32(white)
+    return state
+
+
+def _grey(planes: npt.NDArray[Any], white: float) -> npt.NDArray[np.float32]:
+    """Luma (ITU-R BT.601) of (N, H, W, C) images, (N, H, W)."""
+    state = _state(planes, white)
+    if state.shape[3] == 1:
+        return state[..., 0]
+    return np.asarray(state @ np.array([0.299, 0.587, 0.114], np.float32))
+
+
+def _store(state: npt.NDArray[np.float32], target: npt.NDArray[Any], white: float) -> None:
+    """Write (N, H, W, C) intensities as the caller's type, integers rounded half up."""
+    if target.dtype == np.float32:
+        target[...] = state
+    else:
+        target[...] = np.floor(state * np.float32(white) + np.float32(0.5))

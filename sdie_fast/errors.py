@@ -36,3 +36,7 @@ class DataSetError(SdieError, OSError):
 
 class ModelError(SdieError, RuntimeError):
     """A segmentation model cannot be read, exported or run; the message names the file or the fix."""
+
+
+class RunError(SdieError, OSError):
+    """A training run's folder cannot be used: in use, of other settings, damaged, or the disk is full."""

@@ -1,8 +1,8 @@
 """Recipes: what an inspection line loads per product to turn an image into the weights of T rounds.
 
-On disk a recipe is a directory with `recipe.json`. The file carries the SHA-256 of its own content,
-so that a recipe that was edited or damaged is refused: make a changed one with `Recipe(...)` and
-save that.
+On disk a recipe is a directory with `recipe.json` and, where a network chooses the weights, `actor.onnx`. The file carries
+the SHA-256 of its own content and of the network, so that a recipe that was edited or damaged is refused: make a changed
+one with `Recipe(...)` and save that.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ import numpy.typing as npt
 from . import _validate
 from ._files import replace_file
 from ._params import FILTERS, FilterParams
+from .actor import ActorFile
 from .errors import RecipeError, SdieError
 
 FORMAT = "sdie-fast-recipe"
 VERSION = 1
 FILE_NAME = "recipe.json"
+ACTOR_NAME = "actor.onnx"
+KINDS = ("fixed", "schedule", "policy")
 _KEYS = (
     "format",
     "version",
@@ -42,24 +45,28 @@ _KEYS = (
     "sha256",
 )
 _MAX_BYTES = 2**20
-_kind = _validate.choice("fixed")
+_kind = _validate.choice(*KINDS)
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """T weight vectors for a product, with the parameters of the filters. Immutable.
+    """How a product's images become T weight vectors, with the parameters of the filters. Immutable.
 
     Attributes
     ----------
-    weights : ndarray, float32, read-only, shape (T, 6)
-        Given as non-negative numbers, (6,) or (T, 6), in the order of `sdie_fast.FILTERS`; kept
-        normalised, each row summing to one.
+    weights : ndarray, float32, read-only, shape (T, 6), or None
+        Of a "fixed" recipe. Given as non-negative numbers, (6,) or (T, 6), in the order of
+        `sdie_fast.FILTERS`; kept normalised, each row summing to one.
     params : FilterParams
         Parameters of the filters.
     name, notes : str
         For people.
-    kind : {"fixed"}
-        How the weights are obtained: "fixed" ones are the same for every image.
+    kind : {"fixed", "schedule", "policy"}
+        "fixed": the same weights for every image. "schedule": a network sees the image once and
+        gives the weights of all rounds. "policy": it sees each round's image and gives that round's
+        (the paper's agent).
+    actor : ActorFile or None
+        The network of the last two.
 
     Raises
     ------
@@ -67,25 +74,33 @@ class Recipe:
         A value that cannot be used.
     """
 
-    weights: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32] | None = None
     params: FilterParams = field(default_factory=FilterParams)
     name: str = "unnamed"
     notes: str = ""
-    kind: Literal["fixed"] = "fixed"
+    kind: Literal["fixed", "schedule", "policy"] = "fixed"
+    actor: ActorFile | None = None
 
     def __post_init__(self) -> None:
-        weights = _validate.shared_weights(self.weights)
-        weights.flags.writeable = False
-        object.__setattr__(self, "weights", weights)
+        _kind("kind", self.kind)
+        if self.kind == "fixed":
+            weights = _validate.shared_weights(self.weights)
+            weights.flags.writeable = False
+            object.__setattr__(self, "weights", weights)
+            _validate.equal("actor", self.actor, None)
+        else:
+            _validate.equal("weights", self.weights, None)
+            _validate.instance("actor", self.actor, ActorFile)
         _validate.instance("params", self.params, FilterParams)
         _validate.text("name", self.name)
         _validate.text("notes", self.notes)
-        _kind("kind", self.kind)
 
     @property
     def rounds(self) -> int:
         """Number of rounds T."""
-        return len(self.weights)
+        if self.actor is not None:
+            return self.actor.rounds
+        return 0 if self.weights is None else len(self.weights)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.to_dict() == other.to_dict()
@@ -95,6 +110,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as it is written to disk, its SHA-256 included."""
+        rows = () if self.weights is None else self.weights
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -104,10 +120,12 @@ class Recipe:
             "rounds": self.rounds,
             "filters": list(FILTERS),
             # The shortest decimal that is this float32 reads better than all digits of its double.
-            "weights": [[float(str(w)) for w in row] for row in self.weights],
+            "weights": [[float(str(w)) for w in row] for row in rows],
             "params": self.params.to_dict(),
             "files": {},
         }
+        if self.actor is not None:
+            content |= {"files": {ACTOR_NAME: self.actor.sha256}, "actor": self.actor.to_dict()}
         return {**content, "sha256": _digest(content)}
 
     @classmethod
@@ -140,12 +158,12 @@ class Recipe:
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"{file}: is not JSON: {error}") from error
         try:
-            return _from_content(content)
+            return _from_content(content, file.parent)
         except SdieError as error:
             raise RecipeError(f"{file}: {error}") from error
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Write recipe.json into a directory, made if need be; an older one is replaced at once.
+        """Write recipe.json, and actor.onnx before it, into a directory, made if need be; older ones are replaced.
 
         Returns
         -------
@@ -159,7 +177,12 @@ class Recipe:
         """
         file = _validate.path("directory", directory) / FILE_NAME
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        network = b"" if self.actor is None else self.actor.verified()
         try:
+            if network:
+                replace_file(
+                    file.with_name(ACTOR_NAME), lambda stream: stream.write(network), durable=True
+                )
             replace_file(file, lambda stream: stream.write(text.encode()), durable=True)
         except OSError as error:
             raise RecipeError(f"{file}: cannot be written: {error.strerror or error}") from error
@@ -187,14 +210,15 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _from_content(content: Any) -> Recipe:
+def _from_content(content: Any, folder: Path) -> Recipe:
     _validate.mapping("recipe", content)
     # Format and version come first: what the other keys mean hangs on them.
     for key, expected in (("format", FORMAT), ("version", VERSION)):
         _validate.equal(key, content.get(key), expected)
-    _kind("kind", content.get("kind"))
-    _validate.known_keys("recipe", content, _KEYS)
-    for key in _KEYS:
+    kind = _kind("kind", content.get("kind"))
+    keys = _KEYS if kind == "fixed" else (*_KEYS, "actor")
+    _validate.known_keys("recipe", content, keys)
+    for key in keys:
         if key not in content:
             raise RecipeError(f"{key}: missing")
     if content["sha256"] != _digest(content):
@@ -203,12 +227,27 @@ def _from_content(content: Any) -> Recipe:
             f"{_digest(content)!r}: it was damaged, or edited by hand"
         )
     _validate.equal("filters", content["filters"], list(FILTERS))
-    _validate.equal("files", content["files"], {})
+    weights, actor = content["weights"], None
+    if kind == "fixed":
+        _validate.equal("files", content["files"], {})
+    else:
+        _validate.equal("weights", weights, [])
+        files = _validate.mapping("files", content["files"])
+        _validate.equal("files", list(files), [ACTOR_NAME])
+        weights, actor = (
+            None,
+            ActorFile.from_dict(
+                content["actor"], folder / ACTOR_NAME, files[ACTOR_NAME], content["rounds"]
+            ),
+        )
+        actor.verified()
     recipe = Recipe(
-        weights=content["weights"],
+        weights=weights,
         params=FilterParams.from_dict(content["params"]),
         name=content["name"],
         notes=content["notes"],
+        kind=kind,
+        actor=actor,
     )
     _validate.equal("rounds", content["rounds"], recipe.rounds)
     return recipe

@@ -73,11 +73,10 @@ class TestInMemory:
             ({"params": {}}, InvalidTypeError, "params: received {} of type dict"),
             ({"name": 7}, InvalidTypeError, "name: received 7"),
             ({"notes": None}, InvalidTypeError, "notes: received None"),
-            (
-                {"kind": "policy"},
-                InvalidArgumentError,
-                "kind: received 'policy'; accepted: 'fixed'",
-            ),
+            ({"kind": "best"}, InvalidArgumentError, "kind: received 'best'; accepted: 'fixed'"),
+            ({"kind": "policy"}, InvalidArgumentError, "weights: received .* accepted: None"),
+            ({"kind": "policy", "weights": None}, InvalidTypeError, "actor: received None"),
+            ({"actor": 3}, InvalidArgumentError, "actor: received 3; accepted: None"),
         ],
     )
     def test_bad_arguments(self, arguments, error, told):
@@ -232,7 +231,8 @@ class TestDamage:
             ("version", 2, "version: received 2; accepted: 1"),
             ("version", 1.0, "version: received 1.0"),
             ("version", True, "version: received True"),
-            ("kind", "schedule", "kind: received 'schedule'; accepted: 'fixed'"),
+            ("kind", "best", "kind: received 'best'; accepted: 'fixed'"),
+            ("kind", "schedule", "actor: missing"),
             ("kind", ["fixed"], "kind: received"),
             ("name", 3, "name: received 3"),
             ("notes", [], "notes: received"),

@@ -165,9 +165,7 @@ class Manifest:
 
 def recipe_key(recipe: Recipe, per_channel: bool) -> str:
     """Return what identifies the work: the recipe, the options and the version that did it."""
-    content = json.dumps(
-        [recipe.weights.tolist(), recipe.params.to_dict(), per_channel, __version__], sort_keys=True
-    )
+    content = json.dumps([recipe.to_dict(), per_channel, __version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

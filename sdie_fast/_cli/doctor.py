@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__, _backends, _validate
-from ..segment.runtime import available
+from .._runtime import available
 
 _PACKAGES = (
     "numpy",

@@ -19,7 +19,7 @@ from ..errors import InvalidArgumentError, SdieError
 _out = Console()
 _err = Console(stderr=True)
 
-_SegmenterPath = Annotated[
+SegmenterPath = Annotated[
     Path | None,
     typer.Option(
         "--segmenter",
@@ -45,7 +45,7 @@ _Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
+def failing() -> Iterator[None]:
     """Turn the package's errors into a message and exit code 2."""
     try:
         yield
@@ -54,7 +54,7 @@ def _failing() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _open(directory: Path | None, provider: str, threads: int | None) -> Any:
+def open_segmenter(directory: Path | None, provider: str, threads: int | None) -> Any:
     from ..segment import Options, Sam
 
     return Sam(directory, Options(provider, threads))
@@ -114,12 +114,22 @@ def evaluate(
         ),
     ],
     prompt: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="auto, support (k shots of each class), or, from the truth, box and point."
+            help="auto, support (k shots of each class), or, from the truth, box and point.",
+            show_default="auto; with --recipe, what it was trained with",
         ),
-    ] = "auto",
-    segmenter: _SegmenterPath = None,
+    ] = None,
+    segmenter: SegmenterPath = None,
+    recipe: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that `train` wrote, or a recipe: judge SDIE with it. Repeated: mean and spread over runs."
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="With --recipe: judge what SDIE must beat, too.")
+    ] = True,
     kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
     fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
     size: Annotated[
@@ -139,15 +149,24 @@ def evaluate(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Judge a segmenter: IoU of each class, their mean (MIoU), and FB-IoU."""
+    """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU."""
     from ..evaluate.report import Report
     from ..evaluate.run import evaluate_segmenter
 
-    with _failing():
+    with failing():
         found = open_data(data, kind, fold, size or None)
+        model = open_segmenter(segmenter, provider, threads)
+        if recipe:
+            from . import learn_commands
+
+            learn_commands.evaluate_recipes(
+                found, model, learn_commands.checked(recipe), limit=limit, baselines=baselines,
+                prompt=prompt, threads=threads, out=out, as_json=as_json,
+            )  # fmt: skip
+            return
+        prompt = prompt or "auto"
         if limit is not None:
             found = found.at_most(limit)
-        model = _open(segmenter, provider, threads)
         report = Report()
         options = {"grid": grid, "quality": quality, "stability": stability, "rule": rule}
         with _progress("segmenting", len(found), not as_json) as advance:
@@ -210,7 +229,7 @@ def segment(
             metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."
         ),
     ],
-    segmenter: _SegmenterPath = None,
+    segmenter: SegmenterPath = None,
     box: Annotated[
         list[str] | None,
         typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),
@@ -252,11 +271,11 @@ def segment(
         return np.array(values, np.float32) if values else None
 
     failed = 0
-    with _failing():
+    with failing():
         boxes, points = numbers(box, 4, "box"), numbers(point, 2, "point")
         if boxes is not None and points is not None:
             raise InvalidArgumentError("--box, --point: both were given; one is accepted")
-        model = _open(segmenter, provider, threads)
+        model = open_segmenter(segmenter, provider, threads)
         files = [source] if source.is_file() else find(source, target)
         judged = {}
         with _progress("segmenting", len(files), True) as advance:
@@ -326,7 +345,7 @@ def export_sam(
 
     Needs `pip install "sdie-fast[sam]"`. The directory is what `--segmenter` takes.
     """
-    with _failing():
+    with failing():
         try:
             from ..segment.export import export_sam as export
         except ImportError as error:

@@ -15,7 +15,7 @@ from PIL import Image
 from .._files import replace_file
 from .run import Case, Evaluation
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; }
 table { border-collapse: collapse; } td, th { padding: .2em .9em .2em 0; text-align: right; }
 td:first-child, th:first-child { text-align: left; } th { border-bottom: 1px solid #999; }
@@ -90,7 +90,7 @@ class Report:
             pictures.append(f"<h2>{html.escape(label)}</h2>{figures}")
         page = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-            f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><table>{known}</table>"
+            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><table>{known}</table>"
             f"<p><b>MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f}</b> "
             f"(foreground {100 * scores.foreground_iou:.1f}, background {100 * scores.background_iou:.1f})</p>"
             f"<table><tr><th>class</th><th>images</th><th>IoU</th></tr>{rows}</table>"

@@ -1,7 +1,7 @@
 """Segmentation: the frozen model whose answer the enhancement improves."""
 
+from .._runtime import Options
 from .prompts import Auto, Support
-from .runtime import Options
 from .sam import Sam
 from .segmenter import Embeddings, Prompt, Segmenter
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -20,19 +19,19 @@ import torch
 from torch import nn
 
 from .. import __version__
+from .._runtime import Options, open_session
+from .._torch_onnx import to_onnx
 from ..errors import InvalidArgumentError, ModelError
 from .attention import by_rows
 from .checkpoint import load_checkpoint
 from .manifest import PRECISIONS, Manifest, file_hash
-from .runtime import Options, open_session
 from .small import SmallPromptEncoder, prompt_map
 from .storage import quantise, store_in_half
 
-OPSET = 18
-EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
 # The lowest IoU of masks, and the largest error of the embedding relative to its standard deviation.
 PARITY_IOU = {"fp32": 0.99, "fp16": 0.99, "int8": 0.95}
-PARITY_ERROR = {"fp32": 1e-3, "fp16": 3e-2, "int8": 0.5}
+# fp32: onnxruntime's instance normalisation alone is 1.2e-3 off float64 in the small SAM, where torch is 5e-6.
+PARITY_ERROR = {"fp32": 5e-3, "fp16": 3e-2, "int8": 0.5}
 
 
 class _Encoder(nn.Module):
@@ -115,30 +114,6 @@ def weights_times(weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     return (weights @ flat).reshape(-1, weights.shape[1], image.shape[2], image.shape[3])
 
 
-def _to_onnx(
-    module: nn.Module,
-    args: tuple[torch.Tensor, ...],
-    path: Path,
-    names: tuple[list[str], list[str]],
-    dynamic: Any,
-) -> None:
-    weight = sum(p.numel() * p.element_size() for p in module.parameters())
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            args,
-            str(path),
-            input_names=names[0],
-            output_names=names[1],
-            dynamic_shapes=dynamic,
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=weight > EXTERNAL_OVER,
-            verbose=False,
-        )
-
-
 def export_encoder(sam: Any, precision: str, path: Path) -> None:
     """Write the image encoder: "images" (N, 3, S, S) fp32, normalised, to "embedding" (N, C, h, w) fp32."""
     encoder = sam.image_encoder
@@ -150,7 +125,7 @@ def export_encoder(sam: Any, precision: str, path: Path) -> None:
             wrapped = _Encoder(_halve(copy.deepcopy(encoder)), torch.float16)
         else:
             wrapped = _Encoder(encoder, torch.float32)
-        _to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
+        to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
     if precision == "int8":
         quantise(path)
     elif precision == "fp32":
@@ -178,7 +153,7 @@ def export_decoder(sam: Any, path: Path) -> None:
         {0: prompts},
     )
     names = ["embedding", "points", "labels", "masks", "has_masks"]
-    _to_onnx(_Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
+    to_onnx(_Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
     store_in_half(path)
 
 

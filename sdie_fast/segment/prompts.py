@@ -18,6 +18,7 @@ from .geometry import Geometry
 from .segmenter import Embeddings, Floats, Masks, Prompt, Segmenter, as_images
 
 RULES = ("union", "not-background")
+OFFSET = 1.0  # logits above and below zero whose cuts `stability` compares
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Auto:
     grid: int = 12
     quality: float | None = None
     stability: float | None = None
-    offset: float = 1.0
+    offset: float = OFFSET
     overlap: float = 0.7
     rule: str = "union"
     largest: float = 0.4
@@ -136,22 +137,44 @@ def everything(segmenter: Segmenter, embedding: Embeddings, auto: Auto) -> Found
     return Found(whole[kept], scores[kept], steady[kept])
 
 
-def _foreground(found: Found, geometry: Geometry, auto: Auto) -> tuple[Masks, float]:
+@dataclass(frozen=True)
+class Answer:
+    """One image's foreground, and how sure the model is.
+
+    Attributes
+    ----------
+    mask : ndarray, bool, (H, W)
+        Foreground.
+    quality, stability : float
+        Means over the masks used, 0 where there was none: predicted IoU; see `stability`.
+    """
+
+    mask: Masks
+    quality: float = 0.0
+    stability: float = 0.0
+
+
+def _foreground(found: Found, geometry: Geometry, auto: Auto) -> Answer:
     shape = (geometry.height, geometry.width)
     if not len(found.logits):
-        return np.zeros(shape, bool), 0.0
+        return Answer(np.zeros(shape, bool))
     masks = geometry.from_model(found.logits) > 0
     if auto.rule == "union":
         small = masks.mean((1, 2)) <= auto.largest
         if not small.any():
-            return np.zeros(shape, bool), 0.0
-        return masks[small].any(0), float(found.quality[small].mean())
+            return Answer(np.zeros(shape, bool))
+        return Answer(
+            masks[small].any(0),
+            float(found.quality[small].mean()),
+            float(found.stability[small].mean()),
+        )
     painted = np.zeros(shape, np.int32)
     for label, k in enumerate(np.argsort(-masks.sum((1, 2)), kind="stable"), 1):
         painted[masks[k]] = label
     rest = painted != np.bincount(painted.ravel()).argmax()
     rest = ndimage.binary_opening(rest, np.ones((10, 10), bool))
-    return np.asarray(ndimage.binary_erosion(rest), bool), float(found.quality.mean())
+    rest = np.asarray(ndimage.binary_erosion(rest), bool)
+    return Answer(rest, float(found.quality.mean()), float(found.stability.mean()))
 
 
 class Support:
@@ -252,9 +275,7 @@ def _share(mask: Masks, geometry: Geometry, cells: int) -> Floats:
     return np.asarray(plane.reshape(cells, side, cells, side).mean((1, 3)), np.float32)
 
 
-def _supported(
-    segmenter: Segmenter, embedding: Embeddings, support: Support
-) -> tuple[Masks, float]:
+def _supported(segmenter: Segmenter, embedding: Embeddings, support: Support) -> Answer:
     geometry = embedding.geometries[0]
     shape = (geometry.height, geometry.width)
     similar = support.similarity(segmenter, embedding)
@@ -264,6 +285,7 @@ def _supported(
     remaining = similar.copy()
     result = np.zeros(shape, bool)
     scores: list[float] = []
+    steady: list[float] = []
     for _ in range(support.places):
         peak = np.unravel_index(remaining.argmax(), shape)
         if remaining[peak] <= 0 and scores:
@@ -285,11 +307,12 @@ def _supported(
         mask = geometry.from_model(logits[:, best])[0] > 0
         result |= mask
         scores.append(float(quality[0, best]))
+        steady.append(float(stability(_valid(logits[0, best], geometry), OFFSET)))
         remaining[mask | ((y - peak[0]) ** 2 + (x - peak[1]) ** 2 <= radius**2)] = -np.inf
-    return result, float(np.mean(scores))
+    return Answer(result, float(np.mean(scores)), float(np.mean(steady)))
 
 
-def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> tuple[Masks, float]:
+def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> Answer:
     geometry = embedding.geometries[0]
     logits, quality = segmenter.decode(embedding, prompt)
     # A single point may mean a part or the whole: the best of three. More says which: the one mask.
@@ -300,17 +323,17 @@ def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> tu
     )
     best = np.zeros(len(logits), int) if several else quality[:, 1:].argmax(1) + 1
     rows = np.arange(len(logits))
-    masks = geometry.from_model(logits[rows, best]) > 0
-    return np.asarray(masks.any(0), bool), float(quality[rows, best].mean())
-
-
-def segment(
-    segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, Any]
-) -> tuple[Any, Floats]:
-    """Segment images by one kind of prompt: see `Segmenter.__call__`."""
-    single = isinstance(images, np.ndarray) and (
-        images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
+    chosen = logits[rows, best]
+    masks = geometry.from_model(chosen) > 0
+    return Answer(
+        np.asarray(masks.any(0), bool),
+        float(quality[rows, best].mean()),
+        float(stability(_valid(chosen, geometry), OFFSET).mean()),
     )
+
+
+def answer(segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, Any]) -> list[Answer]:
+    """Segment images by one kind of prompt: see `Segmenter.__call__`."""
     views = as_images(images)
     if isinstance(prompt, str):
         if prompt != "auto":
@@ -333,24 +356,32 @@ def segment(
             raise InvalidArgumentError(f"prompt: received {len(prompt)} for {len(views)} image(s)")
         each = list(prompt)
     embeddings = segmenter.encode([v if v.shape[2] == 3 else v[..., 0] for v in views])
-    masks, scores = [], []
+    found = []
     for k, own in enumerate(each):
         embedding = embeddings[k]
-        if isinstance(own, str):
-            mask, score = _foreground(
-                everything(segmenter, embedding, auto), embedding.geometries[0], auto
-            )
+        if isinstance(prompt, str):
+            masks = everything(segmenter, embedding, auto)
+            found.append(_foreground(masks, embedding.geometries[0], auto))
         elif isinstance(own, Support):
-            mask, score = _supported(segmenter, embedding, own)
+            found.append(_supported(segmenter, embedding, own))
         elif isinstance(own, Prompt):
-            mask, score = _prompted(segmenter, embedding, own)
+            found.append(_prompted(segmenter, embedding, own))
         else:
             raise InvalidTypeError(
                 f"prompt: received {type(own).__name__}; accepted: 'auto', a Support, a Prompt or one for each image"
             )
-        masks.append(mask)
-        scores.append(score)
-    same = len({m.shape for m in masks}) == 1
-    if single:
-        return masks[0], np.array(scores, np.float32)
-    return (np.stack(masks) if same else masks), np.array(scores, np.float32)
+    return found
+
+
+def segment(
+    segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, Any]
+) -> tuple[Any, Floats]:
+    """Segment images: see `Segmenter.__call__`."""
+    found = answer(segmenter, images, prompt, options)
+    masks = [a.mask for a in found]
+    scores = np.array([a.quality for a in found], np.float32)
+    if isinstance(images, np.ndarray) and (
+        images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
+    ):
+        return masks[0], scores
+    return (np.stack(masks) if len({m.shape for m in masks}) == 1 else masks), scores

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._runtime import Options, open_session
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .geometry import Geometry
 from .manifest import load_manifest
-from .runtime import Options, open_session
 from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
 
 SMALL_THRESHOLDS = (0.7, 0.5)  # tools/tune_prompts.py

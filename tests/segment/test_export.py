@@ -72,7 +72,7 @@ def test_weights_that_half_holds_are_stored_so(torch_sam, tmp_path, sam_dir):
     for p in rounded.parameters():
         p.data = p.data.half().float()
     manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=rounded)
-    assert manifest.parity["embedding_error"] < 1e-3
+    assert manifest.parity["embedding_error"] < 5e-3
     # The decoder also holds each cell's position, which fp16 does not.
     for name, share in (("encoder.onnx", 0.6), ("decoder.onnx", 0.8)):
         small, whole = (d / name for d in (tmp_path / "m", sam_dir))
@@ -80,7 +80,7 @@ def test_weights_that_half_holds_are_stored_so(torch_sam, tmp_path, sam_dir):
 
 
 def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "EXTERNAL_OVER", 4_000_000)
+    monkeypatch.setattr("sdie_fast._torch_onnx.EXTERNAL_OVER", 4_000_000)
     manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
     assert set(manifest.files) == {"encoder.onnx", "encoder.onnx.data", "decoder.onnx"}
     assert (tmp_path / "m" / "encoder.onnx").stat().st_size < 1e6

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidArgumentError, ModelError
+from .errors import InvalidArgumentError, ModelError
 
 # Fastest first.
 PROVIDERS = {
@@ -209,3 +209,24 @@ def open_session(path: Path, options: Options, *, key: str, precision: str) -> R
         except Exception as error:  # onnxruntime raises classes of its own for each status
             reasons.append(f"{provider}: {' '.join(str(error).split())[:400]}")
     raise ModelError(f"{path}: cannot be run; " + "; ".join(reasons))
+
+
+def open_model(data: bytes, options: Options) -> Any:
+    """Open a small model from memory, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        Not a model that can be run.
+    ModelError
+        onnxruntime is missing.
+    """
+    ort = import_runtime()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.intra_op_num_threads = options.threads or 1
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    try:
+        return ort.InferenceSession(data, settings, providers=[PROVIDERS["cpu"]])
+    except Exception as error:  # onnxruntime raises classes of its own for each status
+        raise ValueError(" ".join(str(error).split())[:400]) from error

@@ -1,0 +1,265 @@
+"""The command `train`, and `evaluate` of what it made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import InvalidArgumentError, ModelError
+from .segment_commands import (
+    SegmenterPath,
+    failing,
+    open_data,
+    open_segmenter,
+)
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def _import_learning() -> Any:
+    try:
+        from ..learn import train as module
+    except ImportError as error:
+        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
+    return module
+
+
+def train(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The run's folder; one that was interrupted is gone on with.")
+    ],
+    shots: Annotated[int, typer.Option(help="Labelled images of each class.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Of the shots, the networks and the noise.", min=0)] = 0,
+    segmentations: Annotated[
+        int, typer.Option(help="Budget: segmentations that may be spent.", min=1)
+    ] = 5000,
+    prompt: Annotated[
+        str, typer.Option(help="support, auto, or, from the truth, box and point.")
+    ] = "support",
+    reward: Annotated[str, typer.Option(help="fb-iou or miou.")] = "fb-iou",
+    encoder: Annotated[
+        str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
+    ] = "small",
+    rounds: Annotated[int, typer.Option(help="T.", min=1, max=64)] = 5,
+    solver: Annotated[str, typer.Option(help="Of the WLS filter: exact or fast.")] = "fast",
+    published: Annotated[
+        bool, typer.Option("--published-code", help="The published code's filters and numbers.")
+    ] = False,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."
+        ),
+    ] = True,
+    segmenter: SegmenterPath = None,
+    kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
+    fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
+    size: Annotated[
+        int, typer.Option(help="Pixels a side that images are resized to.", min=16)
+    ] = 200,
+    device: Annotated[str, typer.Option(help="Of the networks: cpu, cuda.")] = "cpu",
+    provider: Annotated[
+        str, typer.Option(help="Of the segmenter: auto, tensorrt, cuda or cpu.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=1024)] = None,
+) -> None:
+    """Learn how to mix the filters from a few labelled images of each class.
+
+    Leaves in OUT: policy, schedule and fixed (recipes for `enhance --recipe`), split.json (which images were shots),
+    checkpoint.pt, curve.png, result.json. `sdie-fast evaluate DATA --recipe OUT` then judges it on the other images.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with failing():
+        module = _import_learning()
+        from .._params import FilterParams
+        from ..data.shots import Split, draw
+        from ..learn import folder as files
+        from ..learn.config import Config
+        from ..learn.env import cases_of
+
+        given: dict[str, Any] = {
+            "shots": shots, "seed": seed, "prompt": prompt, "reward": reward,
+            "segmentations": segmentations,
+        }  # fmt: skip
+        if published:
+            config = Config.published_code(**given)
+        else:
+            config = Config(
+                **given,
+                encoder=encoder,
+                rounds=rounds,
+                params=FilterParams(wls_solver=solver),  # type: ignore[arg-type]
+            )
+        found = open_data(data, kind, fold, size)
+        model = open_segmenter(segmenter, provider, threads)
+        with files.locked(out):
+            files.save_config(out, config, found.name, model.name)
+            split_file = out / files.SPLIT
+            if not split_file.exists():
+                draw(found, shots, seed).save(split_file)
+            split = Split.load(split_file)
+        shown, _ = split.parts(found)
+        cases = cases_of(shown, prompt, shown, own=True)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=_err) as bar:
+            task = bar.add_task("training", total=segmentations, told="")
+
+            def watch(p: Any) -> None:
+                bar.update(
+                    task,
+                    completed=min(p.segmentations, segmentations),
+                    told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s",
+                )
+
+            run = module.Training(
+                model,
+                cases,
+                config,
+                out,
+                device=device,
+                amp=device != "cpu",
+                threads=threads,
+                watch=watch,
+            )
+            run.run()
+            if compare and not (out / files.SEARCHED).exists():
+                bar.update(task, description="searching", completed=0)
+                run.compare()
+        result = files.read_json(out / files.RESULT)
+    _out.print(
+        f"{out}: on the shots, reward {100 * result['alone']:.1f} alone, "
+        f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']}); "
+        f"judge it on the others: sdie-fast evaluate {data} --recipe {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def evaluate_recipes(
+    data: Any,
+    model: Any,
+    recipes: list[Path],
+    *,
+    limit: int | None,
+    baselines: bool,
+    prompt: str | None,
+    threads: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """`sdie-fast evaluate DATA --recipe R`: the tables of the paper, and the report."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from ..evaluate.learned import evaluate_run
+    from ..evaluate.tables import class_table, gain, main_table, rule_table
+
+    results, curves = [], []
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=_err, disable=as_json) as bar:
+        for path in recipes:
+            task = bar.add_task(path.name)
+            results.append(
+                evaluate_run(
+                    model, data, path, limit=limit, baselines=baselines, prompt=prompt, threads=threads,
+                    watch=lambda done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
+                )
+            )  # fmt: skip
+            if (path / "curve.png").exists():
+                curves.append((path / "curve.png").read_bytes())
+    if len({r.rule for r in results}) > 1:
+        _err.print(
+            f"the runs fixed different rules on their shots: {', '.join(r.rule for r in results)}",
+            style="dim",
+        )
+    if out is not None:
+        try:
+            from ..evaluate.learned_report import write_report
+        except ImportError as error:
+            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
+        write_report(out, f"SDIE on {data.name}", results, curves)
+    tables = {
+        "main": main_table(results),
+        "classes": class_table(results),
+        "rules": rule_table(results),
+    }
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "facts": [r.facts for r in results],
+                    "rule": [r.rule for r in results],
+                    **{
+                        name: {
+                            row.name: {k: dataclasses.asdict(v) for k, v in row.figures.items()}
+                            for row in rows
+                        }
+                        for name, rows in tables.items()
+                    },
+                },
+                indent=1,
+            )
+        )
+        return
+    _out.print(
+        ", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True
+    )
+    for title, rows in (
+        ("", tables["main"]),
+        ("class", tables["classes"]),
+        ("rule", tables["rules"]),
+    ):
+        table = Table(title, box=None, pad_edge=False)
+        for name in rows[0].figures:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(row.name, *(str(v) for v in row.figures.values()))
+        _out.print(table)
+        _out.print()
+    _out.print(
+        f"SDIE {gain(results).mean:+.1f} MIoU against the segmenter alone (rule: {results[0].rule}, fixed on the shots)",
+        highlight=False,
+    )
+
+
+def checked(recipes: list[Path]) -> list[Path]:
+    """Paths that exist.
+
+    Raises
+    ------
+    InvalidArgumentError
+        One that does not.
+    """
+    for path in recipes:
+        if not path.exists():
+            raise InvalidArgumentError(f"--recipe: {path}: no such file or folder")
+    return recipes
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)

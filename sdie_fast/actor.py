@@ -1,0 +1,350 @@
+"""Actors: small networks that look at an image and say how the six filters are mixed.
+
+What a trained agent leaves behind is an ONNX file, run here without torch. It sees an observation, a small grey version
+of the image, and answers with actions in [-1, 1], which this module turns into weights and filter parameters. Training
+uses the same functions, so that there is one meaning of an action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _validate
+from ._params import FILTERS, FilterParams
+from .errors import InvalidArgumentError, RecipeError
+
+Floats = npt.NDArray[np.float32]
+
+WEIGHT_FLOOR = 1e-3  # least sum of the six numbers (a + 1) before they are normalised
+MAX_BYTES = 2**28
+_side = _validate.integer(8, 1024)
+_rounds = _validate.integer(1, 64)
+# Parameters an actor may choose: numbers for which every value of a range makes sense.
+CHOOSABLE = (
+    "wls_lambda",
+    "wls_alpha",
+    "bilateral_sigma_space",
+    "bilateral_sigma_range",
+    "sharpen_amount",
+    "sharpen_radius",
+    "guided_eps",
+    "spatiogram_clip_limit",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A filter parameter that an actor chooses.
+
+    Attributes
+    ----------
+    name : str
+        One of `CHOOSABLE`.
+    low, high : float
+        Its range: what actions -1 and 1 mean.
+    log : bool
+        Whether equal steps of the action multiply the value by equal factors.
+
+    Raises
+    ------
+    InvalidArgumentError, InvalidTypeError
+        Another name, or a range that `FilterParams` does not accept.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in CHOOSABLE:
+            raise InvalidArgumentError(
+                f"name: received {self.name!r}; accepted: {', '.join(CHOOSABLE)}"
+            )
+        for value in (self.low, self.high):
+            FilterParams.from_dict({self.name: value})
+        _validate.flag("log", self.log)
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise InvalidArgumentError(
+                f"{self.name}: received {self.low} to {self.high}; accepted: low < high"
+                + ", low > 0" * self.log
+            )
+
+    def value(self, action: float) -> float:
+        """Value of an action in [-1, 1]."""
+        share = (min(max(float(action), -1.0), 1.0) + 1.0) / 2.0
+        if self.log:
+            value = math.exp(math.log(self.low) + share * math.log(self.high / self.low))
+        else:
+            value = self.low + share * (self.high - self.low)
+        return min(max(value, self.low), self.high)  # rounding aside
+
+
+def weights_of(actions: npt.ArrayLike) -> Floats:
+    """Weights of actions: (a + 1) / sum(a + 1) (Liu et al. 2024, eq. 5, actions shifted by one).
+
+    Parameters
+    ----------
+    actions : array_like, (..., 6)
+        In [-1, 1]; what lies outside counts as the nearer end.
+
+    Returns
+    -------
+    ndarray, float32, (..., 6)
+        Non-negative, each vector summing to one: where (a + 1) sums to less than `WEIGHT_FLOOR`, the
+        rest is spread evenly, so that six times -1 is the uniform mixture.
+    """
+    raw = np.clip(np.asarray(actions, np.float64), -1.0, 1.0) + 1.0
+    missing = np.maximum(WEIGHT_FLOOR - raw.sum(-1, keepdims=True), 0.0)
+    raw = raw + missing / len(FILTERS)
+    return np.asarray(raw / raw.sum(-1, keepdims=True), np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Actions:
+    """What the numbers of an action mean: six weights, then one for each chosen parameter."""
+
+    parameters: tuple[Parameter, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [p.name for p in self.parameters]
+        if len(set(names)) < len(names):
+            raise InvalidArgumentError(f"parameters: received {names}; each is accepted once")
+
+    @property
+    def size(self) -> int:
+        """Numbers in an action."""
+        return len(FILTERS) + len(self.parameters)
+
+    def weights(self, actions: npt.ArrayLike) -> Floats:
+        """Weights (..., 6) of actions (..., size)."""
+        return weights_of(np.asarray(actions)[..., : len(FILTERS)])
+
+    def params(self, action: npt.ArrayLike, base: FilterParams) -> FilterParams:
+        """`base` with what one action (size,) chooses."""
+        if not self.parameters:
+            return base
+        chosen = np.asarray(action)[len(FILTERS) :]
+        values: dict[str, Any] = {
+            p.name: p.value(a) for p, a in zip(self.parameters, chosen, strict=True)
+        }
+        return dataclasses.replace(base, **values)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The parameters as JSON takes them."""
+        return [dataclasses.asdict(p) for p in self.parameters]
+
+    @classmethod
+    def from_list(cls, values: Any) -> Actions:
+        """Read what `to_list` gave.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            Not such a list.
+        """
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise InvalidArgumentError(f"parameters: received {values!r}; accepted: a list")
+        fields = [f.name for f in dataclasses.fields(Parameter)]
+        for value in values:
+            _validate.mapping("parameters", value)
+            _validate.known_keys("parameters", value, fields)
+            if len(value) < len(fields):
+                raise InvalidArgumentError(f"parameters: received {value!r}; a key is missing")
+        return cls(tuple(Parameter(**value) for value in values))
+
+
+def observe(images: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
+    """Reduce grey images to what an agent sees.
+
+    Parameters
+    ----------
+    images : ndarray, float32 in [0, 1], (N, H, W)
+    side : int
+        Pixels a side of the result, whatever the image's shape.
+
+    Returns
+    -------
+    ndarray, uint8, (N, side, side)
+        Means of areas.
+    """
+    from PIL import Image
+
+    seen = np.empty((len(images), side, side), np.uint8)
+    for k, image in enumerate(images):
+        picture = Image.fromarray(np.asarray(np.rint(image * np.float32(255.0)), np.uint8))
+        seen[k] = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+    return seen
+
+
+def progress(rounds: int, at: int, count: int) -> Floats:
+    """The round's number as networks take it: one-hot, (count, rounds)."""
+    hot = np.zeros((count, rounds), np.float32)
+    hot[:, at] = 1.0
+    return hot
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorFile:
+    """An ONNX actor and what must be known to use it.
+
+    Attributes
+    ----------
+    path : Path
+        The file. Inputs: "observation", uint8 (N, side, side), and, of a policy, "round", float32
+        (N, rounds), one-hot. Output: "action", float32, (N, size) of a policy, (N, rounds, size)
+        of a schedule.
+    sha256 : str
+        Of the file.
+    rounds : int
+        T, 1 to 64.
+    side : int
+        Of an observation in pixels, 8 to 1024.
+    actions : Actions
+        What its answers mean.
+    """
+
+    path: Path
+    sha256: str
+    rounds: int
+    side: int
+    actions: Actions = Actions()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", _validate.path("path", self.path))
+        _validate.text("sha256", self.sha256)
+        _rounds("rounds", self.rounds)
+        _side("side", self.side)
+        _validate.instance("actions", self.actions, Actions)
+
+    @classmethod
+    def of(cls, path: Path, rounds: int, side: int, actions: Actions) -> ActorFile:
+        """Describe a file that was just made."""
+        return cls(path, hashlib.sha256(read(path)).hexdigest(), rounds, side, actions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What recipe.json holds beside the hash."""
+        return {"side": self.side, "parameters": self.actions.to_list()}
+
+    @classmethod
+    def from_dict(cls, values: Any, path: Path, sha256: str, rounds: int) -> ActorFile:
+        """Read what `to_dict` gave.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            A value that cannot be used.
+        """
+        found: Mapping[Any, Any] = _validate.mapping("actor", values)
+        _validate.known_keys("actor", found, ("side", "parameters"))
+        side: Any = found.get("side")
+        return cls(path, sha256, rounds, side, Actions.from_list(found.get("parameters")))
+
+    def verified(self) -> bytes:
+        """The file's content.
+
+        Raises
+        ------
+        RecipeError
+            It cannot be read, or is not the file that was described.
+        """
+        data = read(self.path)
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise RecipeError(
+                f"{self.path}: its SHA-256 is {found}, not {self.sha256}: it was damaged, or exchanged"
+            )
+        return data
+
+
+def read(path: Path) -> bytes:
+    """Read an actor's file.
+
+    Raises
+    ------
+    RecipeError
+        It cannot be read, or is larger than any actor.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise RecipeError(f"{path}: holds more than {MAX_BYTES} bytes; an actor never does")
+    return data
+
+
+class Actor:
+    """An actor made ready to run.
+
+    Parameters
+    ----------
+    file : ActorFile
+        The network.
+    kind : {"policy", "schedule"}
+        What it answers: one round's action, or those of all rounds.
+    threads : int, optional
+        Threads to use at most.
+
+    Raises
+    ------
+    RecipeError
+        The file is damaged, not ONNX, or made for other rounds, observations or actions.
+    ModelError
+        onnxruntime is missing.
+    """
+
+    def __init__(self, file: ActorFile, kind: str, threads: int | None = None) -> None:
+        from ._runtime import Options, open_model
+
+        self.file, self.kind = file, kind
+        try:
+            # From memory: no path leads to a second file.
+            self._session = open_model(file.verified(), Options("cpu", threads))
+            received = {
+                put.name: put.shape[1:]
+                for put in (*self._session.get_inputs(), *self._session.get_outputs())
+            }
+        except RecipeError:
+            raise
+        except ValueError as error:
+            raise RecipeError(f"{file.path}: cannot be run: {error}") from error
+        action = [file.actions.size]
+        expected = {"observation": [file.side, file.side]}
+        if kind == "policy":
+            expected |= {"round": [file.rounds], "action": action}
+        else:
+            expected |= {"action": [file.rounds, *action]}
+        if received != expected:
+            raise RecipeError(
+                f"{file.path}: has inputs and outputs {received}; this {kind} needs {expected}"
+            )
+
+    def __call__(self, observations: npt.NDArray[np.uint8], at: int = 0) -> Floats:
+        """Answer.
+
+        Parameters
+        ----------
+        observations : ndarray, uint8, (N, side, side)
+            See `observe`.
+        at : int
+            The round, from 0; a schedule answers for all.
+
+        Returns
+        -------
+        ndarray, float32
+            Actions in [-1, 1]: (N, size) of a policy, (N, T, size) of a schedule.
+        """
+        given: dict[str, Any] = {"observation": observations}
+        if self.kind == "policy":
+            given["round"] = progress(self.file.rounds, at, len(observations))
+        return np.asarray(self._session.run(["action"], given)[0], np.float32)

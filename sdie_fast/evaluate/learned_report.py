@@ -1,0 +1,119 @@
+"""What was learned, as one HTML file with its charts and pictures in it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .._files import replace_file
+from .figures import comparison, weights_per_round
+from .learned import SDIE, Result
+from .report import STYLE, overlay
+from .tables import PAPER, Row, class_table, gain, main_table, mean_weights, rule_table
+
+
+def _url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _table(rows: Sequence[Row], first: str) -> str:
+    names = list(rows[0].figures)
+    head = "".join(f"<th>{html.escape(n)}</th>" for n in (first, *names))
+    body = "".join(
+        f"<tr><td>{html.escape(row.name)}</td>"
+        + "".join(f"<td>{row.figures[n]}</td>" for n in names)
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _strip(result: Result, k: int) -> tuple[str, str]:
+    """Input, enhanced, SDIE's mask, the segmenter's, the truth; and what to say below."""
+    from ..learn.select import choose
+
+    r = result.rollouts[k]
+    case = result.cases[r.case]
+    at = choose(result.rule if result.rule != "critic" or r.values else "last", r)
+    parts = [
+        np.repeat(case.image[..., None], 3, 2),
+        np.repeat(r.images[at][..., None], 3, 2),
+        overlay(r.images[at], r.answers[at].mask),
+        overlay(case.image, r.answers[0].mask),
+        overlay(case.image, case.truth),
+    ]
+    gap = np.full((case.image.shape[0], 4, 3), 255, np.uint8)
+    wide = [p for part in parts for p in (part, gap)][:-1]
+    picture = Image.fromarray(np.concatenate(wide, 1))
+    picture.thumbnail((1016, 1016))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=85)
+    text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * r.rewards[at]:.0f} after round {at}"
+    return _url(buffer.getvalue(), "jpeg"), text
+
+
+def write_report(
+    path: Path, title: str, results: Sequence[Result], curves: Sequence[bytes] = ()
+) -> None:
+    """Write the page, by atomic rename.
+
+    Parameters
+    ----------
+    path : Path
+    title : str
+    results : sequence of Result
+        Of one or more runs that differ by their seed.
+    curves : sequence of bytes
+        Return curves, PNG.
+    """
+    first = results[0]
+    rows = main_table(results)
+    bars = comparison(
+        [(r.name, r.figures["MIoU"].mean, max(r.figures["MIoU"].deviation, 0.0)) for r in rows],
+        "MIoU, %",
+    )
+    facts = "".join(
+        f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>"
+        for k, v in {**first.facts, "runs": len(results), "selection rule": first.rule}.items()
+    )
+    risen = gain(results)
+    sdie = next(r for r in rows if r.name == SDIE)
+    paper = "".join(
+        f"<p>In the paper (Liu et al. 2024; SAM ViT-H, oracle), on {html.escape(name)}: "
+        + "; ".join(f"{k} {a} MIoU, {b} FB-IoU" for k, (a, b) in figures.items())
+        + ".</p>"
+        for name, figures in PAPER.items()
+        if name.lower() in str(first.facts.get("data", "")).lower()
+    )
+    drawn = "".join(
+        f'<img class="chart" src="{_url(c, "png")}" alt="return curve">' for c in curves
+    )
+    pictures: dict[str, list[str]] = {}
+    for k, rollout in enumerate(first.rollouts):
+        source, text = _strip(first, k)
+        pictures.setdefault(first.cases[rollout.case].label, []).append(
+            f'<figure><img src="{source}" alt=""><figcaption>{html.escape(text)}</figcaption></figure>'
+        )
+    grids = "".join(f"<h3>{html.escape(k)}</h3>{''.join(v)}" for k, v in pictures.items())
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE} .chart {{ max-width: 46em; width: 100%; image-rendering: auto; }}</style>"
+        f"<h1>{html.escape(title)}</h1><p><b>SDIE {sdie.figures['MIoU']} MIoU, {risen.mean:+.1f} against the segmenter alone</b>"
+        f" (rule: {html.escape(first.rule)}, fixed on the shots)</p><table>{facts}</table>"
+        f'<h2>Against what it must beat</h2><img class="chart" src="{_url(bars, "png")}" alt="MIoU of each way of acting">'
+        f"{_table(rows, '')}<p>The oracle picks each image's best round by the truth; no line can. It lifts chance too, which is"
+        f" why it stands beside every way of acting.</p>{paper}"
+        f"<h2>Class by class</h2>{_table(class_table(results), 'class')}"
+        f"<h2>Which round is final</h2>{_table(rule_table(results), 'rule')}"
+        f'<h2>What the policy does</h2><img class="chart" src="{_url(weights_per_round(mean_weights(results)), "png")}"'
+        f' alt="weights of each round">{drawn}'
+        f"<h2>Pictures</h2><p>Input, enhanced, SDIE's mask, the segmenter's alone, truth; of each class from the image that"
+        f" enhancement helped most to the one it harmed most.</p>{grids}</html>\n"
+    )
+    replace_file(path, lambda file: file.write(page.encode()))

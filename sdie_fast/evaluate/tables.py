@@ -1,0 +1,104 @@
+"""The tables of an evaluation: SDIE beside the segmenter alone and the baselines, with the spread over runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..learn.env import Floats
+from .learned import ALONE, SDIE, Result, Spread, spread
+
+# Liu et al. 2024, tables 1 and 2: MIoU and FB-IoU in percent, with SAM ViT-H and the oracle.
+PAPER = {
+    "FSSD-12": {"SAM alone": (43.7, 67.1), "SDIE, 1 shot": (61.3, 76.3), "SDIE, 5 shots": (62.8, 77.6)},
+    "Defect-4i": {"SAM alone": (31.74, 65.72), "SDIE, 1 shot": (39.77, 66.23), "SDIE, 5 shots": (43.96, 68.32)},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a way of acting, and its figures in percent."""
+
+    name: str
+    figures: dict[str, Spread]
+
+
+def names_of(results: Sequence[Result]) -> list[str]:
+    """Ways of acting that all runs have: the segmenter alone, then SDIE, then what it is compared with."""
+    names = [n for n in results[0].scores if all(n in r.scores for r in results)]
+    return [ALONE, *(n for n in names if n != ALONE)]
+
+
+def main_table(results: Sequence[Result]) -> list[Row]:
+    """MIoU and FB-IoU of each way of acting under the rule fixed on the shots, and MIoU under the oracle.
+
+    The oracle sees the truth; it is given for every way of acting, chance included, since the best of several rounds
+    lifts any of them.
+    """
+    rows = []
+    for name in names_of(results):
+        blind = [r.headline(name) for r in results]
+        seeing = [r.scores[name]["oracle"] for r in results]
+        rows.append(
+            Row(
+                name,
+                {
+                    "MIoU": spread([s.miou for s in blind]),
+                    "FB-IoU": spread([s.fb_iou for s in blind]),
+                    "oracle MIoU": spread([s.miou for s in seeing]),
+                    "oracle FB-IoU": spread([s.fb_iou for s in seeing]),
+                },
+            )
+        )
+    return rows
+
+
+def class_table(results: Sequence[Result]) -> list[Row]:
+    """IoU of each class: the segmenter alone, SDIE under the rule fixed on the shots, and under the oracle."""
+    rows = []
+    for label in results[0].headline().iou:
+        rows.append(
+            Row(
+                label,
+                {
+                    ALONE: spread([r.headline(ALONE).iou[label] for r in results]),
+                    SDIE: spread([r.headline().iou[label] for r in results]),
+                    "oracle": spread([r.scores[SDIE]["oracle"].iou[label] for r in results]),
+                },
+            )
+        )
+    return rows
+
+
+def rule_table(results: Sequence[Result]) -> list[Row]:
+    """Every selection rule on SDIE's own rounds: MIoU and FB-IoU, rank correlation with the reward, and regret."""
+    rows = []
+    for rule in results[0].rules:
+        if not all(rule in r.rules for r in results):
+            continue
+        scores = [r.scores[SDIE][rule] for r in results]
+        judged = [r.rules[rule] for r in results]
+        rows.append(
+            Row(
+                rule,
+                {
+                    "MIoU": spread([s.miou for s in scores]),
+                    "FB-IoU": spread([s.fb_iou for s in scores]),
+                    "Spearman x 100": spread([j.correlation for j in judged]),
+                    "regret x 100": spread([j.regret for j in judged]),
+                },
+            )
+        )
+    return rows
+
+
+def gain(results: Sequence[Result]) -> Spread:
+    """SDIE's MIoU above the segmenter's alone, run by run."""
+    return spread([r.headline().miou - r.headline(ALONE).miou for r in results])
+
+
+def mean_weights(results: Sequence[Result]) -> Floats:
+    """Mean weights (T, 6) over runs."""
+    return np.asarray(np.mean([r.weights for r in results], 0), np.float32)

@@ -1,0 +1,1 @@
+"""Learning: the agent that mixes the filters, trained on a few labelled images."""

@@ -1,0 +1,95 @@
+"""What a learned policy must beat: no enhancement, uniform weights, one filter, chance, and a search without images.
+
+The search is CMA-ES (Hansen's `cma`) for the best constant weights and the best fixed schedule, on the same shots and with
+the same number of segmentations as the training that it is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .._params import FILTERS
+from ..errors import InvalidArgumentError
+from .env import Floats, SdieEnv
+from .rollout import Act, action_of, constant, follow, random_policy
+
+SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
+
+
+def simple(env: SdieEnv, seed: int) -> dict[str, Act]:
+    """Ways of acting that need no search, by name."""
+    size = env.actions.size
+    ways = {
+        "uniform": constant(np.zeros((env.rounds, size), np.float32)),
+        "random": random_policy(seed, size),
+    }
+    for k, name in enumerate(FILTERS[1:], 1):
+        rows = np.tile(action_of(np.eye(len(FILTERS))[k], size), (env.rounds, 1))
+        ways[name] = constant(rows)
+    return ways
+
+
+def search(
+    env: SdieEnv,
+    calls: int,
+    seed: int,
+    *,
+    each_round: bool,
+    watch: Callable[[int, float], None] = lambda _spent, _best: None,
+) -> Floats:
+    """Search the schedule of the highest mean return on an environment's cases.
+
+    Parameters
+    ----------
+    env : SdieEnv
+        Its cases are the shots.
+    calls : int
+        Segmentations that may be spent, one whole generation at least.
+    seed : int
+    each_round : bool
+        Whether each round has an action of its own, or all the same one.
+    watch : callable
+        Told the segmentations spent and the best mean return so far.
+
+    Returns
+    -------
+    ndarray, float32, (T, size)
+        Actions.
+
+    Raises
+    ------
+    InvalidArgumentError
+        calls below 1.
+    """
+    import cma
+
+    if calls < 1:
+        raise InvalidArgumentError(f"calls: received {calls}; accepted: 1 or more")
+    size = env.actions.size
+    rows = env.rounds if each_round else 1
+
+    def schedule(x: Floats) -> Floats:
+        actions = np.clip(np.asarray(x, np.float32).reshape(rows, size), -1.0, 1.0)
+        return np.repeat(actions, env.rounds // rows, 0)
+
+    start = env.calls
+    settings = {"bounds": [-1, 1], "seed": seed + 1, "verbose": -9}
+    strategy = cma.CMAEvolutionStrategy(np.zeros(rows * size), SIGMA, settings)
+    best: tuple[float, Floats] = (-np.inf, schedule(np.zeros(rows * size, np.float32)))
+    cost = len(env) * env.rounds
+    while True:
+        tried = strategy.ask()
+        returns = []
+        for x in tried:
+            found = follow(env, constant(schedule(x)))
+            returns.append(float(np.mean([np.sum(r.rewards[1:]) for r in found])))
+        strategy.tell(tried, [-r for r in returns])
+        top = int(np.argmax(returns))
+        if returns[top] > best[0]:
+            best = (returns[top], schedule(tried[top]))
+        spent = env.calls - start
+        watch(spent, best[0])
+        if spent + cost * len(tried) > calls or strategy.stop():
+            return best[1]

@@ -1,0 +1,103 @@
+"""From a policy to a schedule: one look at the first image gives all rounds' actions.
+
+By Theorem 2 of the paper (Liu et al. 2024) every state follows from the first image and the actions so far, so that a
+deterministic policy's actions are a function of that image alone. Learning it costs no segmentation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..actor import observe
+from ..enhance import one_round
+from .config import Config
+from .env import Floats, SdieEnv, State
+from .networks import ScheduleNet, random_shift
+from .rollout import Act
+
+VARIANTS = 12  # of each image: turned, mirrored, lighter and darker
+STEPS = 1500
+BATCH = 64
+RATE = 1e-3
+
+
+def _variants(images: Floats, seed: int) -> Floats:
+    """Turned, mirrored and re-lit images (N, H, W) in [0, 1], the images as they are first."""
+    rng = np.random.default_rng((seed, 3))
+    square = images.shape[1] == images.shape[2]
+    made = [images]
+    for _ in range(VARIANTS - 1):
+        for image in images:
+            turned = np.rot90(image, int(rng.integers(4) if square else 2 * rng.integers(2)))
+            if rng.random() < 0.5:
+                turned = turned[:, ::-1]
+            gain, shift = np.exp(rng.uniform(-0.2, 0.2)), rng.uniform(-0.06, 0.06)
+            made.append(np.clip((turned - 0.5) * gain + 0.5 + shift, 0.0, 1.0)[None])
+    return np.ascontiguousarray(np.concatenate(made), np.float32)
+
+
+def demonstrations(env: SdieEnv, act: Act, seed: int) -> tuple[np.ndarray, Floats]:
+    """What a policy does with variants of the shots: first observations (N, side, side), actions (N, T, size)."""
+    raw = np.stack([c.image for c in env.cases]).astype(np.float32) / np.float32(255.0)
+    state = _variants(raw, seed)[..., None]
+    seen = observe(state[..., 0], env.side)
+    actions = []
+    for at in range(env.rounds):
+        now = seen if at == 0 else observe(state[..., 0], env.side)
+        actions.append(act(State(now, at)))
+        state = one_round(state, actions[-1], env.actions, env.params, threads=env.threads)
+    return seen, np.stack(actions, 1)
+
+
+def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet, float]:
+    """Teach a schedule what a policy does.
+
+    Parameters
+    ----------
+    actor : Module
+        `ActorNet`.
+    env : SdieEnv
+        Its cases are the shots.
+    config : Config
+
+    Returns
+    -------
+    net : ScheduleNet
+    error : float
+        Mean absolute difference of the weights on the shots themselves.
+    """
+    device = next(actor.parameters()).device
+
+    @torch.no_grad()
+    def act(state: State) -> Floats:
+        found = []
+        for part in np.array_split(state.seen, -(-len(state.seen) // 256)):
+            hot = functional.one_hot(torch.full((len(part),), state.at), config.rounds).float()
+            found.append(actor(torch.from_numpy(part).to(device), hot.to(device)).cpu().numpy())
+        return np.concatenate(found).astype(np.float32)
+
+    seen, actions = demonstrations(env, act, config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = ScheduleNet(config.encoder, config.rounds, config.actions.size).to(device)
+    inputs, wanted = torch.from_numpy(seen).to(device), torch.from_numpy(actions).to(device)
+    optimizer = torch.optim.Adam(net.parameters(), RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
+    rng = np.random.default_rng((config.seed, 4))
+    for _ in range(STEPS):
+        rows = torch.from_numpy(rng.integers(len(inputs), size=BATCH))
+        offsets = torch.from_numpy(rng.integers(0, 5, (BATCH, 2)))
+        loss = functional.mse_loss(
+            net(random_shift(inputs[rows], offsets.to(device), 2)), wanted[rows]
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        own = net(inputs[: len(env)]).cpu().numpy()
+    gap = env.actions.weights(own) - env.actions.weights(actions[: len(env)])
+    return net, float(np.abs(gap).mean())

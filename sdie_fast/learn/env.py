@@ -1,0 +1,368 @@
+"""The decision process of SDIE (Liu et al. 2024, eqs. 4 to 7): states are images, actions mix filters, rewards judge masks.
+
+n participants, one image each, are stepped as one batch: one fused round, one batch of segmentations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _validate
+from .._params import FilterParams
+from ..actor import Actions, observe
+from ..enhance import one_round
+from ..errors import InvalidArgumentError, InvalidTypeError
+from ..segment import Segmenter, Support
+from ..segment.prompts import Answer, answer
+
+Floats = npt.NDArray[np.float32]
+Masks = npt.NDArray[np.bool_]
+
+REWARDS = ("fb-iou", "miou")
+PROMPTS = ("auto", "support", "box", "point")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled image and how the segmenter is prompted on it.
+
+    Attributes
+    ----------
+    image : ndarray, uint8, (H, W)
+    truth : ndarray, bool, (H, W)
+    prompt : "auto", Support, Prompt or None
+        As `Segmenter.__call__` takes it; None where there is nothing to point at: its mask is empty.
+    label, name : str
+        Its class; what splits call it.
+    """
+
+    image: npt.NDArray[np.uint8]
+    truth: Masks
+    prompt: Any = "auto"
+    label: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, np.ndarray) or self.image.dtype != np.uint8:
+            received = getattr(self.image, "dtype", type(self.image).__name__)
+            raise InvalidTypeError(f"image: received {received}; accepted: uint8 (H, W)")
+        if not isinstance(self.truth, np.ndarray) or self.truth.dtype != np.bool_:
+            received = getattr(self.truth, "dtype", type(self.truth).__name__)
+            raise InvalidTypeError(f"truth: received {received}; accepted: bool (H, W)")
+        if self.image.ndim != 2 or self.image.shape != self.truth.shape:
+            raise InvalidArgumentError(
+                f"truth: received shape {self.truth.shape} for an image of {self.image.shape}; "
+                "accepted: one and the same (H, W)"
+            )
+
+
+def iou(a: Masks, b: Masks) -> float:
+    """Intersection over union; 1 where both are empty."""
+    either = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / either if either else 1.0
+
+
+def reward_of(mask: Masks, truth: Masks, kind: str) -> float:
+    """Reward of one mask (eq. 7), in [0, 1]: the foreground's IoU ("miou"), or its mean with the background's ("fb-iou")."""
+    foreground = iou(mask, truth)
+    return foreground if kind == "miou" else (foreground + iou(~mask, ~truth)) / 2.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What the agent sees of n participants.
+
+    Attributes
+    ----------
+    seen : ndarray, uint8, (n, side, side)
+        The images, reduced.
+    at : int
+        Rounds taken so far; at `rounds`, the episode is over.
+    """
+
+    seen: npt.NDArray[np.uint8]
+    at: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a round led to.
+
+    Attributes
+    ----------
+    state : State
+    reward : ndarray, float32, (n,)
+    done : bool
+        The horizon is finite: the last round ends the episode for good, nothing is to come after it.
+    answers : list of Answer
+        The segmenter's.
+    images : ndarray, uint8, (n, H, W)
+        The enhanced images, as a caller of `enhance` gets them.
+    """
+
+    state: State
+    reward: Floats
+    done: bool
+    answers: list[Answer]
+    images: npt.NDArray[np.uint8]
+
+
+class SdieEnv:
+    """n participants, each with an image of its own, all in the same round.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        The frozen model.
+    cases : sequence of Case
+        All of one shape, 1 or more.
+    rounds : int
+        T, 1 to 64.
+    params : FilterParams, optional
+        Of what no action chooses.
+    actions : Actions, optional
+        What actions mean: weights alone unless told.
+    reward : {"fb-iou", "miou"}
+        Of the segmented new image (eq. 7).
+    relative : bool
+        Whether the reward of the image as it came is taken off: what remains says what enhancement
+        did, and participants with hard images do not drown the others.
+    side : int
+        Of observations in pixels.
+    threads : int, optional
+        Of the filters.
+    options : dict, optional
+        Fields of `Auto`, where the prompt is "auto".
+    remembered : int
+        Segmentations kept; a repeated one costs nothing.
+
+    Attributes
+    ----------
+    calls : int
+        Images that steps had segmented so far, remembered ones included, so that a run that was killed counts alike:
+        the budget of every comparison.
+    seconds : dict of str to float
+        Time spent in "enhance", "segment" and the "other" parts of a step.
+
+    Raises
+    ------
+    InvalidArgumentError, InvalidTypeError
+        No case, cases of several shapes, or a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        cases: Sequence[Case],
+        *,
+        rounds: int = 5,
+        params: FilterParams | None = None,
+        actions: Actions | None = None,
+        reward: str = "fb-iou",
+        relative: bool = False,
+        side: int = 64,
+        threads: int | None = None,
+        options: dict[str, Any] | None = None,
+        remembered: int = 8192,
+    ) -> None:
+        if not cases:
+            raise InvalidArgumentError("cases: received none; accepted: 1 or more")
+        shapes = sorted({c.image.shape for c in cases})
+        if len(shapes) > 1:
+            raise InvalidArgumentError(
+                f"cases: received images of {shapes[0]} and {shapes[-1]}; accepted: one shape "
+                "(data sets are resized by size=200)"
+            )
+        if reward not in REWARDS:
+            raise InvalidArgumentError(
+                f"reward: received {reward!r}; accepted: {', '.join(REWARDS)}"
+            )
+        self.segmenter, self.cases = segmenter, tuple(cases)
+        self.rounds = _validate.integer(1, 64)("rounds", rounds)
+        self.params = FilterParams() if params is None else params
+        _validate.instance("params", self.params, FilterParams)
+        self.actions = Actions() if actions is None else actions
+        self.reward, self.relative = reward, _validate.flag("relative", relative)
+        self.side = _validate.integer(8, 1024)("side", side)
+        self.threads, self.options = _validate.threads(threads), options or {}
+        self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
+        self._remembered = remembered
+        self._known: dict[bytes, tuple[Answer, float]] = {}
+        self._image = np.empty(0, np.float32)
+        self._which: list[int] = []
+        self._base: Any = np.float32(0.0)
+        self._at = self.rounds
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def judge(
+        self, which: Sequence[int], images: npt.NDArray[np.uint8]
+    ) -> tuple[list[Answer], Floats]:
+        """Segment images of those cases: the answers, and the reward of each without `relative`.
+
+        Parameters
+        ----------
+        which : sequence of int, (n,)
+            The cases that the images come from.
+        images : ndarray, uint8, (n, H, W)
+        """
+        keys = [
+            k.to_bytes(4, "little") + hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+            for k, image in zip(which, images, strict=True)
+        ]
+        new = {key: n for n, key in enumerate(keys) if key not in self._known}
+        found: dict[bytes, tuple[Answer, float]] = {}
+        for key, n in new.items():
+            case = self.cases[which[n]]
+            if case.prompt is None:
+                nothing = Answer(np.zeros_like(case.truth))
+                found[key] = (nothing, reward_of(nothing.mask, case.truth, self.reward))
+        # One batch for each kind of prompt: "auto" is one for all, the others one an image.
+        for auto in (True, False):
+            part = [
+                (key, n)
+                for key, n in new.items()
+                if key not in found and isinstance(self.cases[which[n]].prompt, str) == auto
+            ]
+            if not part:
+                continue
+            prompts = [self.cases[which[n]].prompt for _, n in part]
+            begin = time.perf_counter()
+            answers = answer(
+                self.segmenter,
+                images[[n for _, n in part]],
+                prompts[0] if auto else prompts,
+                self.options if auto else {},
+            )
+            self.seconds["segment"] += time.perf_counter() - begin
+            for (key, n), a in zip(part, answers, strict=True):
+                found[key] = (a, reward_of(a.mask, self.cases[which[n]].truth, self.reward))
+        judged = [found[key] if key in found else self._known[key] for key in keys]
+        if len(self._known) + len(found) > self._remembered:
+            self._known.clear()
+        self._known.update(found)
+        return [a for a, _ in judged], np.array([r for _, r in judged], np.float32)
+
+    def reset(self, which: Sequence[int] | None = None) -> State:
+        """Begin an episode.
+
+        Parameters
+        ----------
+        which : sequence of int, optional
+            The participants' cases; None means each once.
+        """
+        self._which = list(range(len(self.cases))) if which is None else [int(k) for k in which]
+        if not self._which or not all(0 <= k < len(self.cases) for k in self._which):
+            raise InvalidArgumentError(
+                f"which: received {self._which}; accepted: indices of {len(self.cases)} case(s)"
+            )
+        raw = np.stack([self.cases[k].image for k in self._which])
+        self._image = raw.astype(np.float32)[..., None] / np.float32(255.0)
+        self._at = 0
+        self._base = self.judge(self._which, raw)[1] if self.relative else np.float32(0.0)
+        return self._state()
+
+    def _state(self) -> State:
+        return State(observe(self._image[..., 0], self.side), self._at)
+
+    def step(self, actions: npt.ArrayLike) -> Step:
+        """Take a round.
+
+        Parameters
+        ----------
+        actions : array_like, (n, size)
+            In [-1, 1].
+
+        Raises
+        ------
+        InvalidArgumentError
+            Actions of another shape or not finite, or the episode is over.
+        """
+        if self._at >= self.rounds:
+            raise InvalidArgumentError(
+                "step: the episode is over, or none was begun; call reset() first"
+            )
+        chosen = np.asarray(actions, np.float32)
+        expected = (len(self._which), self.actions.size)
+        if chosen.shape != expected or not np.isfinite(chosen).all():
+            raise InvalidArgumentError(
+                f"actions: received shape {chosen.shape}; accepted: {expected}, finite numbers in [-1, 1]"
+            )
+        begin = time.perf_counter()
+        self._image = one_round(
+            self._image, chosen, self.actions, self.params, backend="auto", threads=self.threads
+        )
+        images = np.floor(self._image[..., 0] * np.float32(255.0) + np.float32(0.5)).astype(
+            np.uint8
+        )
+        middle = time.perf_counter()
+        self.seconds["enhance"] += middle - begin
+        before = self.seconds["segment"]
+        answers, reward = self.judge(self._which, images)
+        self.calls += len(images)
+        self._at += 1
+        state = self._state()
+        self.seconds["other"] += time.perf_counter() - middle - (self.seconds["segment"] - before)
+        return Step(
+            state,
+            reward - np.asarray(self._base, np.float32),
+            self._at == self.rounds,
+            answers,
+            images,
+        )
+
+
+def cases_of(data: Any, prompt: str, support: Any = None, *, own: bool = False) -> list[Case]:
+    """Cases of a data set.
+
+    Parameters
+    ----------
+    data : DataSet
+        The labelled images.
+    prompt : {"auto", "support", "box", "point"}
+        "box" and "point" come from the truth.
+    support : DataSet, optional
+        With "support": the images that show what to look for, by class.
+    own : bool
+        Whether `data` is the support itself: each image is then shown the others of its class, as
+        far as there are others.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such prompt, or no image of a class among the support.
+    """
+    from ..evaluate.run import box_of, point_of
+
+    if prompt not in PROMPTS:
+        raise InvalidArgumentError(f"prompt: received {prompt!r}; accepted: {', '.join(PROMPTS)}")
+    shown: dict[str, list[Any]] = {}
+    if prompt == "support":
+        for sample, image, truth in support:
+            shown.setdefault(sample.label, []).append((sample.name, image, truth))
+    known: dict[tuple[str, ...], Support] = {}
+    cases = []
+    for sample, image, truth in data:
+        given: Any = "auto"
+        if prompt == "support":
+            pairs = shown.get(sample.label, [])
+            if own and len(pairs) > 1:
+                pairs = [p for p in pairs if p[0] != sample.name]
+            if not pairs:
+                raise InvalidArgumentError(f"support: no image of class {sample.label!r}")
+            key = tuple(p[0] for p in pairs)
+            if key not in known:
+                known[key] = Support([p[1] for p in pairs], [p[2] for p in pairs])
+            given = known[key]
+        elif prompt != "auto":
+            given = box_of(truth) if prompt == "box" else point_of(truth)
+        cases.append(Case(image, truth, given, sample.label, sample.name))
+    return cases

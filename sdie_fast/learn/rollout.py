@@ -1,0 +1,110 @@
+"""Whole episodes: what a way of acting made of images, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..segment.prompts import Answer
+from .env import Floats, SdieEnv, State
+
+Act = Callable[[State], Floats]  # actions (n, size) of a state
+
+
+@dataclass
+class Rollout:
+    """One image's episode.
+
+    Attributes
+    ----------
+    case : int
+        Which of the environment's.
+    answers : list of Answer, T + 1
+        The segmenter's: of the image as it came, then after each round.
+    rewards : list of float, T + 1
+        Without `relative`.
+    actions : list of ndarray, float32, (size,), T
+    values : list of float, T
+        A critic's value of each round's state and action; empty without a critic.
+    images : list of ndarray, uint8, (H, W), T + 1
+    """
+
+    case: int
+    answers: list[Answer] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    actions: list[Floats] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+
+
+def follow(
+    env: SdieEnv,
+    act: Act,
+    which: Sequence[int] | None = None,
+    value: Callable[[State, Floats], Any] | None = None,
+) -> list[Rollout]:
+    """Run an episode of each case.
+
+    Parameters
+    ----------
+    env : SdieEnv
+    act : callable
+        Gives the actions of a state.
+    which : sequence of int, optional
+        The cases; None means all.
+    value : callable, optional
+        Gives the values (n,) of a state and its actions.
+    """
+    state = env.reset(which)
+    cases = list(range(len(env))) if which is None else list(which)
+    rollouts = [Rollout(k, images=[env.cases[k].image]) for k in cases]
+    answers, rewards = env.judge(cases, np.stack([r.images[0] for r in rollouts]))
+    for r, answer, reward in zip(rollouts, answers, rewards, strict=True):
+        r.answers.append(answer)
+        r.rewards.append(float(reward))
+    base = rewards if env.relative else np.zeros_like(rewards)
+    for _ in range(env.rounds):
+        actions = act(state)
+        values = None if value is None else value(state, actions)
+        step = env.step(actions)
+        for n, r in enumerate(rollouts):
+            r.answers.append(step.answers[n])
+            r.rewards.append(float(step.reward[n] + base[n]))
+            r.actions.append(actions[n])
+            r.images.append(step.images[n])
+            if values is not None:
+                r.values.append(float(values[n]))
+        state = step.state
+    return rollouts
+
+
+def action_of(weights: npt.ArrayLike, size: int = 6) -> Floats:
+    """An action whose weights are these, and whose chosen parameters lie in the middle of their ranges.
+
+    Parameters
+    ----------
+    weights : array_like, (..., 6)
+        Non-negative, with a positive sum.
+    size : int
+        Numbers in an action.
+    """
+    w = np.asarray(weights, np.float64)
+    found = np.zeros((*w.shape[:-1], size), np.float32)
+    found[..., :6] = 2.0 * w / w.max(-1, keepdims=True) - 1.0
+    return found
+
+
+def constant(schedule: npt.ArrayLike) -> Act:
+    """Act by a schedule of actions (T, size), the same for every image."""
+    rows = np.asarray(schedule, np.float32)
+    return lambda state: np.repeat(rows[state.at][None], len(state.seen), 0)
+
+
+def random_policy(seed: int, size: int) -> Act:
+    """Act at random: each number uniform in [-1, 1], for each participant and round anew."""
+    rng = np.random.default_rng((seed, 5))
+    return lambda state: rng.uniform(-1.0, 1.0, (len(state.seen), size)).astype(np.float32)

@@ -1,0 +1,106 @@
+"""Which round's mask is final: by the truth (the oracle of the paper), or by what a line can know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InvalidArgumentError
+from .env import Floats, iou
+from .rollout import Rollout
+
+RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement")
+BLIND = RULES[1:]  # those that never see the truth
+
+
+def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
+    """What a rule goes by, for each of the T rounds: the highest is chosen.
+
+    Parameters
+    ----------
+    rule : str
+        One of `RULES`.
+    rollout : Rollout
+    gamma : float
+        The critic's discount: a round's own reward is Q_t - gamma * Q_(t+1).
+
+    Returns
+    -------
+    ndarray, float32, (T,)
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such rule, or "critic" without values.
+    """
+    answers = rollout.answers[1:]
+    if rule == "oracle":
+        found = rollout.rewards[1:]
+    elif rule == "last":
+        found = [float(k) for k in range(len(answers))]
+    elif rule == "predicted-iou":
+        found = [a.quality for a in answers]
+    elif rule == "stability":
+        found = [a.stability for a in answers]
+    elif rule == "agreement":
+        masks = [
+            a.mask for a in rollout.answers
+        ]  # the image as it came has a say, but is no candidate
+        pairs = np.array([[iou(a, b) for b in masks] for a in masks])
+        found = [float(v) for v in (pairs.sum(1) - 1.0)[1:] / max(len(masks) - 1, 1)]
+    elif rule == "critic":
+        if not rollout.values:
+            raise InvalidArgumentError("rule: 'critic' needs a critic's values, and there are none")
+        after = [*rollout.values[1:], 0.0]
+        found = [q - gamma * later for q, later in zip(rollout.values, after, strict=True)]
+    else:
+        raise InvalidArgumentError(f"rule: received {rule!r}; accepted: {', '.join(RULES)}")
+    return np.asarray(found, np.float32)
+
+
+def choose(rule: str, rollout: Rollout) -> int:
+    """Number of the round that a rule makes final, 1 to T; of equals the earliest."""
+    return int(signal(rule, rollout).argmax()) + 1
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good a rule is.
+
+    Attributes
+    ----------
+    reward : float
+        Mean reward of the rounds it chose.
+    regret : float
+        How much less that is than the oracle's.
+    correlation : float
+        Spearman's between its signal and the reward over all images and rounds; NaN where either does not vary.
+    """
+
+    reward: float
+    regret: float
+    correlation: float
+
+
+def judge_rule(rule: str, rollouts: Sequence[Rollout]) -> Judgement:
+    """Compare a rule with the truth."""
+    from scipy.stats import rankdata
+
+    got = float(np.mean([r.rewards[choose(rule, r)] for r in rollouts]))
+    best = float(np.mean([max(r.rewards[1:]) for r in rollouts]))
+    signals = np.concatenate([signal(rule, r) for r in rollouts])
+    truth = np.concatenate([r.rewards[1:] for r in rollouts])
+    ranks = rankdata(signals), rankdata(truth)
+    if min(np.ptp(r) for r in ranks) == 0:
+        correlation = float("nan")
+    else:
+        correlation = float(np.corrcoef(*ranks)[0, 1])
+    return Judgement(got, best - got, correlation)
+
+
+def best_rule(rollouts: Sequence[Rollout]) -> str:
+    """The rule without truth that did best on labelled images; of equals the first of `BLIND`."""
+    known = [rule for rule in BLIND if rule != "critic" or all(r.values for r in rollouts)]
+    return max(known, key=lambda rule: judge_rule(rule, rollouts).reward)

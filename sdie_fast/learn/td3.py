@@ -1,0 +1,265 @@
+"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018), as SDIE uses it (Liu et al. 2024, Algorithm 1)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions: states are what the networks take before the action, as tensors with N rows.
+
+    Attributes
+    ----------
+    state, next_state : tuple of Tensor
+    action : Tensor, float32, (N, size)
+    reward, done : Tensor, float32, (N, 1)
+        done is 1 where nothing comes after.
+    """
+
+    state: Tensors
+    action: torch.Tensor
+    reward: torch.Tensor
+    next_state: Tensors
+    done: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What an update needs to know beside the networks; the values are those of the published code.
+
+    Attributes
+    ----------
+    actor_rate, critic_rate : float
+        Adam's learning rates.
+    gamma : float
+        Discount.
+    tau : float
+        Share of the new weights in a soft update of the targets.
+    policy_noise, noise_clip : float
+        Standard deviation of the target policy's smoothing, and where it is cut off (c).
+    policy_delay : int
+        Updates of the critics to one of the actor and the targets (d).
+    """
+
+    actor_rate: float = 3e-4
+    critic_rate: float = 3e-4
+    gamma: float = 0.99
+    tau: float = 0.005
+    policy_noise: float = 0.1
+    noise_clip: float = 0.5
+    policy_delay: int = 2
+
+
+class TD3:
+    """An actor, two critics, their targets, and how they learn.
+
+    Parameters
+    ----------
+    make_actor, make_critic : callable
+        Build `actor(*state) -> action` in [-1, 1] and `critic(*state, action) -> value (N, 1)`; the second
+        critic is a second call.
+    rates : Rates
+    device : str
+    amp : bool
+        Whether networks run in bfloat16 where that is accurate enough (torch.autocast); weights stay float32.
+    """
+
+    def __init__(
+        self,
+        make_actor: Callable[[], nn.Module],
+        make_critic: Callable[[], nn.Module],
+        rates: Rates | None = None,
+        device: str = "cpu",
+        *,
+        amp: bool = False,
+    ) -> None:
+        self.rates, self.device = Rates() if rates is None else rates, device
+        self.actor = make_actor().to(device)
+        self.critics = nn.ModuleList([make_critic(), make_critic()]).to(device)
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.rates.actor_rate)
+        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), self.rates.critic_rate)
+        self.updates = 0
+        self._amp = amp
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self._amp)
+
+    @torch.no_grad()
+    def act(self, *state: torch.Tensor) -> npt.NDArray[np.float32]:
+        """Give the policy's actions, without exploration."""
+        with self._autocast():
+            found = self.actor(*(s.to(self.device) for s in state))
+        return np.asarray(found.float().cpu().numpy())
+
+    @torch.no_grad()
+    def value(self, state: Tensors, action: torch.Tensor) -> npt.NDArray[np.float32]:
+        """Give the smaller of the two critics' values, (N,)."""
+        given = [x.to(self.device) for x in (*state, action)]
+        with self._autocast():
+            both = [critic(*given).float() for critic in self.critics]
+        return np.asarray(torch.minimum(*both)[:, 0].cpu().numpy())
+
+    @torch.no_grad()
+    def target(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """Y = r + gamma * min_i Q'_i(s', pi'(s') + eps), eps = clip(noise, -c, c) (Algorithm 1)."""
+        c = self.rates.noise_clip
+        action = (self.actor_target(*batch.next_state) + noise.clamp(-c, c)).clamp(-1.0, 1.0)
+        values = [q(*batch.next_state, action).float() for q in self.critic_targets]
+        return batch.reward + (1.0 - batch.done) * self.rates.gamma * torch.minimum(*values)
+
+    def critic_loss(self, batch: Batch, target: torch.Tensor) -> torch.Tensor:
+        """Sum over both critics of the mean of (y - Q_i(s, a))^2."""
+        losses = [
+            functional.mse_loss(q(*batch.state, batch.action).float(), target) for q in self.critics
+        ]
+        return losses[0] + losses[1]
+
+    def actor_loss(self, batch: Batch) -> torch.Tensor:
+        """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient."""
+        return -self.critics[0](*batch.state, self.actor(*batch.state)).float().mean()
+
+    @torch.no_grad()
+    def soft_update(self) -> None:
+        """Theta' <- tau * theta + (1 - tau) * theta'."""
+        for target, source in (
+            (self.actor_target, self.actor),
+            (self.critic_targets, self.critics),
+        ):
+            for old, new in zip(target.parameters(), source.parameters(), strict=True):
+                old.lerp_(new, self.rates.tau)
+
+    def update(self, batch: Batch, noise: torch.Tensor) -> dict[str, float]:
+        """Learn from a batch: the critics, and every `policy_delay`-th time the actor and the targets.
+
+        Parameters
+        ----------
+        batch : Batch
+            On the agent's device.
+        noise : Tensor, float32, (N, size)
+            Normal, of standard deviation `policy_noise`: given, so that a run follows from its seed.
+
+        Returns
+        -------
+        dict of str to float
+            Losses, and the mean target.
+        """
+        self.updates += 1
+        with self._autocast():
+            target = self.target(batch, noise)
+            critic_loss = self.critic_loss(batch, target)
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        self.critic_optimizer.step()
+        told = {"critic_loss": float(critic_loss.detach()), "target": float(target.mean())}
+        if self.updates % self.rates.policy_delay == 0:
+            self.critics.requires_grad_(False)  # their gradients would be thrown away
+            with self._autocast():
+                actor_loss = self.actor_loss(batch)
+            self.actor_optimizer.zero_grad(set_to_none=True)
+            actor_loss.backward()
+            self.actor_optimizer.step()
+            self.critics.requires_grad_(True)
+            self.soft_update()
+            told["actor_loss"] = float(actor_loss.detach())
+        return told
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on as if nothing had happened."""
+        return {name: getattr(self, name).state_dict() for name in self._parts()} | {
+            "updates": self.updates
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for name in self._parts():
+            getattr(self, name).load_state_dict(state[name])
+        self.updates = int(state["updates"])
+
+    def _parts(self) -> tuple[str, ...]:
+        return (
+            "actor", "critics", "actor_target", "critic_targets", "actor_optimizer", "critic_optimizer",
+        )  # fmt: skip
+
+
+class Replay:
+    """The last transitions, in arrays that are written round and round.
+
+    Parameters
+    ----------
+    capacity : int
+        Transitions kept: 8192 in the published code.
+    side, rounds, size : int
+        Of observations in pixels; T; numbers in an action.
+    """
+
+    def __init__(self, capacity: int, side: int, rounds: int, size: int) -> None:
+        self.capacity, self.rounds, self.written = capacity, rounds, 0
+        self._arrays: dict[str, npt.NDArray[Any]] = {
+            "seen": np.zeros((capacity, side, side), np.uint8),
+            "next_seen": np.zeros((capacity, side, side), np.uint8),
+            "at": np.zeros(capacity, np.int64),
+            "action": np.zeros((capacity, size), np.float32),
+            "reward": np.zeros((capacity, 1), np.float32),
+        }
+
+    def __len__(self) -> int:
+        return min(self.written, self.capacity)
+
+    def add(self, seen: Any, at: int, action: Any, reward: Any, next_seen: Any) -> None:
+        """Keep n transitions of one round: (n, side, side), the round before it, (n, size), (n,), (n, side, side)."""
+        count = len(seen)
+        rows = (self.written + np.arange(count)) % self.capacity
+        values = {"seen": seen, "next_seen": next_seen, "at": at, "action": action}
+        for name, value in (*values.items(), ("reward", np.asarray(reward)[:, None])):
+            self._arrays[name][rows] = value
+        self.written += count
+
+    def sample(self, rng: np.random.Generator, count: int, shift: int, device: str) -> Batch:
+        """Draw `count` transitions with replacement, their images shifted by up to `shift` pixels."""
+        from .networks import random_shift
+
+        rows = rng.integers(len(self), size=count)
+        at = torch.from_numpy(self._arrays["at"][rows]).to(device)
+        images = []
+        for name in ("seen", "next_seen"):
+            image = torch.from_numpy(self._arrays[name][rows]).to(device)
+            if shift:
+                offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (count, 2))).to(device)
+                image = random_shift(image, offsets, shift)
+            images.append(image)
+        done = at + 1 >= self.rounds
+
+        def hot(k: torch.Tensor) -> torch.Tensor:
+            return functional.one_hot(k.clamp(max=self.rounds - 1), self.rounds).float()
+
+        action, reward = (
+            torch.from_numpy(self._arrays[n][rows]).to(device) for n in ("action", "reward")
+        )
+        return Batch(
+            (images[0], hot(at)), action, reward, (images[1], hot(at + 1)), done.float()[:, None]
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was written, without the empty rest."""
+        kept = {name: torch.from_numpy(a[: len(self)].copy()) for name, a in self._arrays.items()}
+        return {"written": self.written, "arrays": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.written = int(state["written"])
+        for name, array in self._arrays.items():
+            array[: len(self)] = state["arrays"][name].numpy()

@@ -1,0 +1,348 @@
+"""Training: episodes of exploration, updates in between, and what a run leaves behind.
+
+All randomness is a function of the seed and a counter, so that a run that was killed goes on from its last checkpoint to
+the same end.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..actor import progress
+from ..errors import RunError
+from ..recipe import Recipe
+from ..segment import Segmenter
+from . import folder as files
+from .config import Config
+from .distill import distill
+from .env import Case, Floats, SdieEnv, State
+from .export import export_actor
+from .networks import ActorNet, CriticNet
+from .rollout import Act, Rollout, follow
+from .select import BLIND, best_rule, judge_rule
+from .td3 import TD3, Rates, Replay
+
+# Streams of random numbers: (seed, stream, counter).
+_EXPLORE, _UPDATE = 1, 2
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    episode, segmentations, updates : int
+        Done so far.
+    mean_return, reward, greedy : float
+        Of the last episode: sum over its rounds, mean of its last round; of the last without
+        exploration.
+    steps_per_second : float
+        Rounds of one image.
+    """
+
+    episode: int = 0
+    segmentations: int = 0
+    updates: int = 0
+    mean_return: float = float("nan")
+    reward: float = float("nan")
+    greedy: float = float("nan")
+    steps_per_second: float = 0.0
+
+
+def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
+    """Build the networks of a run: the same for the same seed."""
+    rates = Rates(
+        config.actor_rate, config.critic_rate, config.gamma, config.tau,
+        config.policy_noise, config.noise_clip, config.policy_delay,
+    )  # fmt: skip
+    shape = (config.encoder, config.rounds, config.actions.size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return TD3(lambda: ActorNet(*shape), lambda: CriticNet(*shape), rates, device, amp=amp)
+
+
+def tensors(state: State, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A state as the networks take it."""
+    hot = progress(rounds, min(state.at, rounds - 1), len(state.seen))
+    return torch.from_numpy(state.seen), torch.from_numpy(hot)
+
+
+def policy_of(agent: TD3, rounds: int) -> tuple[Act, Callable[[State, Floats], Any]]:
+    """The agent's way of acting without exploration, and its critics' value."""
+    return (
+        lambda state: agent.act(*tensors(state, rounds)),
+        lambda state, actions: agent.value(tensors(state, rounds), torch.from_numpy(actions)),
+    )
+
+
+class Training:
+    """A run in its folder; made anew, or found there and gone on with.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        The frozen model.
+    cases : sequence of Case
+        The shots: see `env.cases_of`.
+    config : Config
+    out : Path
+        The folder.
+    device : str
+        Of the networks.
+    amp : bool
+        See `TD3`.
+    threads : int, optional
+        Of the filters.
+    watch : callable
+        Told of each episode.
+    tensorboard : bool
+        Whether OUT/tensorboard is written.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        cases: Sequence[Case],
+        config: Config,
+        out: Path,
+        *,
+        device: str = "cpu",
+        amp: bool = False,
+        threads: int | None = None,
+        watch: Callable[[Progress], None] = lambda _: None,
+        tensorboard: bool = True,
+    ) -> None:
+        self.config, self.out, self.device = config, out, device
+        self.env = SdieEnv(
+            segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
+            reward=config.reward, relative=config.relative, side=config.side, threads=threads,
+            options=config.auto,
+        )  # fmt: skip
+        self.agent = make_agent(config, device, amp=amp)
+        self.best = copy.deepcopy(self.agent.actor.state_dict())
+        self.best_return = -np.inf
+        self.replay = Replay(config.capacity, config.side, config.rounds, config.actions.size)
+        self.progress = Progress()
+        self.history: list[dict[str, float]] = []
+        self._watch, self._tensorboard = watch, tensorboard
+
+    def run(self) -> None:
+        """Train to the end of the budget and write everything.
+
+        Raises
+        ------
+        RunError
+            The folder is in use, holds another run, or cannot be written to.
+        """
+        with files.locked(self.out):
+            checkpoint = self.out / files.CHECKPOINT
+            if checkpoint.exists():
+                self._load(files.load_checkpoint(checkpoint, self.device))
+            writer = self._writer()
+            begin, first = time.monotonic(), self.progress.episode
+            while self.progress.segmentations < self.config.segmentations:
+                record = self._episode()
+                done = self.progress.episode - first
+                spent = max(time.monotonic() - begin, 1e-9)
+                self.progress.steps_per_second = done * self.config.rounds * len(self.env) / spent
+                self.history.append(record)
+                if writer is not None:
+                    for name, value in record.items():
+                        writer.add_scalar(name, value, self.progress.segmentations)
+                if self.progress.episode % self.config.checkpoint_every == 0:
+                    self._save(checkpoint)
+                self._watch(self.progress)
+            self._save(checkpoint)
+            if writer is not None:
+                writer.close()
+            self.finish()
+
+    def _writer(self) -> Any:
+        if not self._tensorboard:
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None  # an extra of the extra
+        return SummaryWriter(
+            str(self.out / "tensorboard"), purge_step=self.progress.segmentations + 1
+        )
+
+    def _explore(self, state: State) -> Floats:
+        """The policy's actions and noise, or, at first, noise alone."""
+        c, count = self.config, len(state.seen)
+        rng = np.random.default_rng((c.seed, _EXPLORE, self.progress.episode * c.rounds + state.at))
+        shape = (count, c.actions.size)
+        if self.progress.episode < c.warmup:
+            return rng.uniform(-1.0, 1.0, shape).astype(np.float32)
+        action = self.agent.act(*tensors(state, c.rounds))
+        noise = c.noise * rng.standard_normal(shape)
+        return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+
+    def _episode(self) -> dict[str, float]:
+        """One episode of every participant, with its updates; now and then one without exploration."""
+        p, c = self.progress, self.config
+        before = self.env.calls
+        state = self.env.reset()
+        total, told = np.zeros(len(self.env), np.float32), {}
+        for _ in range(c.rounds):
+            action = self._explore(state)
+            step = self.env.step(action)
+            self.replay.add(state.seen, state.at, action, step.reward, step.state.seen)
+            total += step.reward
+            state = step.state
+            if p.episode >= c.warmup - 1:
+                told = self._learn()
+        p.episode += 1
+        p.mean_return, p.reward = float(total.mean()), float(step.reward.mean())
+        record = {"return": p.mean_return, "reward": p.reward, **told}
+        if p.episode % c.greedy_every == 0 and p.episode > c.warmup:
+            act, value = policy_of(self.agent, c.rounds)
+            rollouts = follow(self.env, act, value=value)
+            gains = [np.sum(r.rewards[1:]) - c.relative * c.rounds * r.rewards[0] for r in rollouts]
+            p.greedy = float(np.mean(gains))
+            record["greedy_return"] = p.greedy
+            if p.greedy > self.best_return:
+                self.best_return = p.greedy
+                self.best = copy.deepcopy(self.agent.actor.state_dict())
+        p.segmentations += self.env.calls - before
+        return {"segmentations": float(p.segmentations), **record}
+
+    def _learn(self) -> dict[str, float]:
+        c = self.config
+        told: dict[str, list[float]] = {}
+        for _ in range(c.updates):
+            rng = np.random.default_rng((c.seed, _UPDATE, self.agent.updates))
+            batch = self.replay.sample(rng, c.batch, c.shift, self.device)
+            noise = c.policy_noise * rng.standard_normal((c.batch, c.actions.size))
+            found = self.agent.update(
+                batch, torch.from_numpy(noise.astype(np.float32)).to(self.device)
+            )
+            for name, value in found.items():
+                told.setdefault(name, []).append(value)
+        self.progress.updates = self.agent.updates
+        return {name: float(np.mean(values)) for name, values in told.items()}
+
+    def _save(self, path: Path) -> None:
+        rows = "".join(json.dumps(row) + "\n" for row in self.history)
+        files.write_bytes(self.out / files.LOG, rows.encode())
+        files.save_checkpoint(
+            path,
+            {
+                "agent": self.agent.state_dict(),
+                "best": self.best,
+                "best_return": float(self.best_return),
+                "replay": self.replay.state_dict(),
+                "progress": asdict(self.progress),
+                "history": self.history,
+            },
+        )
+
+    def _load(self, state: dict[str, Any]) -> None:
+        try:
+            self.agent.load_state_dict(state["agent"])
+            self.best, self.best_return = state["best"], float(state["best_return"])
+            self.replay.load_state_dict(state["replay"])
+            self.progress = Progress(**state["progress"])
+            self.history = list(state["history"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{self.out / files.CHECKPOINT}: not a checkpoint of this run: {error!r}"
+            ) from error
+
+    def compare(self) -> None:
+        """Search the best constant weights and the best schedule with the same budget, and write them.
+
+        Raises
+        ------
+        RunError
+            They cannot be written.
+        """
+        from .baselines import search
+
+        found = {}
+        for name, each_round in (("CMA-ES, constant", False), ("CMA-ES, schedule", True)):
+
+            def told(spent: int, best: float) -> None:
+                self._watch(replace(self.progress, segmentations=spent, greedy=best))
+
+            rows = search(
+                self.env,
+                self.config.segmentations,
+                self.config.seed,
+                each_round=each_round,
+                watch=told,
+            )
+            found[name] = rows.tolist()
+        files.write_json(self.out / files.SEARCHED, found)
+
+    def finish(self) -> list[Rollout]:
+        """Write the recipes, the curve and the figures on the shots."""
+        from ..evaluate.figures import return_curve
+
+        c = self.config
+        if np.isfinite(self.best_return):
+            self.agent.actor.load_state_dict(self.best)
+        act, value = policy_of(self.agent, c.rounds)
+        rollouts = follow(self.env, act, value=value)
+        rule = best_rule(rollouts)
+        made = self.out / "made"
+        policy = export_actor(
+            self.agent.actor, "policy", made / "policy.onnx", c.rounds, c.side, c.actions
+        )
+        net, loss = distill(self.agent.actor, self.env, c)
+        schedule = export_actor(
+            net, "schedule", made / "schedule.onnx", c.rounds, c.side, c.actions
+        )
+        notes = f"{c.shots} shot(s), seed {c.seed}, prompt {c.prompt}; {self.progress.segmentations} segmentations"
+        Recipe(None, c.params, self.out.name, notes, "policy", policy).save(self.out / "policy")
+        Recipe(None, c.params, self.out.name, notes, "schedule", schedule).save(
+            self.out / "schedule"
+        )
+        mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
+        Recipe(mean, c.params, self.out.name, f"{notes}; mean over the shots").save(
+            self.out / "fixed"
+        )
+        judged = {name: asdict(judge_rule(name, rollouts)) for name in ("oracle", *BLIND)}
+        files.write_json(
+            self.out / files.RESULT,
+            {
+                "rule": rule,
+                "alone": float(np.mean([r.rewards[0] for r in rollouts])),
+                "rules_on_shots": judged,
+                "distillation_error": loss,
+                "segmentations": self.progress.segmentations,
+                "seconds": self.env.seconds,
+            },
+        )
+        files.write_bytes(self.out / "curve.png", return_curve(self.history))
+        return rollouts
+
+
+def load_agent(run: Path) -> tuple[TD3, Config]:
+    """The agent of a run with its best policy, for its critics.
+
+    Raises
+    ------
+    RunError
+        Not a run's folder, or a damaged one.
+    """
+    config, _ = files.load_config(run)
+    state = files.load_checkpoint(run / files.CHECKPOINT)
+    agent = make_agent(config, "cpu")
+    try:
+        agent.load_state_dict(state["agent"])
+        agent.actor.load_state_dict(state["best"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RunError(f"{run / files.CHECKPOINT}: not this run's: {error!r}") from error
+    return agent, config

@@ -1,0 +1,78 @@
+"""A segmenter whose answers can be told by hand, and cases for it."""
+
+import numpy as np
+import pytest
+
+from sdie_fast.segment.geometry import Geometry
+from sdie_fast.segment.segmenter import Embeddings, Segmenter, as_images
+
+
+class Threshold(Segmenter):
+    """Everything lighter than 0.5 is foreground; the predicted IoU falls with what is in between."""
+
+    def __init__(self):
+        self.images = 0
+
+    @property
+    def name(self):
+        return "threshold"
+
+    @property
+    def size(self):
+        return 64
+
+    @property
+    def thresholds(self):
+        return 0.0, 0.0
+
+    def encode(self, images):
+        views = as_images(images)
+        self.images += len(views)
+        out = np.zeros((len(views), 1, 64, 64), np.float32)
+        geometries = []
+        for k, view in enumerate(views):
+            geometry = Geometry(*view.shape[:2], 64)
+            white = 255.0 if view.dtype == np.uint8 else 1.0
+            plane = view[..., 0].astype(np.float32) / np.float32(white)
+            geometry.fill(plane, out[k, 0], np.empty(64 * 64 * 4, np.float32))
+            geometries.append(geometry)
+        return Embeddings(out, tuple(geometries))
+
+    def decode(self, embedding, prompt):
+        prompt = prompt.checked(embedding.geometries[0])
+        logits = np.repeat((embedding.features[:, :1] - 0.5) * 20, 4, 1)
+        quality = np.full((1, 4), np.abs(logits).mean() / 10, np.float32)
+        return np.repeat(logits, len(prompt), 0), np.repeat(quality, len(prompt), 0)
+
+
+@pytest.fixture
+def segmenter():
+    return Threshold()
+
+
+def make_case(seed, size=32, label="blob"):
+    """A light blob on a dark, noisy ground; the noise hides it from a threshold until it is smoothed."""
+    from sdie_fast.learn.env import Case
+
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    cy, cx = rng.uniform(0.35, 0.65, 2) * size
+    truth = (y - cy) ** 2 + (x - cx) ** 2 < (0.25 * size) ** 2
+    image = 0.38 + 0.22 * truth + rng.normal(0, 0.12, truth.shape)
+    return Case((image.clip(0, 1) * 255).astype(np.uint8), truth, "auto", label, f"{label}/{seed}")
+
+
+@pytest.fixture
+def cases():
+    return [make_case(k) for k in range(4)]
+
+
+@pytest.fixture
+def env(segmenter, cases):
+    from sdie_fast import FilterParams
+    from sdie_fast.learn.env import SdieEnv
+
+    return SdieEnv(
+        segmenter, cases, rounds=3, params=FilterParams(wls_solver="fast"), side=16,
+        options={"grid": 1, "largest": 1.0},
+    )  # fmt: skip

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from sdie_fast import InvalidArgumentError
+from sdie_fast.learn.rollout import Rollout, action_of, constant, follow, random_policy
+from sdie_fast.learn.select import BLIND, RULES, best_rule, choose, judge_rule, signal
+from sdie_fast.segment.prompts import Answer
+
+
+def mask(*pixels):
+    found = np.zeros((2, 3), bool)
+    for k in pixels:
+        found.flat[k] = True
+    return found
+
+
+@pytest.fixture
+def rollout():
+    answers = [
+        Answer(mask(0, 1), 0.1, 0.1),
+        Answer(mask(0), 0.5, 0.9),
+        Answer(mask(0, 1), 0.9, 0.6),
+        Answer(mask(4, 5), 0.2, 0.7),
+    ]
+    return Rollout(0, answers, [0.2, 0.9, 0.5, 0.1], values=[2.0, 1.5, 1.2])
+
+
+@pytest.mark.parametrize(
+    ("rule", "chosen"),
+    [("oracle", 1), ("last", 3), ("predicted-iou", 2), ("stability", 1), ("agreement", 2), ("critic", 3)],
+)
+def test_each_rule(rollout, rule, chosen):
+    assert choose(rule, rollout) == chosen
+
+
+def test_signals_by_hand(rollout):
+    # Q_t - 0.99 Q_(t+1): what each round itself is expected to bring.
+    np.testing.assert_allclose(
+        signal("critic", rollout), [2 - 0.99 * 1.5, 1.5 - 0.99 * 1.2, 1.2], rtol=1e-6
+    )
+    # The first image's mask counts: round 1 shares half of it and half of round 2's.
+    np.testing.assert_allclose(
+        signal("agreement", rollout), [(0.5 + 0.5 + 0) / 3, (1 + 0.5 + 0) / 3, 0], rtol=1e-6
+    )
+
+
+def test_only_the_oracle_sees_the_truth(rollout):
+    other = Rollout(0, rollout.answers, rollout.rewards[::-1], values=rollout.values)
+    for rule in BLIND:
+        np.testing.assert_array_equal(signal(rule, rollout), signal(rule, other))
+    assert choose("oracle", other) != choose("oracle", rollout)
+
+
+def test_judgement(rollout):
+    found = judge_rule("predicted-iou", [rollout])
+    assert found.reward == 0.5
+    assert found.regret == pytest.approx(0.4)
+    assert found.correlation == pytest.approx(0.5)  # ranks 2 3 1 against 3 2 1
+    assert judge_rule("oracle", [rollout]).regret == 0
+    flat = Rollout(0, [Answer(mask(0), 0.5, 0.5)] * 3, [0.1, 0.2, 0.3])
+    assert np.isnan(judge_rule("stability", [flat]).correlation)
+    assert best_rule([rollout]) == "stability"
+
+
+def test_rules_without_a_critic(rollout):
+    rollout.values.clear()
+    assert best_rule([rollout]) in BLIND
+    with pytest.raises(InvalidArgumentError, match="critic"):
+        choose("critic", rollout)
+    with pytest.raises(InvalidArgumentError, match=", ".join(RULES)):
+        choose("guess", rollout)
+
+
+class TestRollouts:
+    def test_follow(self, env):
+        rollouts = follow(env, constant(np.zeros((3, 6))), [1, 3], lambda s, a: np.full(2, s.at))
+        assert [r.case for r in rollouts] == [1, 3]
+        for r in rollouts:
+            assert len(r.answers) == len(r.rewards) == len(r.images) == 4
+            assert r.values == [0, 1, 2]
+            np.testing.assert_array_equal(r.images[0], env.cases[r.case].image)
+        assert env.calls == 6
+
+    def test_rewards_are_absolute(self, env, segmenter, cases):
+        from sdie_fast.learn.env import SdieEnv
+
+        relative = SdieEnv(
+            segmenter, cases, rounds=3, params=env.params, side=16, relative=True, options=env.options
+        )
+        act = constant(np.zeros((3, 6)))
+        for a, b in zip(follow(env, act), follow(relative, act), strict=True):
+            np.testing.assert_allclose(a.rewards, b.rewards, atol=1e-6)
+
+    def test_action_of(self):
+        from sdie_fast.actor import weights_of
+
+        weights = np.array([[0.5, 0.25, 0.25, 0, 0, 0], [0, 0, 0, 1, 0, 0]])
+        np.testing.assert_allclose(weights_of(action_of(weights)), weights, atol=1e-6)
+        assert action_of(weights, 8).shape == (2, 8)
+
+    def test_chance_is_seeded(self, env):
+        a, b = (follow(env, random_policy(3, 6)) for _ in range(2))
+        np.testing.assert_array_equal(a[2].actions, b[2].actions)
+        assert np.ptp([r.actions[0][0] for r in a]) > 0

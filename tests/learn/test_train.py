@@ -1,0 +1,239 @@
+"""Training runs: what they learn, what they leave behind, and that nothing kills them for good."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+pytest.importorskip("matplotlib")
+
+import sdie_fast as sdie  # noqa: E402
+from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, SdieError  # noqa: E402
+from sdie_fast.actor import Actions, Parameter  # noqa: E402
+from sdie_fast.errors import RunError  # noqa: E402
+from sdie_fast.learn import distill, folder  # noqa: E402
+from sdie_fast.learn.config import Config  # noqa: E402
+from sdie_fast.learn.env import SdieEnv  # noqa: E402
+from sdie_fast.learn.train import Training, load_agent, make_agent, policy_of  # noqa: E402
+
+CONFIG = Config(
+    rounds=3, side=16, segmentations=150, warmup=2, updates=4, batch=8, greedy_every=2, checkpoint_every=1,
+    params=FilterParams(wls_solver="fast"), auto={"grid": 1, "largest": 1.0}, prompt="auto",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(distill, "STEPS", 60)
+    monkeypatch.setattr(distill, "VARIANTS", 3)
+
+
+def training(segmenter, cases, out, config=CONFIG, **options):
+    return Training(segmenter, cases, config, out, tensorboard=False, **options)
+
+
+@pytest.fixture
+def run(segmenter, cases, tmp_path):
+    found = training(segmenter, cases, tmp_path / "run")
+    folder.save_config(found.out, CONFIG, "data", "threshold")
+    found.run()
+    return found
+
+
+class TestRun:
+    def test_what_it_leaves(self, run, cases):
+        names = {p.name for p in run.out.iterdir()}
+        assert {"policy", "schedule", "fixed", "checkpoint.pt", "config.json", "curve.png", "log.jsonl", "result.json"} <= names
+        result = json.loads((run.out / "result.json").read_text())
+        assert result["segmentations"] >= CONFIG.segmentations
+        assert set(result["rules_on_shots"]) == {"oracle", "last", "predicted-iou", "stability", "critic", "agreement"}
+        assert result["rules_on_shots"]["oracle"]["regret"] == 0
+        assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
+        images = np.stack([c.image for c in cases])
+        for kind in ("policy", "schedule", "fixed"):
+            out, trace = sdie.Enhancer(run.out / kind)(images)
+            assert out.shape == images.shape
+            assert trace.shape[-2:] == (3, 6)
+
+    def test_the_recipe_is_the_agent(self, run):
+        agent, config = load_agent(run.out)
+        act, value = policy_of(agent, config.rounds)
+        state = run.env.reset()
+        actions = act(state)
+        _, trace = sdie.Enhancer(run.out / "policy")(np.stack([c.image for c in run.env.cases]))
+        np.testing.assert_allclose(trace[:, 0], Actions().weights(actions), atol=1e-3)
+        assert value(state, actions).shape == (4,)
+
+    def test_same_seed_same_run(self, run, segmenter, cases, tmp_path):
+        again = training(segmenter, cases, tmp_path / "again")
+        again.run()
+        assert again.history == run.history
+        other = training(segmenter, cases, tmp_path / "other", dataclasses.replace(CONFIG, seed=1))
+        other.run()
+        assert other.history != run.history
+
+    def test_killed_and_gone_on_with(self, run, segmenter, cases, tmp_path):
+        class Killed(Exception):
+            pass
+
+        def kill(progress):
+            if progress.episode == 5:
+                raise Killed
+
+        config = dataclasses.replace(CONFIG, checkpoint_every=2)
+        first = training(segmenter, cases, tmp_path / "killed", config, watch=kill)
+        with pytest.raises(Killed):
+            first.run()
+        second = training(segmenter, cases, tmp_path / "killed", config)
+        second.run()
+        assert second.history == run.history
+        for k, v in second.agent.state_dict()["actor"].items():
+            assert torch.equal(v, run.agent.state_dict()["actor"][k])
+
+    def test_a_finished_run_is_not_trained_on(self, run, segmenter, cases):
+        again = training(segmenter, cases, run.out)
+        again.run()
+        assert again.history == run.history
+
+    def test_chosen_parameters(self, segmenter, cases, tmp_path):
+        actions = Actions((Parameter("guided_eps", 0.001, 0.1),))
+        config = dataclasses.replace(CONFIG, actions=actions, segmentations=40, warmup=1)
+        training(segmenter, cases, tmp_path / "run", config).run()
+        recipe = sdie.Recipe.load(tmp_path / "run" / "policy")
+        assert recipe.actor.actions == actions
+
+    def test_tensorboard(self, segmenter, cases, tmp_path):
+        pytest.importorskip("tensorboard")
+        config = dataclasses.replace(CONFIG, segmentations=40)
+        Training(segmenter, cases, config, tmp_path / "run").run()
+        assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+def test_learns(segmenter, cases, tmp_path):
+    """Noise hides the blobs from the threshold: the policy finds that smoothing uncovers them."""
+    config = dataclasses.replace(
+        CONFIG, segmentations=900, updates=25, batch=32, warmup=6, relative=True, greedy_every=3, seed=2,
+        actor_rate=1e-3, critic_rate=1e-3,
+    )  # fmt: skip
+    run = training(segmenter, cases, tmp_path / "run", config)
+    run.run()
+    greedy = [row["greedy_return"] for row in run.history if "greedy_return" in row]
+    uniform = SdieEnv(
+        segmenter, cases, rounds=3, params=config.params, relative=True, options=config.auto
+    )
+    uniform.reset()
+    usual = sum(uniform.step(np.zeros((4, 6))).reward.mean() for _ in range(3))
+    assert max(greedy) > usual + 0.1
+
+
+class TestTrouble:
+    def test_in_use(self, segmenter, cases, tmp_path):
+        with folder.locked(tmp_path / "run"), pytest.raises(RunError, match="another run is using it"):
+            training(segmenter, cases, tmp_path / "run").run()
+
+    def test_other_settings(self, run):
+        folder.save_config(run.out, CONFIG, "data", "threshold")
+        with pytest.raises(RunError, match="other settings"):
+            folder.save_config(run.out, dataclasses.replace(CONFIG, seed=5), "data", "threshold")
+
+    def test_a_full_disk_leaves_the_older_checkpoint(self, run, monkeypatch):
+        before = (run.out / "checkpoint.pt").read_bytes()
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"checkpoint\.pt: cannot be written: No space"):
+            run._save(run.out / "checkpoint.pt")
+        assert (run.out / "checkpoint.pt").read_bytes() == before
+        assert not list(run.out.glob(".*.part"))
+
+    @pytest.mark.parametrize("data", [b"", b"none", None])
+    def test_a_damaged_checkpoint(self, run, segmenter, cases, data):
+        path = run.out / "checkpoint.pt"
+        path.write_bytes(path.read_bytes()[:5000] if data is None else data)
+        with pytest.raises(RunError, match=r"checkpoint\.pt: cannot be read"):
+            training(segmenter, cases, run.out).run()
+
+    def test_a_checkpoint_of_something_else(self, run, segmenter, cases):
+        torch.save({"agent": {}}, run.out / "checkpoint.pt")
+        with pytest.raises(RunError, match="not a checkpoint of this run"):
+            training(segmenter, cases, run.out).run()
+
+    def test_no_code_is_run(self, run, segmenter, cases):
+        torch.save({"agent": os.system}, run.out / "checkpoint.pt")
+        with pytest.raises(RunError, match="cannot be read"):
+            training(segmenter, cases, run.out).run()
+
+    def test_not_a_run(self, tmp_path):
+        with pytest.raises(RunError, match=r"config\.json: cannot be read"):
+            load_agent(tmp_path)
+        (tmp_path / "config.json").write_text('{"format": "x"}')
+        with pytest.raises(RunError, match="format"):
+            load_agent(tmp_path)
+        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 1", "config": {}}')
+        with pytest.raises(RunError, match="not a run's settings"):
+            load_agent(tmp_path)
+
+    def test_a_folder_that_cannot_be(self, segmenter, cases, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RunError, match="cannot be used"):
+            training(segmenter, cases, tmp_path / "file" / "run").run()
+
+
+class TestConfig:
+    def test_there_and_back(self):
+        config = Config.published_code(shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),)))
+        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+    def test_published_code(self):
+        c = Config.published_code()
+        assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (4, "resnet18", 0.05, 0.1, 0.5)
+        assert (c.gamma, c.tau, c.policy_delay, c.capacity, c.batch) == (0.99, 0.005, 2, 8192, 32)
+        assert c.actor_rate == c.critic_rate == 3e-4
+        assert c.params == FilterParams.published_code()
+
+    @pytest.mark.parametrize(
+        "wrong", [{"shots": 0}, {"prompt": "x"}, {"reward": "x"}, {"gamma": 2.0}, {"seed": -1}, {"relative": 1}, {"noise": "a"}]
+    )
+    def test_bad(self, wrong):
+        with pytest.raises((InvalidArgumentError, InvalidTypeError)):
+            Config(**wrong)
+        with pytest.raises(SdieError):
+            Config.from_dict({**Config().to_dict(), **wrong})
+
+
+def test_networks_follow_from_the_seed():
+    torch.manual_seed(9)
+    a = make_agent(CONFIG, "cpu")
+    torch.manual_seed(10)
+    b = make_agent(CONFIG, "cpu")
+    c = make_agent(dataclasses.replace(CONFIG, seed=3), "cpu")
+    weights = [next(iter(x.actor.parameters())) for x in (a, b, c)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+class TestDistillation:
+    def test_a_schedule_learns_the_policy(self, run, monkeypatch):
+        monkeypatch.setattr(distill, "STEPS", 400)
+        _, error = distill.distill(run.agent.actor, run.env, CONFIG)
+        assert error < 0.03
+
+    def test_costs_no_segmentation(self, run):
+        calls, images = run.env.calls, run.env.segmenter.images
+        distill.distill(run.agent.actor, run.env, CONFIG)
+        assert (run.env.calls, run.env.segmenter.images) == (calls, images)
+
+    def test_export_refuses_another_answer(self, run, tmp_path, monkeypatch):
+        from sdie_fast.errors import ModelError
+        from sdie_fast.learn import export
+
+        monkeypatch.setattr(export, "PARITY", -1.0)
+        with pytest.raises(ModelError, match="differ from torch"):
+            export.export_actor(run.agent.actor, "policy", tmp_path / "a.onnx", 3, 16, Actions())
+        assert not list(tmp_path.glob("*.onnx"))

@@ -1,0 +1,300 @@
+"""Actors, and the recipes and enhancers that use them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import sdie_fast as sdie
+from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, Recipe, RecipeError
+from sdie_fast.actor import Actions, Actor, ActorFile, Parameter, observe, progress, weights_of
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+ROUNDS, SIDE = 3, 16
+# Fast filters: what is tested here is who chooses the weights.
+PARAMS = FilterParams(wls_solver="fast")
+
+
+def write_actor(path, kind, actions=Actions(), rounds=ROUNDS, side=SIDE):
+    """A network whose answer depends on the image's mean, and, a policy's, on the round."""
+    from onnx import TensorProto, helper
+
+    size = actions.size
+    rng = np.random.default_rng(3)
+    shape = [size] if kind == "policy" else [rounds, size]
+    scale = rng.uniform(-2, 2, shape).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["observation"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f", "axes"], ["m"], keepdims=1),
+        helper.make_node("Div", ["m", "white"], ["share"]),
+    ]
+    inputs = [helper.make_tensor_value_info("observation", TensorProto.UINT8, ["n", side, side])]
+    constants = {"axes": np.array([1, 2]), "white": np.float32(255), "scale": scale}
+    if kind == "policy":
+        inputs.append(helper.make_tensor_value_info("round", TensorProto.FLOAT, ["n", rounds]))
+        constants |= {
+            "matrix": rng.uniform(-1, 1, (rounds, size)).astype(np.float32),
+            "one": np.array([1]),
+        }
+        nodes += [
+            helper.make_node("Squeeze", ["share", "one"], ["flat"]),
+            helper.make_node("Mul", ["flat", "scale"], ["x"]),
+            helper.make_node("MatMul", ["round", "matrix"], ["y"]),
+            helper.make_node("Add", ["x", "y"], ["z"]),
+        ]
+    else:
+        nodes.append(helper.make_node("Mul", ["share", "scale"], ["z"]))
+    nodes.append(helper.make_node("Tanh", ["z"], ["action"]))
+    graph = helper.make_graph(
+        nodes,
+        "actor",
+        inputs,
+        [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["n", *shape])],
+        [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return ActorFile.of(path, rounds, side, actions)
+
+
+@pytest.fixture(params=["policy", "schedule"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def recipe(kind, tmp_path):
+    return Recipe(None, PARAMS, "r", "", kind, write_actor(tmp_path / "a.onnx", kind))
+
+
+class TestWeights:
+    @given(hnp.arrays(np.float32, (4, 6), elements=st.floats(-1, 1, width=32)))
+    def test_sum_to_one(self, actions):
+        weights = weights_of(actions)
+        assert (weights >= 0).all()
+        np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
+
+    def test_equation_5(self):
+        np.testing.assert_allclose(
+            weights_of([1, 0, -1, -1, -1, -1]), [2 / 3, 1 / 3, 0, 0, 0, 0], rtol=1e-6
+        )
+
+    def test_nothing_is_the_uniform_mixture(self):
+        np.testing.assert_allclose(weights_of([-1.0] * 6), np.full(6, 1 / 6), rtol=1e-6)
+
+    def test_outside_counts_as_the_end(self):
+        np.testing.assert_array_equal(
+            weights_of([9, -9, -1, -1, -1, -1]), weights_of([1, -1, -1, -1, -1, -1])
+        )
+
+
+class TestParameters:
+    def test_ends_and_middle(self):
+        p = Parameter("guided_eps", 0.001, 0.1)
+        np.testing.assert_allclose([p.value(a) for a in (-1, 0, 1, 5)], [1e-3, 1e-2, 0.1, 0.1])
+        p = Parameter("sharpen_amount", 0.0, 3.0, log=False)
+        np.testing.assert_allclose([p.value(a) for a in (-1, 0, 1)], [0, 1.5, 3])
+
+    def test_choose(self):
+        actions = Actions((Parameter("guided_eps", 0.001, 0.1),))
+        assert actions.size == 7
+        chosen = actions.params([0, 0, 0, 0, 0, 0, 1], PARAMS)
+        assert chosen == dataclasses.replace(PARAMS, guided_eps=chosen.guided_eps)
+        assert chosen.guided_eps == pytest.approx(0.1)
+        assert Actions.from_list(json.loads(json.dumps(actions.to_list()))) == actions
+
+    @pytest.mark.parametrize(
+        ("given", "error"),
+        [
+            (("window", 3, 7), InvalidArgumentError),
+            (("guided_eps", 0.1, 0.01), InvalidArgumentError),
+            (("guided_eps", 0.1, 1e9), InvalidArgumentError),
+            (("sharpen_amount", 0.0, 1.0), InvalidArgumentError),
+            (("guided_eps", "a", 1.0), InvalidTypeError),
+            (("guided_eps", 0.01, 1.0, 1), InvalidTypeError),
+        ],
+    )
+    def test_bad(self, given, error):
+        with pytest.raises(error):
+            Parameter(*given)
+
+    @pytest.mark.parametrize(
+        "given", ["x", 3, [{}], [{"name": "guided_eps"}], [{"low": 1, "other": 2}]]
+    )
+    def test_bad_lists(self, given):
+        with pytest.raises((InvalidArgumentError, InvalidTypeError)):
+            Actions.from_list(given)
+        with pytest.raises(InvalidArgumentError, match="once"):
+            Actions((Parameter("guided_eps", 0.1, 1),) * 2)
+
+
+def test_observe():
+    image = np.zeros((2, 32, 48), np.float32)
+    image[1, :, 24:] = 1.0
+    seen = observe(image, 8)
+    assert seen.shape == (2, 8, 8)
+    assert seen.dtype == np.uint8
+    assert not seen[0].any()
+    np.testing.assert_array_equal(seen[1], np.tile([0] * 4 + [255] * 4, (8, 1)))
+
+
+class TestEnhancer:
+    def test_policy_sees_each_round(self, tmp_path, rng):
+        file = write_actor(tmp_path / "a.onnx", "policy")
+        images = rng.random((3, 40, 30), np.float32)
+        out, trace = sdie.Enhancer(Recipe(None, PARAMS, kind="policy", actor=file))(images)
+        actor, state = Actor(file, "policy"), images
+        for at in range(ROUNDS):
+            actions = actor(observe(state, SIDE), at)
+            np.testing.assert_allclose(trace[:, at], weights_of(actions), rtol=1e-6)
+            state = sdie.enhance(state, weights_of(actions)[:, None], params=PARAMS)
+        np.testing.assert_array_equal(out, state)
+        assert np.ptp(trace[:, :, 0]) > 0.01  # not the same everywhere
+
+    def test_schedule_sees_the_first_image(self, tmp_path, rng):
+        file = write_actor(tmp_path / "a.onnx", "schedule")
+        images = rng.integers(0, 256, (3, 40, 30), dtype=np.uint8)
+        out, trace = sdie.Enhancer(Recipe(None, PARAMS, kind="schedule", actor=file))(images)
+        actions = Actor(file, "schedule")(observe(images / np.float32(255), SIDE))
+        assert trace.shape == (3, ROUNDS, 6)
+        np.testing.assert_allclose(trace, weights_of(actions), rtol=1e-6)
+        np.testing.assert_array_equal(out, sdie.enhance(images, trace, params=PARAMS))
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("shape", [(24, 31), (2, 24, 31), (24, 31, 3), (2, 24, 31, 3)])
+    def test_types_and_shapes(self, recipe, dtype, shape, rng):
+        if dtype == np.float32:
+            image = rng.random(shape, np.float32)
+        else:
+            image = rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+        out, trace = sdie.Enhancer(recipe, white_level=65535.0 if dtype == np.uint16 else None)(image)
+        assert out.shape == image.shape
+        assert out.dtype == dtype
+        single = len(shape) == 2 or shape == (24, 31, 3)
+        assert trace.shape == ((ROUNDS, 6) if single else (2, ROUNDS, 6))
+        assert not trace.flags.writeable
+        # By hand: the same weights through the one fused call.
+        weights = trace if single else np.ascontiguousarray(trace)
+        expected = sdie.enhance(image, weights, params=PARAMS)
+        one = 1e-6 if dtype == np.float32 else 1
+        assert np.abs(out.astype(np.float64) - expected).max() <= one
+
+    def test_out_and_strides(self, recipe, rng):
+        image = rng.integers(0, 256, (40, 60), dtype=np.uint8)[::-1, ::2]
+        enhancer = sdie.Enhancer(recipe)
+        buffer = np.zeros_like(image)
+        out, _ = enhancer(image, out=buffer)
+        assert out is buffer
+        np.testing.assert_array_equal(out, enhancer(np.ascontiguousarray(image))[0])
+
+    def test_chosen_parameters_are_used(self, kind, tmp_path, rng):
+        actions = Actions((Parameter("sharpen_amount", 0.5, 5.0),))
+        file = write_actor(tmp_path / "a.onnx", kind, actions)
+        images = rng.random((2, 24, 24), np.float32)
+        out, trace = sdie.Enhancer(Recipe(None, PARAMS, kind=kind, actor=file))(images)
+        plain = sdie.enhance(images, np.ascontiguousarray(trace), params=PARAMS)
+        assert np.abs(out - plain).max() > 1e-3
+        actor, state = Actor(file, kind), images
+        first = actor(observe(state, SIDE))
+        for at in range(ROUNDS):
+            chosen = actor(observe(state, SIDE), at) if kind == "policy" else first[:, at]
+            state = np.stack(
+                [
+                    sdie.enhance(s, weights_of(a[:6]), params=actions.params(a, PARAMS))
+                    for s, a in zip(state, chosen, strict=True)
+                ]
+            )
+        np.testing.assert_allclose(out, state, atol=1e-6)
+
+    def test_bad_images(self, recipe):
+        enhancer = sdie.Enhancer(recipe)
+        with pytest.raises(InvalidTypeError):
+            enhancer([1, 2])
+        with pytest.raises(InvalidArgumentError):
+            enhancer(np.full((20, 20), np.nan, np.float32))
+        with pytest.raises(InvalidArgumentError):
+            enhancer(np.zeros((20, 20), np.uint8), out=np.zeros((3, 3), np.uint8))
+
+
+class TestOnDisk:
+    def test_there_and_back(self, recipe, tmp_path):
+        recipe.save(tmp_path / "r")
+        found = Recipe.load(tmp_path / "r")
+        assert found == recipe
+        assert found.rounds == ROUNDS
+        assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["actor.onnx", "recipe.json"]
+        image = np.arange(900, dtype=np.float32).reshape(30, 30) / 900
+        np.testing.assert_array_equal(sdie.Enhancer(found)(image)[0], sdie.Enhancer(recipe)(image)[0])
+
+    def test_a_tampered_network_is_refused(self, recipe, tmp_path):
+        recipe.save(tmp_path / "r")
+        file = tmp_path / "r" / "actor.onnx"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(RecipeError, match="SHA-256"):
+            Recipe.load(tmp_path / "r")
+        file.unlink()
+        with pytest.raises(RecipeError, match=r"actor\.onnx: cannot be read"):
+            Recipe.load(tmp_path / "r")
+
+    def test_a_network_exchanged_after_loading_is_refused(self, recipe, tmp_path):
+        recipe.save(tmp_path / "r")
+        found = Recipe.load(tmp_path / "r")
+        (tmp_path / "r" / "actor.onnx").write_bytes(b"x")
+        with pytest.raises(RecipeError, match="SHA-256"):
+            sdie.Enhancer(found)
+
+    def test_not_a_network(self, kind, tmp_path):
+        (tmp_path / "x.onnx").write_bytes(b"none")
+        file = ActorFile.of(tmp_path / "x.onnx", ROUNDS, SIDE, Actions())
+        with pytest.raises(RecipeError, match=r"x\.onnx: cannot be run"):
+            Actor(file, kind)
+
+    @pytest.mark.parametrize("change", [{"rounds": 4}, {"side": 8}, {"parameters": True}])
+    def test_made_for_something_else(self, change, kind, tmp_path):
+        file = write_actor(tmp_path / "a.onnx", kind)
+        if "parameters" in change:
+            change = {"actions": Actions((Parameter("guided_eps", 0.1, 1),))}
+        with pytest.raises(RecipeError, match="inputs and outputs"):
+            Actor(dataclasses.replace(file, **change), kind)
+
+    def test_the_other_kind(self, kind, tmp_path):
+        other = "schedule" if kind == "policy" else "policy"
+        with pytest.raises(RecipeError, match="inputs and outputs"):
+            Actor(write_actor(tmp_path / "a.onnx", kind), other)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("files", {}),
+            ("files", {"../actor.onnx": "00"}),
+            ("files", {"actor.onnx": 3}),
+            ("actor", {"side": 16}),
+            ("actor", {"side": 4, "parameters": []}),
+            ("actor", []),
+            ("weights", [[1, 1, 1, 1, 1, 1]]),
+            ("rounds", 0),
+            ("rounds", "3"),
+        ],
+    )
+    def test_a_signed_file_with_a_wrong_value_is_refused(self, key, value, recipe, tmp_path):
+        from sdie_fast.recipe import _digest
+
+        recipe.save(tmp_path / "r")
+        path = tmp_path / "r" / "recipe.json"
+        content = {**json.loads(path.read_text()), key: value}
+        path.write_text(json.dumps({**content, "sha256": _digest(content)}))
+        with pytest.raises(RecipeError, match=r"recipe\.json: "):
+            Recipe.load(path)
+
+
+def test_progress():
+    np.testing.assert_array_equal(progress(3, 1, 2), [[0, 1, 0]] * 2)
