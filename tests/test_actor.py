@@ -21,7 +21,10 @@ ROUNDS, SIDE = 3, 16
 PARAMS = FilterParams(wls_solver="fast")
 
 
-def write_actor(path, kind, actions=Actions(), rounds=ROUNDS, side=SIDE):
+PLAIN = Actions()
+
+
+def write_actor(path, kind, actions=PLAIN, rounds=ROUNDS, side=SIDE):
     """A network whose answer depends on the image's mean, and, a policy's, on the round."""
     from onnx import TensorProto, helper
 
@@ -174,7 +177,9 @@ class TestEnhancer:
             image = rng.random(shape, np.float32)
         else:
             image = rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
-        out, trace = sdie.Enhancer(recipe, white_level=65535.0 if dtype == np.uint16 else None)(image)
+        out, trace = sdie.Enhancer(recipe, white_level=65535.0 if dtype == np.uint16 else None)(
+            image
+        )
         assert out.shape == image.shape
         assert out.dtype == dtype
         single = len(shape) == 2 or shape == (24, 31, 3)
@@ -231,7 +236,9 @@ class TestOnDisk:
         assert found.rounds == ROUNDS
         assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["actor.onnx", "recipe.json"]
         image = np.arange(900, dtype=np.float32).reshape(30, 30) / 900
-        np.testing.assert_array_equal(sdie.Enhancer(found)(image)[0], sdie.Enhancer(recipe)(image)[0])
+        np.testing.assert_array_equal(
+            sdie.Enhancer(found)(image)[0], sdie.Enhancer(recipe)(image)[0]
+        )
 
     def test_a_tampered_network_is_refused(self, recipe, tmp_path):
         recipe.save(tmp_path / "r")

@@ -41,7 +41,8 @@ class TestSteps:
         expected = by_hand(env, actions)
         assert np.abs(step.images.astype(int) - expected).max() <= 1
         np.testing.assert_array_equal(
-            state.seen, observe(env._image[..., 0], 16)  # what is seen is the state, not its rounding
+            state.seen,
+            observe(env._image[..., 0], 16),  # what is seen is the state, not its rounding
         )
 
     def test_reward_is_the_masks(self, env, rng):
@@ -78,7 +79,13 @@ class TestSteps:
         assert env.calls == 8  # the budget counts them all the same
 
     def test_memory_is_bounded(self, segmenter, cases, rng):
-        env = SdieEnv(segmenter, cases, remembered=4, options={"grid": 1}, params=FilterParams(wls_solver="fast"))
+        env = SdieEnv(
+            segmenter,
+            cases,
+            remembered=4,
+            options={"grid": 1},
+            params=FilterParams(wls_solver="fast"),
+        )
         env.reset()
         for _ in range(5):
             env.step(rng.uniform(-1, 1, (4, 6)))
@@ -92,7 +99,13 @@ class TestSteps:
 
     def test_chosen_parameters(self, segmenter, cases):
         actions = Actions((Parameter("sharpen_amount", 0.1, 10.0),))
-        env = SdieEnv(segmenter, cases[:2], actions=actions, options={"grid": 1}, params=FilterParams(wls_solver="fast"))
+        env = SdieEnv(
+            segmenter,
+            cases[:2],
+            actions=actions,
+            options={"grid": 1},
+            params=FilterParams(wls_solver="fast"),
+        )
         env.reset()
         sharpen = np.array([-1, -1, -1, 1, -1, -1], np.float32)
         step = env.step(np.stack([[*sharpen, -1], [*sharpen, 1]]))

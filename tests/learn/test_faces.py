@@ -38,12 +38,12 @@ def test_sac_of_stable_baselines3_trains(env):
 
     from sdie_fast.learn.vec_env import SdieVecEnv
 
+    env.side = 36  # the least that its usual convolutions take
     face = SdieVecEnv(env)
     model = SAC(
         "MultiInputPolicy", face, learning_starts=8, batch_size=8, buffer_size=64, device="cpu",
         policy_kwargs={"net_arch": [16]}, train_freq=1,
     )  # fmt: skip
-    # 16 x 16 pixels are fewer than its usual convolutions take: the image goes in flat.
     model.learn(36)
     action, _ = model.predict(face.reset(), deterministic=True)
     assert action.shape == (4, 6)

@@ -27,7 +27,14 @@ def rollout():
 
 @pytest.mark.parametrize(
     ("rule", "chosen"),
-    [("oracle", 1), ("last", 3), ("predicted-iou", 2), ("stability", 1), ("agreement", 2), ("critic", 3)],
+    [
+        ("oracle", 1),
+        ("last", 3),
+        ("predicted-iou", 2),
+        ("stability", 1),
+        ("agreement", 2),
+        ("critic", 3),
+    ],
 )
 def test_each_rule(rollout, rule, chosen):
     assert choose(rule, rollout) == chosen
@@ -85,7 +92,13 @@ class TestRollouts:
         from sdie_fast.learn.env import SdieEnv
 
         relative = SdieEnv(
-            segmenter, cases, rounds=3, params=env.params, side=16, relative=True, options=env.options
+            segmenter,
+            cases,
+            rounds=3,
+            params=env.params,
+            side=16,
+            relative=True,
+            options=env.options,
         )
         act = constant(np.zeros((3, 6)))
         for a, b in zip(follow(env, act), follow(relative, act), strict=True):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from sdie_fast.learn.config import Config  # noqa: E402
 from sdie_fast.learn.env import SdieEnv  # noqa: E402
 from sdie_fast.learn.train import Training, load_agent, make_agent, policy_of  # noqa: E402
 
+from .conftest import Threshold, make_case  # noqa: E402
+
 CONFIG = Config(
     rounds=3, side=16, segmentations=150, warmup=2, updates=4, batch=8, greedy_every=2, checkpoint_every=1,
     params=FilterParams(wls_solver="fast"), auto={"grid": 1, "largest": 1.0}, prompt="auto",
@@ -36,21 +39,49 @@ def training(segmenter, cases, out, config=CONFIG, **options):
     return Training(segmenter, cases, config, out, tensorboard=False, **options)
 
 
-@pytest.fixture
-def run(segmenter, cases, tmp_path):
-    found = training(segmenter, cases, tmp_path / "run")
-    folder.save_config(found.out, CONFIG, "data", "threshold")
-    found.run()
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "STEPS", 60)
+        patch.setattr(distill, "VARIANTS", 3)
+        found = training(
+            Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run"
+        )
+        folder.save_config(found.out, CONFIG, "data", "threshold")
+        found.run()
     return found
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """The run, in a folder of the test's own."""
+    monkeypatch.setattr(trained, "out", shutil.copytree(trained.out, tmp_path / "run"))
+    return trained
 
 
 class TestRun:
     def test_what_it_leaves(self, run, cases):
         names = {p.name for p in run.out.iterdir()}
-        assert {"policy", "schedule", "fixed", "checkpoint.pt", "config.json", "curve.png", "log.jsonl", "result.json"} <= names
+        assert {
+            "policy",
+            "schedule",
+            "fixed",
+            "checkpoint.pt",
+            "config.json",
+            "curve.png",
+            "log.jsonl",
+            "result.json",
+        } <= names
         result = json.loads((run.out / "result.json").read_text())
         assert result["segmentations"] >= CONFIG.segmentations
-        assert set(result["rules_on_shots"]) == {"oracle", "last", "predicted-iou", "stability", "critic", "agreement"}
+        assert set(result["rules_on_shots"]) == {
+            "oracle",
+            "last",
+            "predicted-iou",
+            "stability",
+            "critic",
+            "agreement",
+        }
         assert result["rules_on_shots"]["oracle"]["regret"] == 0
         assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
         images = np.stack([c.image for c in cases])
@@ -132,7 +163,10 @@ def test_learns(segmenter, cases, tmp_path):
 
 class TestTrouble:
     def test_in_use(self, segmenter, cases, tmp_path):
-        with folder.locked(tmp_path / "run"), pytest.raises(RunError, match="another run is using it"):
+        with (
+            folder.locked(tmp_path / "run"),
+            pytest.raises(RunError, match="another run is using it"),
+        ):
             training(segmenter, cases, tmp_path / "run").run()
 
     def test_other_settings(self, run):
@@ -187,18 +221,35 @@ class TestTrouble:
 
 class TestConfig:
     def test_there_and_back(self):
-        config = Config.published_code(shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),)))
+        config = Config.published_code(
+            shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),))
+        )
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_published_code(self):
         c = Config.published_code()
-        assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (4, "resnet18", 0.05, 0.1, 0.5)
+        assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (
+            4,
+            "resnet18",
+            0.05,
+            0.1,
+            0.5,
+        )
         assert (c.gamma, c.tau, c.policy_delay, c.capacity, c.batch) == (0.99, 0.005, 2, 8192, 32)
         assert c.actor_rate == c.critic_rate == 3e-4
         assert c.params == FilterParams.published_code()
 
     @pytest.mark.parametrize(
-        "wrong", [{"shots": 0}, {"prompt": "x"}, {"reward": "x"}, {"gamma": 2.0}, {"seed": -1}, {"relative": 1}, {"noise": "a"}]
+        "wrong",
+        [
+            {"shots": 0},
+            {"prompt": "x"},
+            {"reward": "x"},
+            {"gamma": 2.0},
+            {"seed": -1},
+            {"relative": 1},
+            {"noise": "a"},
+        ],
     )
     def test_bad(self, wrong):
         with pytest.raises((InvalidArgumentError, InvalidTypeError)):

@@ -3,10 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
+from sdie_fast._runtime import available, open_session
 from sdie_fast.errors import InvalidArgumentError, InvalidTypeError, ModelError
 from sdie_fast.segment import Options, Prompt, Sam
 from sdie_fast.segment.manifest import file_hash
-from sdie_fast._runtime import available, open_session
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")

@@ -1,0 +1,201 @@
+"""Judging runs: a small real one, on synthetic surfaces, with the segmenter that ships."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+pytest.importorskip("matplotlib")
+pytest.importorskip("cma")
+
+from sdie_fast import InvalidArgumentError
+from sdie_fast.cli import app
+from sdie_fast.data import synthetic
+from sdie_fast.data.folder import open_folder
+from sdie_fast.evaluate.learned import ALONE, SDIE, Spread, evaluate_run, spread
+from sdie_fast.evaluate.tables import class_table, gain, main_table, rule_table
+
+KINDS = synthetic.KINDS[:2]
+
+
+def sdie_fast(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return synthetic.write_dataset(
+        tmp_path_factory.mktemp("set") / "data", KINDS, per_kind=4, seed=3, size=(96, 96)
+    )
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    out = folder.parent / "run"
+    result = sdie_fast(
+        "train", folder, "--out", out, "--shots", 1, "--segmentations", 70, "--rounds", 2, "--size", 96,
+        "--threads", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "on the shots, reward" in result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def result(folder, run):
+    from sdie_fast.segment import Options, Sam
+
+    return evaluate_run(Sam(None, Options("cpu", 1)), open_folder(folder, size=96), run)
+
+
+def test_shots_are_not_judged(result, run):
+    split = json.loads((run / "split.json").read_text())
+    shown = {n for names in split["support"].values() for n in names}
+    assert len(result.cases) == 6
+    assert not shown & {c.name for c in result.cases}
+
+
+def test_everything_is_compared(result):
+    assert set(result.scores) == {
+        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "wls", "bilateral", "sharpen",
+        "guided", "spatiogram", "CMA-ES, constant", "CMA-ES, schedule",
+    }  # fmt: skip
+    assert set(result.scores[SDIE]) == {
+        "oracle",
+        "last",
+        "predicted-iou",
+        "stability",
+        "critic",
+        "agreement",
+    }
+    assert len({id(s) for s in result.scores[ALONE].values()}) == 1
+    for name in (SDIE, "random", "wls"):
+        assert result.scores[name]["oracle"].images == dict.fromkeys(
+            result.scores[ALONE]["last"].images, 3
+        )
+    assert result.weights.shape == (2, 6)
+
+
+def test_the_headline_is_the_rule_of_the_shots(result, run):
+    assert result.rule == json.loads((run / "result.json").read_text())["rule"]
+    assert result.headline() is result.scores[SDIE][result.rule]
+
+
+def test_figures_are_those_of_the_masks(result, run, folder):
+    """The last round of SDIE, by hand: enhance, segment, sum up."""
+    import sdie_fast as sdie
+    from sdie_fast.data.shots import Split
+    from sdie_fast.evaluate.metrics import Meter
+    from sdie_fast.learn.env import cases_of
+    from sdie_fast.segment import Options, Sam
+
+    shown, query = Split.load(run / "split.json").parts(open_folder(folder, size=96))
+    segmenter, enhancer = Sam(None, Options("cpu", 1)), sdie.Enhancer(run / "policy")
+    meter, alone = Meter(query.classes), Meter(query.classes)
+    for case in cases_of(query, "support", shown):
+        meter.add(case.label, segmenter(enhancer(case.image)[0], case.prompt)[0], case.truth)
+        alone.add(case.label, segmenter(case.image, case.prompt)[0], case.truth)
+    assert result.scores[SDIE]["last"].miou == pytest.approx(meter.scores().miou, abs=0.02)
+    assert result.scores[ALONE]["last"].miou == pytest.approx(alone.scores().miou, abs=1e-9)
+
+
+def test_tables(result):
+    rows = main_table([result, result])
+    assert [r.name for r in rows][:2] == [ALONE, SDIE]
+    assert rows[1].figures["MIoU"] == Spread(pytest.approx(100 * result.headline().miou), 0.0)
+    assert {r.name for r in class_table([result])} == set(result.headline().iou)
+    assert next(r.name for r in rule_table([result])) == "oracle"
+    assert gain([result]).mean == pytest.approx(
+        100 * (result.headline().miou - result.headline(ALONE).miou)
+    )
+
+
+def test_spread():
+    assert str(spread([0.2, 0.4])) == "30.0 ± 14.1"
+    assert str(spread([0.25])) == "25.0"
+    assert str(spread([float("nan")])) == "-"
+
+
+def test_command(folder, run):
+    page = run.parent / "report.html"
+    found = sdie_fast(
+        "evaluate", folder, "--recipe", run, "--size", 96, "--threads", 1, "--no-baselines", "--limit", 1, "--out", page,
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    for word in (ALONE, "SDIE, schedule", "oracle", "agreement", "against the segmenter alone"):
+        assert word in found.output
+    text = page.read_text()
+    assert text.count("data:image/png") == 3
+    assert text.count("data:image/jpeg") == 2
+    assert "http" not in text
+    found = sdie_fast(
+        "evaluate", folder, "--recipe", run / "policy", "--size", 96, "--no-baselines", "--limit", 1, "--json",
+        "--prompt", "box",
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["facts"][0]["prompt"] == "box"
+    assert told["rule"] == ["last"]
+    assert {ALONE, SDIE} == set(told["main"])
+
+
+def test_goes_on_with_a_run(folder, run):
+    before = (run / "checkpoint.pt").read_bytes()
+    again = sdie_fast(
+        "train", folder, "--out", run, "--shots", 1, "--segmentations", 70, "--rounds", 2, "--size", 96,
+    )  # fmt: skip
+    assert again.exit_code == 0, again.output
+    assert len((run / "checkpoint.pt").read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--recipe", "nowhere"], "--recipe: nowhere: no such"),
+        (["--recipe", "RUN/policy", "--prompt", "support"], "needs the shots"),
+        (["--recipe", "RUN/split.json"], "recipe"),
+    ],
+)
+def test_bad_recipes(folder, run, arguments, told):
+    given = [a.replace("RUN", str(run)) for a in arguments]
+    found = sdie_fast("evaluate", folder, "--size", 96, *given)
+    assert found.exit_code == 2
+    assert told in " ".join(found.output.split())
+
+
+def test_bad_training(folder, run, tmp_path):
+    for arguments, told in (
+        (["--shots", 9], "has 4 images"),
+        (["--prompt", "guess"], "prompt"),
+        (["--out", run, "--shots", 1, "--seed", 4], "other settings"),
+    ):
+        found = sdie_fast("train", folder, "--out", tmp_path / "r", "--size", 96, *arguments)
+        assert found.exit_code == 2, found.output
+        assert told in " ".join(found.output.split())
+
+
+def test_a_split_of_other_images(run, tmp_path):
+    from sdie_fast.errors import DataSetError
+    from sdie_fast.segment import Options, Sam
+
+    other = synthetic.write_dataset(
+        tmp_path / "o", synthetic.KINDS[3:4], per_kind=2, seed=1, size=(96, 96)
+    )
+    with pytest.raises(DataSetError, match="no image"):
+        evaluate_run(Sam(None, Options("cpu", 1)), open_folder(other, size=96), run)
+    with pytest.raises(InvalidArgumentError, match="support"):
+        evaluate_run(
+            Sam(None, Options("cpu", 1)),
+            open_folder(other, size=96),
+            run / "policy",
+            prompt="support",
+        )
+
+
+def test_spread_is_over_runs(result):
+    rows = main_table([result, result, result])
+    assert all(v.deviation == pytest.approx(0) for row in rows for v in row.figures.values())
+    assert all(np.isfinite(v.mean) for row in rows for v in row.figures.values())
