@@ -6,7 +6,8 @@ weights, which `sdie-fast export-sam` takes; OUT/log.jsonl has the losses and th
 weights of an earlier run with a learning rate that begins anew.
 
 First on scenes of 128 x 128, where a step costs a quarter, then on 256 x 256: the encoder is convolutional and positions
-are relative, so that what was learned carries over.
+are relative, so that what was learned carries over. What ships is the mean of the weights at the end of both (Wortsman et
+al. 2022): nearly as good on scenes of 256 x 256 as the last ones, and better on photographs.
 """
 
 from __future__ import annotations
@@ -349,7 +350,7 @@ def main() -> None:
                     a.lerp_(b, 1.0 - keep)
             step += 1
             recent.append(float(loss.detach()))
-            if step % 50 == 0:
+            if step % 50 == 0 or step in (args.coarse_steps, total):
                 spent = time.monotonic() - begin
                 record = {
                     "step": step,
@@ -357,13 +358,15 @@ def main() -> None:
                     "seconds": round(spent, 1),
                 }
                 recent.clear()
-                if step % 500 == 0 or step == total:
+                if step % 500 == 0 or step in (args.coarse_steps, total):
                     record |= {
                         k: round(v, 4) for k, v in evaluate(average, held_out, args.device).items()
                     }
                     # In half, so that the file that ships is half as large.
                     half = {k: v.half() for k, v in average.state_dict().items()}
                     save(args.out / "small_sam.pt", half)
+                    if step == args.coarse_steps:
+                        save(args.out / "coarse.pt", half)
                     save(
                         last,
                         {
@@ -376,6 +379,13 @@ def main() -> None:
                 print(json.dumps(record), flush=True)
                 log.write(json.dumps(record) + "\n")
                 log.flush()
+    if size and args.steps and args.coarse_steps:
+        coarse = torch.load(args.out / "coarse.pt", weights_only=True)
+        last_ones = torch.load(args.out / "small_sam.pt", weights_only=True)
+        mean = {k: ((v.float() + last_ones[k].float()) / 2).half() for k, v in coarse.items()}
+        save(args.out / "small_sam.pt", mean)
+        average.load_state_dict(mean)
+        print(json.dumps({"mean": evaluate(average, held_out, args.device)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from .geometry import Geometry
 from .manifest import load_manifest
 from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
 
-SMALL_THRESHOLDS = (0.7, 0.5)  # tools/tune_prompts.py
+# On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on photographs, whose edges
+# are softer, the stricter ones leave out half of what is right.
+SMALL_THRESHOLDS = (0.5, 0.6)
 
 
 class Sam(Segmenter):

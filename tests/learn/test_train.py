@@ -147,7 +147,7 @@ class TestRun:
 def test_learns(segmenter, cases, tmp_path):
     """Noise hides the blobs from the threshold: the policy finds that smoothing uncovers them."""
     config = dataclasses.replace(
-        CONFIG, segmentations=900, updates=25, batch=32, warmup=6, relative=True, greedy_every=3, seed=2,
+        CONFIG, segmentations=500, updates=12, batch=32, warmup=6, relative=True, greedy_every=3, seed=2,
         actor_rate=1e-3, critic_rate=1e-3,
     )  # fmt: skip
     run = training(segmenter, cases, tmp_path / "run", config)
