@@ -54,6 +54,19 @@ def train(
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
     rounds: Annotated[int, typer.Option(help="T.", min=1, max=64)] = 5,
+    each_class: Annotated[
+        bool,
+        typer.Option(
+            "--each-class",
+            help="A policy for each class, in OUT/CLASS, each with the whole budget: what helps one kind of defect harms another.",
+        ),
+    ] = False,
+    views: Annotated[
+        int, typer.Option(help="Ways each shot is turned and mirrored: 1, 2, 4 or 8.")
+    ] = 1,
+    grid: Annotated[
+        int | None, typer.Option(help="With --prompt auto: points a side.", min=1, max=64)
+    ] = None,
     solver: Annotated[str, typer.Option(help="Of the WLS filter: exact or fast.")] = "fast",
     published: Annotated[
         bool, typer.Option("--published-code", help="The published code's filters and numbers.")
@@ -92,9 +105,11 @@ def train(
         from ..learn.env import cases_of
 
         given: dict[str, Any] = {
-            "shots": shots, "seed": seed, "prompt": prompt, "reward": reward,
-            "segmentations": segmentations,
+            "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
+            "segmentations": segmentations, "auto": {} if grid is None else {"grid": grid},
         }  # fmt: skip
+        if grid is not None and prompt != "auto":
+            raise InvalidArgumentError("--grid: accepted only with --prompt auto")
         if published:
             config = Config.published_code(**given)
         else:
@@ -106,47 +121,58 @@ def train(
             )
         found = open_data(data, kind, fold, size)
         model = open_segmenter(segmenter, provider, threads)
-        with files.locked(out):
-            files.save_config(out, config, found.name, model.name)
-            split_file = out / files.SPLIT
-            if not split_file.exists():
-                draw(found, shots, seed).save(split_file)
-            split = Split.load(split_file)
-        shown, _ = split.parts(found)
-        cases = cases_of(shown, prompt, shown, own=True)
+        parts = {"": found}
+        if each_class:
+            parts = {c: found.subset([s.name for s in found.of_class(c)]) for c in found.classes}
         columns = (
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=_err) as bar:
-            task = bar.add_task("training", total=segmentations, told="")
+            for label, part in parts.items():
+                folder = out / label
+                with files.locked(folder):
+                    files.save_config(folder, config, found.name, model.name)
+                    split_file = folder / files.SPLIT
+                    if not split_file.exists():
+                        draw(part, shots, seed).save(split_file)
+                    split = Split.load(split_file)
+                shown, _ = split.parts(part)
+                cases = cases_of(shown, prompt, shown, own=True, views=views)
+                named = f" {label}" if label else ""
+                task = bar.add_task(f"training{named}", total=segmentations, told="")
 
-            def watch(p: Any) -> None:
-                bar.update(
-                    task,
-                    completed=min(p.segmentations, segmentations),
-                    told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s",
+                def watch(p: Any, task: Any = task) -> None:
+                    bar.update(
+                        task,
+                        completed=min(p.segmentations, segmentations),
+                        told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s",
+                    )
+
+                run = module.Training(
+                    model,
+                    cases,
+                    config,
+                    folder,
+                    device=device,
+                    amp=device != "cpu",
+                    threads=threads,
+                    watch=watch,
                 )
-
-            run = module.Training(
-                model,
-                cases,
-                config,
-                out,
-                device=device,
-                amp=device != "cpu",
-                threads=threads,
-                watch=watch,
-            )
-            run.run()
-            if compare and not (out / files.SEARCHED).exists():
-                bar.update(task, description="searching", completed=0)
-                run.compare()
-        result = files.read_json(out / files.RESULT)
+                run.run()
+                if compare and not (folder / files.SEARCHED).exists():
+                    bar.update(task, description=f"searching{named}", completed=0)
+                    run.compare()
+    for label in parts:
+        result = files.read_json(out / label / files.RESULT)
+        _out.print(
+            f"{out / label}: on the shots, reward {100 * result['alone']:.1f} alone, "
+            f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']})",
+            highlight=False,
+            soft_wrap=True,
+        )
     _out.print(
-        f"{out}: on the shots, reward {100 * result['alone']:.1f} alone, "
-        f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']}); "
-        f"judge it on the others: sdie-fast evaluate {data} --recipe {out}",
+        f"judge it on the other images: sdie-fast evaluate {data} --recipe {out}",
         highlight=False,
         soft_wrap=True,
     )

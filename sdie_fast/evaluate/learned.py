@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from ..learn.baselines import simple
 from ..learn.config import Config
 from ..learn.env import Case, Floats, SdieEnv, State, cases_of
 from ..learn.rollout import Act, Rollout, action_of, constant, follow
-from ..learn.select import BLIND, Judgement, choose, judge_rule
+from ..learn.select import BLIND, Judgement, final_mask, judge_rule
 from ..recipe import Recipe
 from ..segment import Segmenter
 from .metrics import Meter, Scores
 
 ALONE = "segmenter alone"
 SDIE = "SDIE"
+FIXED = "fixed on the shots"  # whichever rule that was
 _BATCH = 32  # images followed at once
 
 
@@ -36,11 +37,11 @@ class Result:
     Attributes
     ----------
     scores : dict of str to dict of str to Scores
-        By way of acting, then by selection rule; of "segmenter alone" every rule has the same.
+        By way of acting, then by selection rule, `FIXED` among them; of "segmenter alone" every rule has the same.
     rules : dict of str to Judgement
         How good each rule is on SDIE's own episodes.
-    rule : str
-        The one fixed on the shots: the headline.
+    fixed : dict of str to str
+        The rule that was fixed on the shots, by class: the headline.
     rollouts : list of Rollout
         SDIE's episodes, images and all, of the pictures kept.
     cases : list of Case
@@ -53,7 +54,7 @@ class Result:
 
     scores: dict[str, dict[str, Scores]]
     rules: dict[str, Judgement]
-    rule: str
+    fixed: dict[str, str]
     rollouts: list[Rollout]
     cases: list[Case]
     weights: Floats
@@ -61,7 +62,14 @@ class Result:
 
     def headline(self, name: str = SDIE) -> Scores:
         """Scores under the rule that was fixed on the shots."""
-        return self.scores[name][self.rule]
+        return self.scores[name][FIXED]
+
+    @property
+    def rule(self) -> str:
+        """That rule, or the rules, by class, where they differ."""
+        if len(set(self.fixed.values())) == 1:
+            return next(iter(self.fixed.values()))
+        return ", ".join(f"{label}: {rule}" for label, rule in self.fixed.items())
 
 
 def act_of(recipe: Recipe, actions: Any = None) -> Act:
@@ -129,6 +137,50 @@ def open_run(run: Path) -> tuple[Config, dict[str, Any], Split | None, Recipe]:
     return Config(**given), {}, None, recipe
 
 
+@dataclass
+class _Part:
+    """What is judged with one policy: everything, or one class where each has its own."""
+
+    run: Path
+    config: Config
+    about: dict[str, Any]
+    learned: bool  # a run, with its shots; otherwise a bare recipe
+    prompt: str
+    rule: str
+    cases: list[Case]
+    env: SdieEnv
+    ways: dict[str, Act]
+    value: Any
+
+
+def _part(
+    segmenter: Segmenter,
+    data: DataSet,
+    run: Path,
+    *,
+    limit: int | None,
+    baselines: bool,
+    prompt: str | None,
+    threads: int | None,
+) -> _Part:
+    config, about, split, recipe = open_run(run)
+    shown, query = (None, data) if split is None else split.parts(data)
+    if limit is not None:
+        query = query.at_most(limit)
+    chosen = prompt or (config.prompt if split is not None else "auto")
+    if chosen == "support" and shown is None:
+        raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
+    cases = cases_of(query, chosen, shown)
+    env = SdieEnv(
+        segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
+        reward=config.reward, side=config.side, threads=threads, options=config.auto,
+    )  # fmt: skip
+    value = _critic(run, config) if split is not None else None
+    rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
+    ways = ways_of(run, recipe, env, config, baselines=baselines)
+    return _Part(run, config, about, split is not None, chosen, rule, cases, env, ways, value)
+
+
 def evaluate_run(
     segmenter: Segmenter,
     data: DataSet,
@@ -149,7 +201,7 @@ def evaluate_run(
     data : DataSet
         The one that the run was trained on, or, for a bare recipe, any.
     run : Path
-        What `sdie-fast train` wrote, or a recipe.
+        What `sdie-fast train` wrote, or a recipe. With `--each-class`, each class is judged with its own.
     limit : int, optional
         Images of each class at most.
     baselines : bool
@@ -170,60 +222,58 @@ def evaluate_run(
     InvalidArgumentError
         "support" without a run, which alone knows its shots.
     """
-    config, about, split, recipe = open_run(run)
-    shown, query = (None, data) if split is None else split.parts(data)
-    if limit is not None:
-        query = query.at_most(limit)
-    chosen = prompt or (config.prompt if split is not None else "auto")
-    if chosen == "support" and shown is None:
-        raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
-    cases = cases_of(query, chosen, shown)
-    env = SdieEnv(
-        segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
-        reward=config.reward, side=config.side, threads=threads, options=config.auto,
-    )  # fmt: skip
-    value = _critic(run, config) if split is not None else None
-    rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
-    ways = ways_of(run, recipe, env, config, baselines=baselines)
+    parts = [
+        _part(
+            segmenter, data, path, limit=limit, baselines=baselines, prompt=prompt, threads=threads
+        )
+        for path in files.runs_in(run)
+    ]
+    cases = [c for part in parts for c in part.cases]
+    classes = list(dict.fromkeys(c.label for c in cases))
     known = ["oracle", *(r for r in BLIND if r != "critic")]
-    scores: dict[str, dict[str, Scores]] = {}
+    if all(part.value is not None for part in parts):
+        known.append("critic")
+    names = [n for n in parts[0].ways if all(n in part.ways for part in parts)]
+    total, done, first = len(names) * len(cases), 0, 0
+    meters = {name: {r: Meter(classes) for r in (*known, FIXED)} for name in names}
+    alone = Meter(classes)
     own: list[Rollout] = []
-    done = 0
-    for name, act in ways.items():
-        names = [*known, "critic"] if name == SDIE and value is not None else known
-        if rule not in names:
-            names = [*names, rule]
-        meters = {r: Meter(query.classes) for r in names}
-        alone = Meter(query.classes)
-        for rollouts in _batches(env, act, value if name == SDIE else None):
-            for r in rollouts:
-                case = cases[r.case]
-                for rule_name, meter in meters.items():
-                    # Where a way of acting has no critic, the rule's place is taken by the last round.
-                    usable = rule_name if rule_name != "critic" or r.values else "last"
-                    mask = r.answers[choose(usable, r)].mask
-                    meter.add(case.label, mask, case.truth)
-                alone.add(case.label, r.answers[0].mask, case.truth)
-            if name == SDIE:
-                own.extend(rollouts)
-            done += len(rollouts)
-            watch(done, len(ways) * len(cases))
-        scores[name] = {r: m.scores() for r, m in meters.items()}
-        if name == SDIE:
-            scores[ALONE] = dict.fromkeys(meters, alone.scores())
-    judged = {r: judge_rule(r, own) for r in scores[SDIE]}
-    weights = np.mean([env.actions.weights(np.stack(r.actions)) for r in own], 0)
+    for part in parts:
+        for name in names:
+            for rollouts in _batches(
+                part.env, part.ways[name], part.value if name == SDIE else None
+            ):
+                for r in rollouts:
+                    case = part.cases[r.case]
+                    for rule, meter in meters[name].items():
+                        meant = part.rule if rule == FIXED else rule
+                        # Where a way of acting has no critic, the rule's place is taken by the last round.
+                        usable = meant if meant != "critic" or r.values else "last"
+                        meter.add(case.label, final_mask(usable, r), case.truth)
+                    if name == SDIE:
+                        alone.add(case.label, r.answers[0].mask, case.truth)
+                        own.append(replace(r, case=r.case + first))
+                done += len(rollouts)
+                watch(done, total)
+        first += len(part.cases)
+    scores = {name: {r: m.scores() for r, m in each.items()} for name, each in meters.items()}
+    scores[ALONE] = dict.fromkeys((*known, FIXED), alone.scores())
+    head = parts[0]
+    weights = np.mean([head.env.actions.weights(np.stack(r.actions)) for r in own], 0)
     facts = {
-        "data": query.name,
+        "data": data.name,
         "segmenter": segmenter.name,
-        "prompt": chosen,
-        "reward": config.reward,
-        **({"shots": config.shots, "seed": config.seed} if split is not None else {}),
+        "prompt": head.prompt,
+        "reward": head.config.reward,
+        **({"shots": head.config.shots, "seed": head.config.seed} if head.learned else {}),
+        **({"policies": f"{len(parts)}, one for each class"} if len(parts) > 1 else {}),
         "images": len(cases),
-        "rounds": config.rounds,
-        **{k: v for k, v in about.items() if k == "trained"},
+        "rounds": head.config.rounds,
+        **{k: v for k, v in head.about.items() if k == "trained"},
     }
-    return Result(scores, judged, rule, _kept(own, cases, pictures), cases, weights, facts)
+    fixed = {c.label: part.rule for part in parts for c in part.cases}
+    judged = {r: judge_rule(r, own) for r in known}
+    return Result(scores, judged, fixed, _kept(own, cases, pictures), cases, weights, facts)
 
 
 def _critic(run: Path, config: Config) -> Any:

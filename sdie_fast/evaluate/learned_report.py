@@ -36,15 +36,17 @@ def _table(rows: Sequence[Row], first: str) -> str:
 
 def _strip(result: Result, k: int) -> tuple[str, str]:
     """Input, enhanced, SDIE's mask, the segmenter's, the truth; and what to say below."""
-    from ..learn.select import choose
+    from ..learn.select import choose, final_mask, final_reward
 
     r = result.rollouts[k]
     case = result.cases[r.case]
-    at = choose(result.rule if result.rule != "critic" or r.values else "last", r)
+    rule = result.fixed[case.label]
+    rule = rule if rule != "critic" or r.values else "last"
+    at = choose(rule, r)
     parts = [
         np.repeat(case.image[..., None], 3, 2),
         np.repeat(r.images[at][..., None], 3, 2),
-        overlay(r.images[at], r.answers[at].mask),
+        overlay(r.images[at], final_mask(rule, r)),
         overlay(case.image, r.answers[0].mask),
         overlay(case.image, case.truth),
     ]
@@ -54,7 +56,7 @@ def _strip(result: Result, k: int) -> tuple[str, str]:
     picture.thumbnail((1016, 1016))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=85)
-    text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * r.rewards[at]:.0f} after round {at}"
+    text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * final_reward(rule, r):.0f} {'by vote' if rule == 'vote' else f'after round {at}'}"
     return _url(buffer.getvalue(), "jpeg"), text
 
 

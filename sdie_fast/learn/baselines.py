@@ -37,6 +37,7 @@ def search(
     seed: int,
     *,
     each_round: bool,
+    start: Floats | None = None,
     watch: Callable[[int, float], None] = lambda _spent, _best: None,
 ) -> Floats:
     """Search the schedule of the highest mean return on an environment's cases.
@@ -50,6 +51,8 @@ def search(
     seed : int
     each_round : bool
         Whether each round has an action of its own, or all the same one.
+    start : ndarray, (size,), optional
+        The action that the search begins with in every round; None means zeros, the uniform mixture.
     watch : callable
         Told the segmentations spent and the best mean return so far.
 
@@ -74,10 +77,11 @@ def search(
         actions = np.clip(np.asarray(x, np.float32).reshape(rows, size), -1.0, 1.0)
         return np.repeat(actions, env.rounds // rows, 0)
 
-    start = env.calls
+    begun = env.calls
+    first = np.zeros(size) if start is None else np.asarray(start, np.float64)
     settings = {"bounds": [-1, 1], "seed": seed + 1, "verbose": -9}
-    strategy = cma.CMAEvolutionStrategy(np.zeros(rows * size), SIGMA, settings)
-    best: tuple[float, Floats] = (-np.inf, schedule(np.zeros(rows * size, np.float32)))
+    strategy = cma.CMAEvolutionStrategy(np.tile(first, rows), SIGMA, settings)
+    best: tuple[float, Floats] = (-np.inf, schedule(np.tile(first, rows)))
     cost = len(env) * env.rounds
     while True:
         tried = strategy.ask()
@@ -89,7 +93,7 @@ def search(
         top = int(np.argmax(returns))
         if returns[top] > best[0]:
             best = (returns[top], schedule(tried[top]))
-        spent = env.calls - start
+        spent = env.calls - begun
         watch(spent, best[0])
         if spent + cost * len(tried) > calls or strategy.stop():
             return best[1]

@@ -10,7 +10,7 @@ from .. import _validate
 from .._params import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
-from .env import PROMPTS, REWARDS
+from .env import PROMPTS, REWARDS, VIEWS
 
 FORMAT = "sdie_fast run 1"
 _count = _validate.integer(1, 10**9)
@@ -44,8 +44,14 @@ class Config:
         Of observations in pixels (ours: 64).
     segmentations : int
         The budget: training ends with the episode that reaches it. Comparisons are given the same.
+    identity : float
+        Ours: the identity's weight in the first policy, and where the searches that it is compared with begin. Five rounds
+        of a uniform mixture leave nothing to segment, so what is learned there is not worth its cost; 1/6 is that mixture.
+    views : int
+        Ours: ways each shot is turned and mirrored, 1, 2, 4 or 8, each a participant of its own. With one shot and "support",
+        only these others tell anything: shown itself, the segmenter is right already.
     warmup : int
-        Ours: first episodes with uniformly random actions.
+        Ours: first episodes that explore more widely, about the first policy.
     noise : float
         Standard deviation of exploration, for each participant and dimension (published code: 0.05; ours 0.2, since so
         small a budget has to try more).
@@ -78,6 +84,8 @@ class Config:
     encoder: str = "small"
     side: int = 64
     segmentations: int = 5000
+    identity: float = 0.5
+    views: int = 1
     warmup: int = 4
     noise: float = 0.2
     batch: int = 32
@@ -109,6 +117,11 @@ class Config:
             _share(name, getattr(self, name))
         for name in ("noise", "policy_noise", "noise_clip", "actor_rate", "critic_rate"):
             _validate.real(0.0, 10.0)(name, getattr(self, name))
+        _validate.real(1.0 / 6.0, 1.0)("identity", self.identity)
+        if self.views not in VIEWS:
+            raise InvalidArgumentError(
+                f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}"
+            )
         _validate.flag("relative", self.relative)
         for name, accepted in (("prompt", PROMPTS), ("reward", REWARDS)):
             if getattr(self, name) not in accepted:
@@ -124,6 +137,7 @@ class Config:
             "relative": False,
             "encoder": "resnet18",
             "side": 200,
+            "identity": 1.0 / 6.0,
             "noise": 0.05,
             "updates": 1,
             "shift": 0,

@@ -27,6 +27,7 @@ Masks = npt.NDArray[np.bool_]
 
 REWARDS = ("fb-iou", "miou")
 PROMPTS = ("auto", "support", "box", "point")
+VIEWS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -320,7 +321,16 @@ class SdieEnv:
         )
 
 
-def cases_of(data: Any, prompt: str, support: Any = None, *, own: bool = False) -> list[Case]:
+def view_of(plane: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
+    """One of eight ways to turn and mirror a plane (H, W); 0 leaves it as it is, and the first four keep its shape."""
+    found = plane[:, ::-1] if k & 1 else plane
+    found = found[::-1] if k & 2 else found
+    return np.ascontiguousarray(found.T if k & 4 else found)
+
+
+def cases_of(
+    data: Any, prompt: str, support: Any = None, *, own: bool = False, views: int = 1
+) -> list[Case]:
     """Cases of a data set.
 
     Parameters
@@ -334,6 +344,8 @@ def cases_of(data: Any, prompt: str, support: Any = None, *, own: bool = False) 
     own : bool
         Whether `data` is the support itself: each image is then shown the others of its class, as
         far as there are others.
+    views : int
+        The first so many of `view_of` make a case each, 1 to 8; shown remains what was given.
 
     Raises
     ------
@@ -350,7 +362,12 @@ def cases_of(data: Any, prompt: str, support: Any = None, *, own: bool = False) 
             shown.setdefault(sample.label, []).append((sample.name, image, truth))
     known: dict[tuple[str, ...], Support] = {}
     cases = []
-    for sample, image, truth in data:
+    turned = (
+        (sample, view_of(image, k), view_of(truth, k))
+        for sample, image, truth in data
+        for k in range(views)
+    )
+    for sample, image, truth in turned:
         given: Any = "auto"
         if prompt == "support":
             pairs = shown.get(sample.label, [])

@@ -51,6 +51,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def runs_in(path: Path) -> list[Path]:
+    """The runs of a folder, one for each class; the path itself where it is a run, or a recipe."""
+    if not (path / CONFIG).exists():
+        found = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
+        if found:
+            return found
+    return [path]
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON by atomic rename.
 

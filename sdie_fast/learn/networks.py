@@ -8,7 +8,7 @@ ImageNet weights they belong to.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -82,18 +82,26 @@ class ActorNet(nn.Module):
         T; numbers in an action.
     hidden : tuple of int
         Of the head: 400 and 300 in the published code.
+    start : sequence of float, (size,), optional
+        What it gives at first, nearly, in (-1, 1); None means zeros, the uniform mixture.
     """
 
     def __init__(
-        self, encoder: str, rounds: int, size: int, hidden: tuple[int, ...] = (400, 300)
+        self,
+        encoder: str,
+        rounds: int,
+        size: int,
+        hidden: tuple[int, ...] = (400, 300),
+        start: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.encoder, features = build_encoder(encoder)
         self.head = _head((features + rounds, *hidden, size))
-        # The first actions are near the middle, the uniform mixture, and not at the ends, where tanh has no slope.
+        # The first actions are not at the ends, where tanh has no slope.
         last = self.head[-1]
         last.weight.data.mul_(0.1)
-        last.bias.data.zero_()
+        first = torch.zeros(size) if start is None else torch.tensor(start, dtype=torch.float32)
+        last.bias.data.copy_(torch.atanh(first.clamp(-0.98, 0.98)))
 
     def forward(self, seen: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Give actions (N, size) of images, uint8 or float of 0 to 255 (N, S, S), and rounds, one-hot (N, T)."""

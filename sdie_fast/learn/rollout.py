@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..segment.prompts import Answer
-from .env import Floats, SdieEnv, State
+from .env import Floats, Masks, SdieEnv, State, reward_of
 
 Act = Callable[[State], Floats]  # actions (n, size) of a state
 
@@ -31,6 +31,10 @@ class Rollout:
     values : list of float, T
         A critic's value of each round's state and action; empty without a critic.
     images : list of ndarray, uint8, (H, W), T + 1
+    vote : ndarray, bool, (H, W)
+        See `vote`.
+    vote_reward : float
+        Without `relative`.
     """
 
     case: int
@@ -39,6 +43,17 @@ class Rollout:
     actions: list[Floats] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    vote: Masks = field(default_factory=lambda: np.zeros((0, 0), bool))
+    vote_reward: float = float("nan")
+
+
+def vote(answers: Sequence[Answer]) -> Masks:
+    """Pixels that more than half of the answers, weighted by predicted IoU, call foreground; bool (H, W)."""
+    weights = np.maximum(np.array([a.quality for a in answers], np.float64), 0.0)
+    if not weights.any():  # none found anything, or none is sure of it
+        weights = np.ones(len(answers))
+    share = np.tensordot(weights / weights.sum(), np.stack([a.mask for a in answers]), 1)
+    return np.asarray(share > 0.5, bool)
 
 
 def follow(
@@ -79,6 +94,9 @@ def follow(
             if values is not None:
                 r.values.append(float(values[n]))
         state = step.state
+    for r in rollouts:
+        r.vote = vote(r.answers)
+        r.vote_reward = reward_of(r.vote, env.cases[r.case].truth, env.reward)
     return rollouts
 
 
@@ -95,6 +113,29 @@ def action_of(weights: npt.ArrayLike, size: int = 6) -> Floats:
     w = np.asarray(weights, np.float64)
     found = np.zeros((*w.shape[:-1], size), np.float32)
     found[..., :6] = 2.0 * w / w.max(-1, keepdims=True) - 1.0
+    return found
+
+
+def start_action(identity: float, size: int = 6) -> Floats:
+    """The action that learning and searches begin with: the identity's weight, the filters sharing the rest evenly.
+
+    Parameters
+    ----------
+    identity : float
+        1/6 to 1; 1/6 is the uniform mixture, the middle of every range.
+    size : int
+        Numbers in an action.
+
+    Returns
+    -------
+    ndarray, float32, (size,)
+        Within [-1, 0.8], where tanh still has a slope.
+    """
+    weights = np.full(6, (1.0 - identity) / 5.0)
+    weights[0] = identity
+    top = min(1.8, 6.0 * identity)
+    found = np.zeros(size, np.float32)
+    found[:6] = top * weights / identity - 1.0
     return found
 
 

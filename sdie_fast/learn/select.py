@@ -1,4 +1,4 @@
-"""Which round's mask is final: by the truth (the oracle of the paper), or by what a line can know."""
+"""Which mask is final: a round's, by the truth (the oracle of the paper) or by what a line can know, or the rounds' vote."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InvalidArgumentError
-from .env import Floats, iou
+from .env import Floats, Masks, iou
 from .rollout import Rollout
 
-RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement")
+RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement", "vote")
 BLIND = RULES[1:]  # those that never see the truth
 
 
@@ -21,7 +21,7 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
     Parameters
     ----------
     rule : str
-        One of `RULES`.
+        One of `RULES` but "vote", which combines rounds.
     rollout : Rollout
     gamma : float
         The critic's discount: a round's own reward is Q_t - gamma * Q_(t+1).
@@ -61,8 +61,23 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
 
 
 def choose(rule: str, rollout: Rollout) -> int:
-    """Number of the round that a rule makes final, 1 to T; of equals the earliest."""
+    """Number of the round that a rule makes final, 1 to T; of equals the earliest.
+
+    "vote" chooses none: the last stands for it where a picture is to be shown.
+    """
+    if rule == "vote":
+        return len(rollout.answers) - 1
     return int(signal(rule, rollout).argmax()) + 1
+
+
+def final_mask(rule: str, rollout: Rollout) -> Masks:
+    """The mask that a rule makes final, bool (H, W)."""
+    return rollout.vote if rule == "vote" else rollout.answers[choose(rule, rollout)].mask
+
+
+def final_reward(rule: str, rollout: Rollout) -> float:
+    """Its reward."""
+    return rollout.vote_reward if rule == "vote" else rollout.rewards[choose(rule, rollout)]
 
 
 @dataclass(frozen=True)
@@ -88,8 +103,10 @@ def judge_rule(rule: str, rollouts: Sequence[Rollout]) -> Judgement:
     """Compare a rule with the truth."""
     from scipy.stats import rankdata
 
-    got = float(np.mean([r.rewards[choose(rule, r)] for r in rollouts]))
+    got = float(np.mean([final_reward(rule, r) for r in rollouts]))
     best = float(np.mean([max(r.rewards[1:]) for r in rollouts]))
+    if rule == "vote":  # it has no signal
+        return Judgement(got, best - got, float("nan"))
     signals = np.concatenate([signal(rule, r) for r in rollouts])
     truth = np.concatenate([r.rewards[1:] for r in rollouts])
     ranks = rankdata(signals), rankdata(truth)

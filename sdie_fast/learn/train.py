@@ -22,12 +22,13 @@ from ..errors import RunError
 from ..recipe import Recipe
 from ..segment import Segmenter
 from . import folder as files
+from .baselines import SIGMA
 from .config import Config
 from .distill import distill
 from .env import Case, Floats, SdieEnv, State
 from .export import export_actor
 from .networks import ActorNet, CriticNet
-from .rollout import Act, Rollout, follow
+from .rollout import Act, Rollout, follow, start_action
 from .select import BLIND, best_rule, judge_rule
 from .td3 import TD3, Rates, Replay
 
@@ -66,9 +67,12 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
         config.policy_noise, config.noise_clip, config.policy_delay,
     )  # fmt: skip
     shape = (config.encoder, config.rounds, config.actions.size)
+    start = start_action(config.identity, config.actions.size).tolist()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return TD3(lambda: ActorNet(*shape), lambda: CriticNet(*shape), rates, device, amp=amp)
+        return TD3(
+            lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), rates, device, amp=amp
+        )
 
 
 def tensors(state: State, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -179,14 +183,15 @@ class Training:
         )
 
     def _explore(self, state: State) -> Floats:
-        """The policy's actions and noise, or, at first, noise alone."""
+        """The policy's actions and noise; at first, noise about the start, as wide as a search's (`baselines.SIGMA`)."""
         c, count = self.config, len(state.seen)
         rng = np.random.default_rng((c.seed, _EXPLORE, self.progress.episode * c.rounds + state.at))
         shape = (count, c.actions.size)
         if self.progress.episode < c.warmup:
-            return rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-        action = self.agent.act(*tensors(state, c.rounds))
-        noise = c.noise * rng.standard_normal(shape)
+            action, scale = start_action(c.identity, c.actions.size)[None], SIGMA
+        else:
+            action, scale = self.agent.act(*tensors(state, c.rounds)), c.noise
+        noise = scale * rng.standard_normal(shape)
         return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
 
     def _episode(self) -> dict[str, float]:
@@ -281,6 +286,7 @@ class Training:
                 self.config.segmentations,
                 self.config.seed,
                 each_round=each_round,
+                start=start_action(self.config.identity, self.config.actions.size),
                 watch=told,
             )
             found[name] = rows.tolist()

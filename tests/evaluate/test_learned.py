@@ -15,7 +15,7 @@ from sdie_fast import InvalidArgumentError
 from sdie_fast.cli import app
 from sdie_fast.data import synthetic
 from sdie_fast.data.folder import open_folder
-from sdie_fast.evaluate.learned import ALONE, SDIE, Spread, evaluate_run, spread
+from sdie_fast.evaluate.learned import ALONE, FIXED, SDIE, Spread, evaluate_run, spread
 from sdie_fast.evaluate.tables import class_table, gain, main_table, rule_table
 
 KINDS = synthetic.KINDS[:2]
@@ -78,6 +78,8 @@ def test_everything_is_compared(result):
         "stability",
         "critic",
         "agreement",
+        "vote",
+        FIXED,
     }
     assert len({id(s) for s in result.scores[ALONE].values()}) == 1
     for name in (SDIE, "random", "wls"):
@@ -89,7 +91,43 @@ def test_everything_is_compared(result):
 
 def test_the_headline_is_the_rule_of_the_shots(result, run):
     assert result.rule == json.loads((run / "result.json").read_text())["rule"]
-    assert result.headline() is result.scores[SDIE][result.rule]
+    assert result.fixed == dict.fromkeys(result.headline().iou, result.rule)
+    assert result.headline() is result.scores[SDIE][FIXED]
+    assert result.headline() == result.scores[SDIE][result.rule]
+
+
+def test_a_policy_for_each_class(folder, tmp_path):
+    """Each class is judged with its own run: the same figures as that run's alone."""
+    from sdie_fast.segment import Options, Sam
+
+    out = tmp_path / "runs"
+    done = sdie_fast(
+        "train", folder, "--out", out, "--shots", 1, "--segmentations", 20, "--rounds", 2, "--size", 96,
+        "--threads", 1, "--each-class", "--views", 2, "--prompt", "auto", "--grid", 3, "--no-compare",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    data, segmenter = open_folder(folder, size=96), Sam(None, Options("cpu", 1))
+    whole = evaluate_run(segmenter, data, out, baselines=False)
+    assert list(whole.fixed) == list(data.classes)
+    assert whole.facts["policies"] == "2, one for each class"
+    for label in data.classes:
+        assert json.loads((out / label / "split.json").read_text())["support"].keys() == {label}
+        part = evaluate_run(
+            segmenter,
+            data,
+            out / label,
+            baselines=False,
+        )
+        assert whole.fixed[label] == part.rule
+        for name in whole.scores:
+            assert whole.scores[name][FIXED].iou[label] == part.scores[name][FIXED].iou[label]
+    assert {whole.cases[r.case].label for r in whole.rollouts} == set(data.classes)
+
+
+def test_grid_is_for_auto(folder, tmp_path):
+    done = sdie_fast("train", folder, "--out", tmp_path / "r", "--shots", 1, "--grid", 3)
+    assert done.exit_code == 2
+    assert "--prompt auto" in done.output
 
 
 def test_figures_are_those_of_the_masks(result, run, folder):

@@ -192,6 +192,30 @@ class TestCases:
         shown = cases_of(one, "support", one)
         assert len({id(c.prompt) for c in shown}) == 1
 
+    def test_views(self, data):
+        plain = cases_of(data, "support", data, own=True)
+        turned = cases_of(data, "support", data, own=True, views=4)
+        assert len(turned) == 4 * len(plain)
+        for k, case in enumerate(turned):
+            raw = plain[k // 4]
+            assert (case.label, case.name) == (raw.label, raw.name)
+            # What is shown stays what was given.
+            assert [m.tobytes() for m in case.prompt._masks] == [
+                m.tobytes() for m in raw.prompt._masks
+            ]
+            steps = (1, -1)[k & 1], (1, -1)[(k >> 1) & 1]
+            np.testing.assert_array_equal(case.image, raw.image[:: steps[1], :: steps[0]])
+            np.testing.assert_array_equal(case.truth, raw.truth[:: steps[1], :: steps[0]])
+
+    def test_views_are_the_eight_of_a_square(self, rng):
+        from sdie_fast.learn.env import view_of
+
+        plane = rng.random((5, 7))
+        found = [view_of(plane, k) for k in range(8)]
+        assert [v.shape for v in found] == [(5, 7)] * 4 + [(7, 5)] * 4
+        assert len({v.tobytes() for v in found}) == 8
+        np.testing.assert_array_equal(found[5], plane[:, ::-1].T)
+
     def test_a_single_shot_shows_itself(self, data):
         one = data.at_most(1)
         cases = cases_of(one, "support", one, own=True)

@@ -2,8 +2,26 @@ import numpy as np
 import pytest
 
 from sdie_fast import InvalidArgumentError
-from sdie_fast.learn.rollout import Rollout, action_of, constant, follow, random_policy
-from sdie_fast.learn.select import BLIND, RULES, best_rule, choose, judge_rule, signal
+from sdie_fast.learn.env import reward_of
+from sdie_fast.learn.rollout import (
+    Rollout,
+    action_of,
+    constant,
+    follow,
+    random_policy,
+    start_action,
+    vote,
+)
+from sdie_fast.learn.select import (
+    BLIND,
+    RULES,
+    best_rule,
+    choose,
+    final_mask,
+    final_reward,
+    judge_rule,
+    signal,
+)
 from sdie_fast.segment.prompts import Answer
 
 
@@ -22,7 +40,9 @@ def rollout():
         Answer(mask(0, 1), 0.9, 0.6),
         Answer(mask(4, 5), 0.2, 0.7),
     ]
-    return Rollout(0, answers, [0.2, 0.9, 0.5, 0.1], values=[2.0, 1.5, 1.2])
+    return Rollout(0, answers, [0.2, 0.9, 0.5, 0.1], values=[2.0, 1.5, 1.2],
+        vote=mask(0, 1), vote_reward=0.7,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -54,8 +74,31 @@ def test_signals_by_hand(rollout):
 def test_only_the_oracle_sees_the_truth(rollout):
     other = Rollout(0, rollout.answers, rollout.rewards[::-1], values=rollout.values)
     for rule in BLIND:
+        if rule == "vote":
+            continue  # it combines rounds
         np.testing.assert_array_equal(signal(rule, rollout), signal(rule, other))
     assert choose("oracle", other) != choose("oracle", rollout)
+
+
+def test_vote_by_hand():
+    answers = [Answer(mask(0, 1), 0.3), Answer(mask(1, 2), 0.4), Answer(mask(2), 0.2)]
+    # Of 0.9: pixel 0 has 0.3, pixel 1 has 0.7, pixel 2 has 0.6.
+    np.testing.assert_array_equal(vote(answers), mask(1, 2))
+    unsure = [Answer(a.mask, 0.0) for a in answers]
+    np.testing.assert_array_equal(vote(unsure), mask(1, 2))
+    # Half is not more than half.
+    assert not vote([Answer(mask(0), 0.5), Answer(mask(1), 0.5)]).any()
+
+
+def test_the_vote_is_a_rule_of_its_own(rollout):
+    np.testing.assert_array_equal(final_mask("vote", rollout), rollout.vote)
+    assert final_reward("vote", rollout) == 0.7
+    np.testing.assert_array_equal(final_mask("stability", rollout), rollout.answers[1].mask)
+    assert final_reward("stability", rollout) == 0.9
+    found = judge_rule("vote", [rollout])
+    assert found.reward == 0.7
+    assert found.regret == pytest.approx(0.2)
+    assert np.isnan(found.correlation)
 
 
 def test_judgement(rollout):
@@ -86,6 +129,8 @@ class TestRollouts:
             assert len(r.answers) == len(r.rewards) == len(r.images) == 4
             assert r.values == [0, 1, 2]
             np.testing.assert_array_equal(r.images[0], env.cases[r.case].image)
+            np.testing.assert_array_equal(r.vote, vote(r.answers))
+            assert r.vote_reward == reward_of(r.vote, env.cases[r.case].truth, env.reward)
         assert env.calls == 6
 
     def test_rewards_are_absolute(self, env, segmenter, cases):
@@ -110,6 +155,18 @@ class TestRollouts:
         weights = np.array([[0.5, 0.25, 0.25, 0, 0, 0], [0, 0, 0, 1, 0, 0]])
         np.testing.assert_allclose(weights_of(action_of(weights)), weights, atol=1e-6)
         assert action_of(weights, 8).shape == (2, 8)
+
+    @pytest.mark.parametrize("identity", [1 / 6, 0.5, 0.9, 1.0])
+    def test_start_action(self, identity):
+        from sdie_fast.actor import weights_of
+
+        action = start_action(identity, 8)
+        assert action.shape == (8,)
+        assert -1 <= action.min() <= action.max() <= 0.8 + 1e-6
+        rest = (1 - identity) / 5
+        np.testing.assert_allclose(weights_of(action[:6]), [identity, *[rest] * 5], atol=1e-3)
+        if identity == 1 / 6:
+            np.testing.assert_allclose(action, 0, atol=1e-6)
 
     def test_chance_is_seeded(self, env):
         a, b = (follow(env, random_policy(3, 6)) for _ in range(2))

@@ -18,7 +18,7 @@ from sdie_fast.actor import Actions, Parameter  # noqa: E402
 from sdie_fast.errors import RunError  # noqa: E402
 from sdie_fast.learn import distill, folder  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
-from sdie_fast.learn.env import SdieEnv  # noqa: E402
+from sdie_fast.learn.env import SdieEnv, State  # noqa: E402
 from sdie_fast.learn.train import Training, load_agent, make_agent, policy_of  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402
@@ -81,6 +81,7 @@ class TestRun:
             "stability",
             "critic",
             "agreement",
+            "vote",
         }
         assert result["rules_on_shots"]["oracle"]["regret"] == 0
         assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -249,6 +250,8 @@ class TestConfig:
             {"seed": -1},
             {"relative": 1},
             {"noise": "a"},
+            {"identity": 0.1},
+            {"views": 3},
         ],
     )
     def test_bad(self, wrong):
@@ -256,6 +259,16 @@ class TestConfig:
             Config(**wrong)
         with pytest.raises(SdieError):
             Config.from_dict({**Config().to_dict(), **wrong})
+
+
+def test_the_first_policy_is_mostly_the_identity():
+    from sdie_fast.actor import weights_of
+
+    state = State(np.full((2, 16, 16), 90, np.uint8), 1)
+    for share in (1 / 6, 0.5, 0.8):
+        config = Config(identity=share, side=16)
+        act, _ = policy_of(make_agent(config, "cpu"), config.rounds)
+        np.testing.assert_allclose(weights_of(act(state))[:, 0], share, atol=0.06)
 
 
 def test_networks_follow_from_the_seed():
