@@ -50,6 +50,13 @@ def train(
         str, typer.Option(help="support, auto, or, from the truth, box and point.")
     ] = "support",
     reward: Annotated[str, typer.Option(help="fb-iou or miou.")] = "fb-iou",
+    voted: Annotated[
+        bool,
+        typer.Option(
+            "--voted/--own",
+            help="Reward a round for the vote of the answers so far, or, as the paper does, for its own.",
+        ),
+    ] = True,
     encoder: Annotated[
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
@@ -115,6 +122,7 @@ def train(
         else:
             config = Config(
                 **given,
+                voted=voted,
                 encoder=encoder,
                 rounds=rounds,
                 params=FilterParams(wls_solver=solver),  # type: ignore[arg-type]

@@ -161,6 +161,8 @@ def _part(
     limit: int | None,
     baselines: bool,
     prompt: str | None,
+    auto: dict[str, Any] | None,
+    rule: str | None,
     threads: int | None,
 ) -> _Part:
     config, about, split, recipe = open_run(run)
@@ -173,10 +175,12 @@ def _part(
     cases = cases_of(query, chosen, shown)
     env = SdieEnv(
         segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
-        reward=config.reward, side=config.side, threads=threads, options=config.auto,
+        reward=config.reward, side=config.side, threads=threads,
+        options=config.auto if auto is None else auto,
     )  # fmt: skip
     value = _critic(run, config) if split is not None else None
-    rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
+    if rule is None:
+        rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
     ways = ways_of(run, recipe, env, config, baselines=baselines)
     return _Part(run, config, about, split is not None, chosen, rule, cases, env, ways, value)
 
@@ -189,6 +193,8 @@ def evaluate_run(
     limit: int | None = None,
     baselines: bool = True,
     prompt: str | None = None,
+    auto: dict[str, Any] | None = None,
+    rule: str | None = None,
     threads: int | None = None,
     pictures: int = 4,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
@@ -208,6 +214,10 @@ def evaluate_run(
         Whether what SDIE is compared with is judged too, which takes five times as long.
     prompt : str, optional
         Instead of the run's own; a bare recipe's is "auto" unless told.
+    auto : dict, optional
+        Fields of `segment.Auto`, instead of the run's own.
+    rule : str, optional
+        Instead of the one that the run fixed on its shots; a bare recipe's is "last" unless told.
     threads : int, optional
         Of the filters.
     pictures : int
@@ -224,7 +234,15 @@ def evaluate_run(
     """
     parts = [
         _part(
-            segmenter, data, path, limit=limit, baselines=baselines, prompt=prompt, threads=threads
+            segmenter,
+            data,
+            path,
+            limit=limit,
+            baselines=baselines,
+            prompt=prompt,
+            auto=auto,
+            rule=rule,
+            threads=threads,
         )
         for path in files.runs_in(run)
     ]
@@ -245,8 +263,8 @@ def evaluate_run(
             ):
                 for r in rollouts:
                     case = part.cases[r.case]
-                    for rule, meter in meters[name].items():
-                        meant = part.rule if rule == FIXED else rule
+                    for judged_by, meter in meters[name].items():
+                        meant = part.rule if judged_by == FIXED else judged_by
                         # Where a way of acting has no critic, the rule's place is taken by the last round.
                         usable = meant if meant != "critic" or r.values else "last"
                         meter.add(case.label, final_mask(usable, r), case.truth)

@@ -38,6 +38,9 @@ class Config:
     relative : bool
         Ours: the unenhanced image's reward is taken off, which leaves the best policy what it was and takes the
         differences between images out of the critics' way.
+    voted : bool
+        Ours: a round is rewarded for the vote of the answers so far. The rule "vote" did best of those that see no truth, and
+        this trains for it; the paper's reward is each round's own.
     encoder : {"small", "resnet18", "resnet18-imagenet"}
         The paper: ResNet18. Ours: "small", four convolutions, for CPUs.
     side : int
@@ -81,6 +84,7 @@ class Config:
     rounds: int = 5
     reward: str = "fb-iou"
     relative: bool = True
+    voted: bool = True
     encoder: str = "small"
     side: int = 64
     segmentations: int = 5000
@@ -123,6 +127,7 @@ class Config:
                 f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}"
             )
         _validate.flag("relative", self.relative)
+        _validate.flag("voted", self.voted)
         for name, accepted in (("prompt", PROMPTS), ("reward", REWARDS)):
             if getattr(self, name) not in accepted:
                 raise InvalidArgumentError(
@@ -135,6 +140,7 @@ class Config:
         given: dict[str, Any] = {
             "rounds": 4,
             "relative": False,
+            "voted": False,
             "encoder": "resnet18",
             "side": 200,
             "identity": 1.0 / 6.0,

@@ -76,6 +76,15 @@ def reward_of(mask: Masks, truth: Masks, kind: str) -> float:
     return foreground if kind == "miou" else (foreground + iou(~mask, ~truth)) / 2.0
 
 
+def vote(answers: Sequence[Answer]) -> Masks:
+    """Pixels that more than half of the answers, weighted by predicted IoU, call foreground; bool (H, W)."""
+    weights = np.maximum(np.array([a.quality for a in answers], np.float64), 0.0)
+    if not weights.any():  # none found anything, or none is sure of it
+        weights = np.ones(len(answers))
+    share = np.tensordot(weights / weights.sum(), np.stack([a.mask for a in answers]), 1)
+    return np.asarray(share > 0.5, bool)
+
+
 @dataclass(frozen=True)
 class State:
     """What the agent sees of n participants.
@@ -135,6 +144,9 @@ class SdieEnv:
     relative : bool
         Whether the reward of the image as it came is taken off: what remains says what enhancement
         did, and participants with hard images do not drown the others.
+    voted : bool
+        Whether a round is rewarded for the vote of all answers so far, the unenhanced image's among them, instead of for its
+        own mask: what it adds to the others counts then, and rounds may differ.
     side : int
         Of observations in pixels.
     threads : int, optional
@@ -168,6 +180,7 @@ class SdieEnv:
         actions: Actions | None = None,
         reward: str = "fb-iou",
         relative: bool = False,
+        voted: bool = False,
         side: int = 64,
         threads: int | None = None,
         options: dict[str, Any] | None = None,
@@ -191,6 +204,7 @@ class SdieEnv:
         _validate.instance("params", self.params, FilterParams)
         self.actions = Actions() if actions is None else actions
         self.reward, self.relative = reward, _validate.flag("relative", relative)
+        self.voted = _validate.flag("voted", voted)
         self.side = _validate.integer(8, 1024)("side", side)
         self.threads, self.options = _validate.threads(threads), options or {}
         self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
@@ -199,6 +213,7 @@ class SdieEnv:
         self._image = np.empty(0, np.float32)
         self._which: list[int] = []
         self._base: Any = np.float32(0.0)
+        self._answers: list[list[Answer]] = []  # of each participant so far
         self._at = self.rounds
 
     def __len__(self) -> int:
@@ -268,7 +283,11 @@ class SdieEnv:
         raw = np.stack([self.cases[k].image for k in self._which])
         self._image = raw.astype(np.float32)[..., None] / np.float32(255.0)
         self._at = 0
-        self._base = self.judge(self._which, raw)[1] if self.relative else np.float32(0.0)
+        self._base = np.float32(0.0)
+        if self.relative or self.voted:
+            answers, rewards = self.judge(self._which, raw)
+            self._answers = [[a] for a in answers]
+            self._base = rewards if self.relative else self._base
         return self._state()
 
     def _state(self) -> State:
@@ -308,6 +327,10 @@ class SdieEnv:
         self.seconds["enhance"] += middle - begin
         before = self.seconds["segment"]
         answers, reward = self.judge(self._which, images)
+        if self.voted:
+            for n, (k, a) in enumerate(zip(self._which, answers, strict=True)):
+                self._answers[n].append(a)
+                reward[n] = reward_of(vote(self._answers[n]), self.cases[k].truth, self.reward)
         self.calls += len(images)
         self._at += 1
         state = self._state()

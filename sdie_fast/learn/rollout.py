@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..segment.prompts import Answer
-from .env import Floats, Masks, SdieEnv, State, reward_of
+from .env import Floats, Masks, SdieEnv, State, reward_of, vote
 
 Act = Callable[[State], Floats]  # actions (n, size) of a state
 
@@ -26,15 +26,17 @@ class Rollout:
     answers : list of Answer, T + 1
         The segmenter's: of the image as it came, then after each round.
     rewards : list of float, T + 1
-        Without `relative`.
+        Of each answer by itself: without `relative` and `voted`.
     actions : list of ndarray, float32, (size,), T
     values : list of float, T
         A critic's value of each round's state and action; empty without a critic.
     images : list of ndarray, uint8, (H, W), T + 1
     vote : ndarray, bool, (H, W)
-        See `vote`.
+        See `env.vote`.
     vote_reward : float
         Without `relative`.
+    gained : float
+        The return: the environment's own rewards, summed.
     """
 
     case: int
@@ -45,15 +47,7 @@ class Rollout:
     images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     vote: Masks = field(default_factory=lambda: np.zeros((0, 0), bool))
     vote_reward: float = float("nan")
-
-
-def vote(answers: Sequence[Answer]) -> Masks:
-    """Pixels that more than half of the answers, weighted by predicted IoU, call foreground; bool (H, W)."""
-    weights = np.maximum(np.array([a.quality for a in answers], np.float64), 0.0)
-    if not weights.any():  # none found anything, or none is sure of it
-        weights = np.ones(len(answers))
-    share = np.tensordot(weights / weights.sum(), np.stack([a.mask for a in answers]), 1)
-    return np.asarray(share > 0.5, bool)
+    gained: float = 0.0
 
 
 def follow(
@@ -77,26 +71,26 @@ def follow(
     state = env.reset(which)
     cases = list(range(len(env))) if which is None else list(which)
     rollouts = [Rollout(k, images=[env.cases[k].image]) for k in cases]
-    answers, rewards = env.judge(cases, np.stack([r.images[0] for r in rollouts]))
-    for r, answer, reward in zip(rollouts, answers, rewards, strict=True):
+    answers, _ = env.judge(cases, np.stack([r.images[0] for r in rollouts]))
+    for r, answer in zip(rollouts, answers, strict=True):
         r.answers.append(answer)
-        r.rewards.append(float(reward))
-    base = rewards if env.relative else np.zeros_like(rewards)
     for _ in range(env.rounds):
         actions = act(state)
         values = None if value is None else value(state, actions)
         step = env.step(actions)
         for n, r in enumerate(rollouts):
             r.answers.append(step.answers[n])
-            r.rewards.append(float(step.reward[n] + base[n]))
+            r.gained += float(step.reward[n])
             r.actions.append(actions[n])
             r.images.append(step.images[n])
             if values is not None:
                 r.values.append(float(values[n]))
         state = step.state
     for r in rollouts:
+        truth = env.cases[r.case].truth
+        r.rewards = [reward_of(a.mask, truth, env.reward) for a in r.answers]
         r.vote = vote(r.answers)
-        r.vote_reward = reward_of(r.vote, env.cases[r.case].truth, env.reward)
+        r.vote_reward = reward_of(r.vote, truth, env.reward)
     return rollouts
 
 

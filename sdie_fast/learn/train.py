@@ -129,7 +129,7 @@ class Training:
         self.config, self.out, self.device = config, out, device
         self.env = SdieEnv(
             segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
-            reward=config.reward, relative=config.relative, side=config.side, threads=threads,
+            reward=config.reward, relative=config.relative, voted=config.voted, side=config.side, threads=threads,
             options=config.auto,
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
@@ -214,8 +214,7 @@ class Training:
         if p.episode % c.greedy_every == 0 and p.episode > c.warmup:
             act, value = policy_of(self.agent, c.rounds)
             rollouts = follow(self.env, act, value=value)
-            gains = [np.sum(r.rewards[1:]) - c.relative * c.rounds * r.rewards[0] for r in rollouts]
-            p.greedy = float(np.mean(gains))
+            p.greedy = float(np.mean([r.gained for r in rollouts]))
             record["greedy_return"] = p.greedy
             if p.greedy > self.best_return:
                 self.best_return = p.greedy

@@ -68,7 +68,7 @@ def test_shots_are_not_judged(result, run):
 
 def test_everything_is_compared(result):
     assert set(result.scores) == {
-        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "wls", "bilateral", "sharpen",
+        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "half identity", "wls", "bilateral", "sharpen",
         "guided", "spatiogram", "CMA-ES, constant", "CMA-ES, schedule",
     }  # fmt: skip
     assert set(result.scores[SDIE]) == {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sdie_fast import InvalidArgumentError
-from sdie_fast.learn.env import reward_of
+from sdie_fast.learn.env import reward_of, vote
 from sdie_fast.learn.rollout import (
     Rollout,
     action_of,
@@ -10,7 +10,6 @@ from sdie_fast.learn.rollout import (
     follow,
     random_policy,
     start_action,
-    vote,
 )
 from sdie_fast.learn.select import (
     BLIND,
