@@ -68,8 +68,8 @@ class Config:
         Episodes between two without exploration, from which the best policy is kept.
     checkpoint_every : int
         Episodes between two checkpoints.
-    actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay
-        See `td3.Rates`: all as published.
+    actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after
+        See `td3.Rates`: all as published but the last, ours, and the actor's rate (published code: 3e-4).
     params : FilterParams
         Of what no action chooses.
     actions : Actions
@@ -98,13 +98,14 @@ class Config:
     shift: int = 2
     greedy_every: int = 4
     checkpoint_every: int = 2
-    actor_rate: float = 3e-4
+    actor_rate: float = 1e-4
     critic_rate: float = 3e-4
     gamma: float = 0.99
     tau: float = 0.005
     policy_noise: float = 0.1
     noise_clip: float = 0.5
     policy_delay: int = 2
+    actor_after: int = 600
     params: FilterParams = field(default_factory=FilterParams)
     actions: Actions = field(default_factory=Actions)
     auto: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +116,7 @@ class Config:
             "greedy_every", "checkpoint_every", "policy_delay",
         ):  # fmt: skip
             _count(name, getattr(self, name))
-        for name in ("warmup", "shift", "seed"):
+        for name in ("warmup", "shift", "seed", "actor_after"):
             _validate.integer(0, 2**31)(name, getattr(self, name))
         for name in ("gamma", "tau"):
             _share(name, getattr(self, name))
@@ -145,6 +146,8 @@ class Config:
             "side": 200,
             "identity": 1.0 / 6.0,
             "noise": 0.05,
+            "actor_rate": 3e-4,
+            "actor_after": 0,
             "updates": 1,
             "shift": 0,
             "params": FilterParams.published_code(),

@@ -19,6 +19,8 @@ from .networks import ScheduleNet, random_shift
 from .rollout import Act
 
 VARIANTS = 12  # of each image: turned, mirrored, lighter and darker
+# Whatever the policy has: a schedule is there to be fast, and beside a ResNet18 the filters would be the smaller part.
+ENCODER = "small"
 STEPS = 1500
 BATCH = 64
 RATE = 1e-3
@@ -82,7 +84,7 @@ def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet
     seen, actions = demonstrations(env, act, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = ScheduleNet(config.encoder, config.rounds, config.actions.size).to(device)
+        net = ScheduleNet(ENCODER, config.rounds, config.actions.size).to(device)
     inputs, wanted = torch.from_numpy(seen).to(device), torch.from_numpy(actions).to(device)
     optimizer = torch.optim.Adam(net.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)

@@ -51,6 +51,9 @@ class Rates:
         Standard deviation of the target policy's smoothing, and where it is cut off (c).
     policy_delay : int
         Updates of the critics to one of the actor and the targets (d).
+    actor_after : int
+        Updates before the actor's first: with few segmentations, critics that know nothing yet lead it away from
+        where it began, and it does not find back (ours; published code: 0).
     """
 
     actor_rate: float = 3e-4
@@ -60,6 +63,7 @@ class Rates:
     policy_noise: float = 0.1
     noise_clip: float = 0.5
     policy_delay: int = 2
+    actor_after: int = 0
 
 
 class TD3:
@@ -166,16 +170,20 @@ class TD3:
         self.critic_optimizer.step()
         told = {"critic_loss": float(critic_loss.detach()), "target": float(target.mean())}
         if self.updates % self.rates.policy_delay == 0:
-            self.critics.requires_grad_(False)  # their gradients would be thrown away
-            with self._autocast():
-                actor_loss = self.actor_loss(batch)
-            self.actor_optimizer.zero_grad(set_to_none=True)
-            actor_loss.backward()
-            self.actor_optimizer.step()
-            self.critics.requires_grad_(True)
+            if self.updates > self.rates.actor_after:
+                told["actor_loss"] = self._update_actor(batch)
             self.soft_update()
-            told["actor_loss"] = float(actor_loss.detach())
         return told
+
+    def _update_actor(self, batch: Batch) -> float:
+        self.critics.requires_grad_(False)  # their gradients would be thrown away
+        with self._autocast():
+            loss = self.actor_loss(batch)
+        self.actor_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.actor_optimizer.step()
+        self.critics.requires_grad_(True)
+        return float(loss.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on as if nothing had happened."""

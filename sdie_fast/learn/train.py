@@ -64,7 +64,7 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
     """Build the networks of a run: the same for the same seed."""
     rates = Rates(
         config.actor_rate, config.critic_rate, config.gamma, config.tau,
-        config.policy_noise, config.noise_clip, config.policy_delay,
+        config.policy_noise, config.noise_clip, config.policy_delay, config.actor_after,
     )  # fmt: skip
     shape = (config.encoder, config.rounds, config.actions.size)
     start = start_action(config.identity, config.actions.size).tolist()
@@ -198,6 +198,9 @@ class Training:
         """One episode of every participant, with its updates; now and then one without exploration."""
         p, c = self.progress, self.config
         before = self.env.calls
+        record: dict[str, float] = {}
+        if p.episode == 0:  # what it begins with is not to be lost, if nothing better is found
+            record["greedy_return"] = self._greedy()
         state = self.env.reset()
         total, told = np.zeros(len(self.env), np.float32), {}
         for _ in range(c.rounds):
@@ -210,17 +213,20 @@ class Training:
                 told = self._learn()
         p.episode += 1
         p.mean_return, p.reward = float(total.mean()), float(step.reward.mean())
-        record = {"return": p.mean_return, "reward": p.reward, **told}
+        record |= {"return": p.mean_return, "reward": p.reward, **told}
         if p.episode % c.greedy_every == 0 and p.episode > c.warmup:
-            act, value = policy_of(self.agent, c.rounds)
-            rollouts = follow(self.env, act, value=value)
-            p.greedy = float(np.mean([r.gained for r in rollouts]))
-            record["greedy_return"] = p.greedy
-            if p.greedy > self.best_return:
-                self.best_return = p.greedy
-                self.best = copy.deepcopy(self.agent.actor.state_dict())
+            record["greedy_return"] = self._greedy()
         p.segmentations += self.env.calls - before
         return {"segmentations": float(p.segmentations), **record}
+
+    def _greedy(self) -> float:
+        """Mean return of an episode without exploration; the best policy is kept."""
+        act, _ = policy_of(self.agent, self.config.rounds)
+        self.progress.greedy = float(np.mean([r.gained for r in follow(self.env, act)]))
+        if self.progress.greedy > self.best_return:
+            self.best_return = self.progress.greedy
+            self.best = copy.deepcopy(self.agent.actor.state_dict())
+        return self.progress.greedy
 
     def _learn(self) -> dict[str, float]:
         c = self.config

@@ -11,7 +11,7 @@ pytest.importorskip("cma")
 
 def test_single_filters_are_what_they_say(env):
     ways = simple(env, 0)
-    assert list(ways) == ["uniform", "random", *sdie.FILTERS[1:]]
+    assert list(ways) == ["uniform", "random", "half identity", *sdie.FILTERS[1:]]
     for k, name in enumerate(sdie.FILTERS[1:], 1):
         image = follow(env, ways[name], [0])[0].images[1]
         expected = sdie.enhance(env.cases[0].image, np.eye(6)[k], params=env.params)

@@ -1,6 +1,7 @@
 """TD3's arithmetic: by hand, and against stable-baselines3."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -66,6 +67,20 @@ class TestByHand:
     def test_two_critics_that_differ(self, agent):
         a, b = (next(iter(c.parameters())) for c in agent.critics)
         assert not torch.equal(a, b)
+
+    def test_the_actor_waits_for_its_critics(self, agent, batch):
+        agent.rates = dataclasses.replace(agent.rates, actor_after=2)
+        start = copy.deepcopy(agent.actor.state_dict())
+        targets = copy.deepcopy(agent.critic_targets.state_dict())
+        for _ in range(2):
+            assert "actor_loss" not in agent.update(batch, torch.zeros(8, 3))
+        assert all(torch.equal(v, start[k]) for k, v in agent.actor.state_dict().items())
+        # The critics' targets do not wait.
+        assert any(
+            not torch.equal(v, targets[k]) for k, v in agent.critic_targets.state_dict().items()
+        )
+        agent.update(batch, torch.zeros(8, 3))
+        assert "actor_loss" in agent.update(batch, torch.zeros(8, 3))
 
     def test_delay_and_soft_update(self, agent, batch):
         start = copy.deepcopy(agent.actor.state_dict())
