@@ -17,6 +17,9 @@ from .learned import SDIE, Result
 from .report import STYLE, overlay
 from .tables import PAPER, Row, class_table, gain, main_table, mean_weights, rule_table
 
+COLUMNS = ("input", "enhanced", "SDIE", "segmenter alone", "truth")
+WIDTH = 1016  # of a row of pictures, in pixels
+
 
 def _url(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -35,7 +38,7 @@ def _table(rows: Sequence[Row], first: str) -> str:
 
 
 def _strip(result: Result, k: int) -> tuple[str, str]:
-    """Input, enhanced, SDIE's mask, the segmenter's, the truth; and what to say below."""
+    """The pictures of `COLUMNS` side by side, and what to say below."""
     from ..learn.select import choose, final_mask, final_reward
 
     r = result.rollouts[k]
@@ -53,7 +56,7 @@ def _strip(result: Result, k: int) -> tuple[str, str]:
     gap = np.full((case.image.shape[0], 4, 3), 255, np.uint8)
     wide = [p for part in parts for p in (part, gap)][:-1]
     picture = Image.fromarray(np.concatenate(wide, 1))
-    picture.thumbnail((1016, 1016))
+    picture = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=85)
     text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * final_reward(rule, r):.0f} {'by vote' if rule == 'vote' else f'after round {at}'}"
@@ -102,12 +105,17 @@ def write_report(
         pictures.setdefault(first.cases[rollout.case].label, []).append(
             f'<figure><img src="{source}" alt=""><figcaption>{html.escape(text)}</figcaption></figure>'
         )
-    grids = "".join(f"<h3>{html.escape(k)}</h3>{''.join(v)}" for k, v in pictures.items())
+    heads = "".join(f"<span>{name}</span>" for name in COLUMNS)
+    grids = "".join(
+        f'<h3>{html.escape(k)}</h3><div class="heads">{heads}</div>{"".join(v)}'
+        for k, v in pictures.items()
+    )
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE} .chart {{ max-width: 46em; width: 100%; image-rendering: auto; }}</style>"
+        f"<style>{STYLE} .chart {{ max-width: 46em; width: 100%; image-rendering: auto; }}"
+        f" .heads {{ display: flex; width: {WIDTH}px; }} .heads span {{ flex: 1; color: #555; }}</style>"
         f"<h1>{html.escape(title)}</h1><p><b>SDIE {sdie.figures['MIoU']} MIoU, {risen.mean:+.1f} against the segmenter alone</b>"
-        f" (rule: {html.escape(first.rule)}, fixed on the shots)</p><table>{facts}</table>"
+        f" (rule: {html.escape(first.rule)}, fixed before these images were seen)</p><table>{facts}</table>"
         f'<h2>Against what it must beat</h2><img class="chart" src="{_url(bars, "png")}" alt="MIoU of each way of acting">'
         f"{_table(rows, '')}<p>The oracle picks each image's best round by the truth; no line can. It lifts chance too, which is"
         f" why it stands beside every way of acting.</p>{paper}"
@@ -115,7 +123,7 @@ def write_report(
         f"<h2>Which round is final</h2>{_table(rule_table(results), 'rule')}"
         f'<h2>What the policy does</h2><img class="chart" src="{_url(weights_per_round(mean_weights(results)), "png")}"'
         f' alt="weights of each round">{drawn}'
-        f"<h2>Pictures</h2><p>Input, enhanced, SDIE's mask, the segmenter's alone, truth; of each class from the image that"
-        f" enhancement helped most to the one it harmed most.</p>{grids}</html>\n"
+        f"<h2>Pictures</h2><p>Of each class from the image that enhancement helped most to the one it harmed most.</p>"
+        f"{grids}</html>\n"
     )
     replace_file(path, lambda file: file.write(page.encode()))
