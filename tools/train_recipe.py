@@ -1,10 +1,12 @@
-"""Train the recipe that ships on synthetic surfaces, with the segmenter that ships, and judge it on others.
+"""Train a recipe on synthetic surfaces, with the segmenter that ships, and judge it on others.
 
 Half of the kinds are trained on; the policy, its schedule and its mean are judged on new surfaces of those kinds, which
 also fixes the selection rule, and the one that does best is saved. Its figures on the kinds that were never seen come last,
 and nothing is chosen by them.
 
-    python tools/train_recipe.py RUN --out sdie_fast/models/sdie_small
+    python tools/train_recipe.py RUN --out RECIPE
+
+No recipe that it made ships yet: the first one helped on the kinds it had seen and harmed the others (docs/learning.md).
 """
 
 from __future__ import annotations
