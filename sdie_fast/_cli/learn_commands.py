@@ -50,13 +50,12 @@ def train(
         str, typer.Option(help="support, auto, or, from the truth, box and point.")
     ] = "support",
     reward: Annotated[str, typer.Option(help="fb-iou or miou.")] = "fb-iou",
-    voted: Annotated[
-        bool,
+    credit: Annotated[
+        str,
         typer.Option(
-            "--voted/--own",
-            help="Reward a round for the vote of the answers so far, or, as the paper does, for its own.",
+            help="What a round is rewarded for: own (the paper's), or the best or the vote of the masks so far."
         ),
-    ] = True,
+    ] = "best",
     encoder: Annotated[
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
@@ -84,6 +83,10 @@ def train(
             help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."
         ),
     ] = True,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="A file that keeps the segmenter's answers; runs may share it."),
+    ] = None,
     segmenter: SegmenterPath = None,
     kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
     fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
@@ -110,6 +113,7 @@ def train(
         from ..learn import folder as files
         from ..learn.config import Config
         from ..learn.env import cases_of
+        from ..learn.memory import Memory
 
         given: dict[str, Any] = {
             "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
@@ -122,13 +126,14 @@ def train(
         else:
             config = Config(
                 **given,
-                voted=voted,
+                credit=credit,
                 encoder=encoder,
                 rounds=rounds,
                 params=FilterParams(wls_solver=solver),  # type: ignore[arg-type]
             )
         found = open_data(data, kind, fold, size)
         model = open_segmenter(segmenter, provider, threads)
+        kept = None if memory is None else Memory(memory, model)
         parts = {"": found}
         if each_class:
             parts = {c: found.subset([s.name for s in found.of_class(c)]) for c in found.classes}
@@ -166,6 +171,7 @@ def train(
                     amp=device != "cpu",
                     threads=threads,
                     watch=watch,
+                    memory=kept,
                 )
                 run.run()
                 if compare and not (folder / files.SEARCHED).exists():
@@ -194,6 +200,9 @@ def evaluate_recipes(
     limit: int | None,
     baselines: bool,
     prompt: str | None,
+    auto: dict[str, Any] | None,
+    rule: str | None,
+    memory: Path | None,
     threads: int | None,
     out: Path | None,
     as_json: bool,
@@ -209,7 +218,9 @@ def evaluate_recipes(
 
     from ..evaluate.learned import evaluate_run
     from ..evaluate.tables import class_table, gain, main_table, rule_table
+    from ..learn.memory import Memory
 
+    kept = None if memory is None else Memory(memory, model)
     results, curves = [], []
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -219,7 +230,8 @@ def evaluate_recipes(
             task = bar.add_task(path.name)
             results.append(
                 evaluate_run(
-                    model, data, path, limit=limit, baselines=baselines, prompt=prompt, threads=threads,
+                    model, data, path, limit=limit, baselines=baselines, prompt=prompt, auto=auto, rule=rule,
+                    threads=threads, memory=kept,
                     watch=lambda done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
                 )
             )  # fmt: skip

@@ -138,7 +138,28 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Images of each class at most.", min=1)] = None,
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
-    grid: _Grid = 12,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="With --recipe: the rule that chooses the final mask.",
+            show_default="the one fixed on the shots",
+        ),
+    ] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed, or have much in common."
+        ),
+    ] = None,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            help="With auto: points a side.",
+            min=1,
+            max=64,
+            show_default="12; with --recipe, what it was trained with",
+        ),
+    ] = None,
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
@@ -161,14 +182,15 @@ def evaluate(
 
             learn_commands.evaluate_recipes(
                 found, model, learn_commands.checked(recipe), limit=limit, baselines=baselines,
-                prompt=prompt, threads=threads, out=out, as_json=as_json,
+                prompt=prompt, auto=None if grid is None else {"grid": grid}, rule=select, memory=memory,
+                threads=threads, out=out, as_json=as_json,
             )  # fmt: skip
             return
         prompt = prompt or "auto"
         if limit is not None:
             found = found.at_most(limit)
         report = Report()
-        options = {"grid": grid, "quality": quality, "stability": stability, "rule": rule}
+        options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
         with _progress("segmenting", len(found), not as_json) as advance:
 
             def watch(case: Any) -> None:

@@ -18,8 +18,10 @@ from ..learn import folder as files
 from ..learn.baselines import simple
 from ..learn.config import Config
 from ..learn.env import Case, Floats, SdieEnv, State, cases_of
+from ..learn.memory import Memory
 from ..learn.rollout import Act, Rollout, action_of, constant, follow
-from ..learn.select import BLIND, Judgement, final_mask, judge_rule
+from ..learn.select import RULES, Judgement, final_mask, judge_rule, usable
+from ..learn.verifier import Verifier
 from ..recipe import Recipe
 from ..segment import Segmenter
 from .metrics import Meter, Scores
@@ -151,6 +153,7 @@ class _Part:
     env: SdieEnv
     ways: dict[str, Act]
     value: Any
+    verifier: Verifier | None
 
 
 def _part(
@@ -164,6 +167,7 @@ def _part(
     auto: dict[str, Any] | None,
     rule: str | None,
     threads: int | None,
+    memory: Memory | None,
 ) -> _Part:
     config, about, split, recipe = open_run(run)
     shown, query = (None, data) if split is None else split.parts(data)
@@ -176,13 +180,16 @@ def _part(
     env = SdieEnv(
         segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
         reward=config.reward, side=config.side, threads=threads,
-        options=config.auto if auto is None else auto,
+        options=config.auto if auto is None else auto, memory=memory,
     )  # fmt: skip
     value = _critic(run, config) if split is not None else None
     if rule is None:
         rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
     ways = ways_of(run, recipe, env, config, baselines=baselines)
-    return _Part(run, config, about, split is not None, chosen, rule, cases, env, ways, value)
+    verifier = Verifier.load(run / files.VERIFIER) if (run / files.VERIFIER).exists() else None
+    return _Part(
+        run, config, about, split is not None, chosen, rule, cases, env, ways, value, verifier
+    )
 
 
 def evaluate_run(
@@ -197,6 +204,7 @@ def evaluate_run(
     rule: str | None = None,
     threads: int | None = None,
     pictures: int = 4,
+    memory: Memory | None = None,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Result:
     """Judge a run, or a bare recipe, on the images that were not among its shots.
@@ -222,6 +230,8 @@ def evaluate_run(
         Of the filters.
     pictures : int
         Episodes of each class whose images are kept.
+    memory : Memory, optional
+        Where answers are kept: several runs share what they have in common, and one that was killed goes on.
     watch : callable
         Told the images done and their total, over all ways of acting.
 
@@ -243,14 +253,18 @@ def evaluate_run(
             auto=auto,
             rule=rule,
             threads=threads,
+            memory=memory,
         )
         for path in files.runs_in(run)
     ]
     cases = [c for part in parts for c in part.cases]
     classes = list(dict.fromkeys(c.label for c in cases))
-    known = ["oracle", *(r for r in BLIND if r != "critic")]
-    if all(part.value is not None for part in parts):
-        known.append("critic")
+    lacking = {"critic": "value", "verifier": "verifier"}
+    known = [
+        r
+        for r in RULES
+        if all(getattr(part, lacking[r]) is not None for part in parts if r in lacking)
+    ]
     names = [n for n in parts[0].ways if all(n in part.ways for part in parts)]
     total, done, first = len(names) * len(cases), 0, 0
     meters = {name: {r: Meter(classes) for r in (*known, FIXED)} for name in names}
@@ -259,15 +273,15 @@ def evaluate_run(
     for part in parts:
         for name in names:
             for rollouts in _batches(
-                part.env, part.ways[name], part.value if name == SDIE else None
+                part.env, part.ways[name], part.value if name == SDIE else None, part.verifier
             ):
                 for r in rollouts:
                     case = part.cases[r.case]
                     for judged_by, meter in meters[name].items():
                         meant = part.rule if judged_by == FIXED else judged_by
                         # Where a way of acting has no critic, the rule's place is taken by the last round.
-                        usable = meant if meant != "critic" or r.values else "last"
-                        meter.add(case.label, final_mask(usable, r), case.truth)
+                        ruled = meant if usable(meant, r) else "last"
+                        meter.add(case.label, final_mask(ruled, r), case.truth)
                     if name == SDIE:
                         alone.add(case.label, r.answers[0].mask, case.truth)
                         own.append(replace(r, case=r.case + first))
@@ -303,9 +317,11 @@ def _critic(run: Path, config: Config) -> Any:
     return policy_of(load_agent(run)[0], config.rounds)[1]
 
 
-def _batches(env: SdieEnv, act: Act, value: Any) -> Iterator[list[Rollout]]:
+def _batches(
+    env: SdieEnv, act: Act, value: Any, verifier: Verifier | None
+) -> Iterator[list[Rollout]]:
     for start in range(0, len(env), _BATCH):
-        yield follow(env, act, range(start, min(start + _BATCH, len(env))), value)
+        yield follow(env, act, range(start, min(start + _BATCH, len(env))), value, verifier)
 
 
 def _kept(rollouts: Sequence[Rollout], cases: Sequence[Case], each: int) -> list[Rollout]:

@@ -39,12 +39,12 @@ def _table(rows: Sequence[Row], first: str) -> str:
 
 def _strip(result: Result, k: int) -> tuple[str, str]:
     """The pictures of `COLUMNS` side by side, and what to say below."""
-    from ..learn.select import choose, final_mask, final_reward
+    from ..learn.select import choose, final_mask, final_reward, usable
 
     r = result.rollouts[k]
     case = result.cases[r.case]
     rule = result.fixed[case.label]
-    rule = rule if rule != "critic" or r.values else "last"
+    rule = rule if usable(rule, r) else "last"
     at = choose(rule, r)
     parts = [
         np.repeat(case.image[..., None], 3, 2),
@@ -59,7 +59,8 @@ def _strip(result: Result, k: int) -> tuple[str, str]:
     picture = picture.resize((WIDTH, round(WIDTH * picture.height / picture.width)))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=85)
-    text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * final_reward(rule, r):.0f} {'by vote' if rule == 'vote' else f'after round {at}'}"
+    how = "by vote" if rule == "vote" else f"after round {at}" if at else "the image as it came"
+    text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * final_reward(rule, r):.0f} {how}"
     return _url(buffer.getvalue(), "jpeg"), text
 
 

@@ -6,7 +6,7 @@ the same number of segmentations as the training that it is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,6 +40,7 @@ def search(
     *,
     each_round: bool,
     start: Floats | None = None,
+    which: Sequence[int] | None = None,
     watch: Callable[[int, float], None] = lambda _spent, _best: None,
 ) -> Floats:
     """Search the schedule of the highest mean return on an environment's cases.
@@ -53,6 +54,8 @@ def search(
     seed : int
     each_round : bool
         Whether each round has an action of its own, or all the same one.
+    which : sequence of int, optional
+        The cases; None means all.
     start : ndarray, (size,), optional
         The action that the search begins with in every round; None means zeros, the uniform mixture.
     watch : callable
@@ -84,12 +87,12 @@ def search(
     settings = {"bounds": [-1, 1], "seed": seed + 1, "verbose": -9}
     strategy = cma.CMAEvolutionStrategy(np.tile(first, rows), SIGMA, settings)
     best: tuple[float, Floats] = (-np.inf, schedule(np.tile(first, rows)))
-    cost = len(env) * env.rounds
+    cost = (len(env) if which is None else len(which)) * env.rounds
     while True:
         tried = strategy.ask()
         returns = []
         for x in tried:
-            found = follow(env, constant(schedule(x)))
+            found = follow(env, constant(schedule(x)), which)
             returns.append(float(np.mean([r.gained for r in found])))
         strategy.tell(tried, [-r for r in returns])
         top = int(np.argmax(returns))

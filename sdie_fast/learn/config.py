@@ -10,9 +10,9 @@ from .. import _validate
 from .._params import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
-from .env import PROMPTS, REWARDS, VIEWS
+from .env import CREDITS, PROMPTS, REWARDS, VIEWS
 
-FORMAT = "sdie_fast run 1"
+FORMAT = "sdie_fast run 2"
 _count = _validate.integer(1, 10**9)
 _share = _validate.real(0.0, 1.0)
 
@@ -38,9 +38,9 @@ class Config:
     relative : bool
         Ours: the unenhanced image's reward is taken off, which leaves the best policy what it was and takes the
         differences between images out of the critics' way.
-    voted : bool
-        Ours: a round is rewarded for the vote of the answers so far. The rule "vote" did best of those that see no truth, and
-        this trains for it; the paper's reward is each round's own.
+    credit : {"own", "vote", "best"}
+        What a round is rewarded for (`SdieEnv`). The paper: its own mask. Ours: the best of the masks so far, since one of them
+        is chosen in the end: a round that adds what the others lack is worth more than one that repeats them.
     encoder : {"small", "resnet18", "resnet18-imagenet"}
         The paper: ResNet18. Ours: "small", four convolutions, for CPUs.
     side : int
@@ -50,9 +50,12 @@ class Config:
     identity : float
         Ours: the identity's weight in the first policy, and where the searches that it is compared with begin. Five rounds
         of a uniform mixture leave nothing to segment, so what is learned there is not worth its cost; 1/6 is that mixture.
+    refer : bool
+        Whether the verifier compares a mask with the shots' masks of its class (`verifier.References`): a few-shot class is
+        known by its shots. Without, it serves classes that had none.
     views : int
-        Ours: ways each shot is turned and mirrored, 1, 2, 4 or 8, each a participant of its own. With one shot and "support",
-        only these others tell anything: shown itself, the segmenter is right already.
+        Ours: ways each shot is turned and mirrored, 1, 2, 4 or 8. Each episode shows each shot in one of them, drawn anew:
+        what a filter does to one picture by chance, it does not do to the same picture turned.
     warmup : int
         Ours: first episodes that explore more widely, about the first policy.
     noise : float
@@ -84,11 +87,12 @@ class Config:
     rounds: int = 5
     reward: str = "fb-iou"
     relative: bool = True
-    voted: bool = True
+    credit: str = "best"
     encoder: str = "small"
     side: int = 64
     segmentations: int = 5000
     identity: float = 0.5
+    refer: bool = True
     views: int = 1
     warmup: int = 4
     noise: float = 0.2
@@ -128,8 +132,8 @@ class Config:
                 f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}"
             )
         _validate.flag("relative", self.relative)
-        _validate.flag("voted", self.voted)
-        for name, accepted in (("prompt", PROMPTS), ("reward", REWARDS)):
+        _validate.flag("refer", self.refer)
+        for name, accepted in (("prompt", PROMPTS), ("reward", REWARDS), ("credit", CREDITS)):
             if getattr(self, name) not in accepted:
                 raise InvalidArgumentError(
                     f"{name}: received {getattr(self, name)!r}; accepted: {', '.join(accepted)}"
@@ -141,7 +145,7 @@ class Config:
         given: dict[str, Any] = {
             "rounds": 4,
             "relative": False,
-            "voted": False,
+            "credit": "own",
             "encoder": "resnet18",
             "side": 200,
             "identity": 1.0 / 6.0,

@@ -21,6 +21,7 @@ from ..enhance import one_round
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..segment import Segmenter, Support
 from ..segment.prompts import Answer, answer
+from .memory import Memory, prompt_key
 
 Floats = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_]
@@ -28,6 +29,7 @@ Masks = npt.NDArray[np.bool_]
 REWARDS = ("fb-iou", "miou")
 PROMPTS = ("auto", "support", "box", "point")
 VIEWS = (1, 2, 4, 8)
+CREDITS = ("own", "vote", "best")
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,9 @@ class SdieEnv:
     relative : bool
         Whether the reward of the image as it came is taken off: what remains says what enhancement
         did, and participants with hard images do not drown the others.
-    voted : bool
-        Whether a round is rewarded for the vote of all answers so far, the unenhanced image's among them, instead of for its
-        own mask: what it adds to the others counts then, and rounds may differ.
+    credit : {"own", "vote", "best"}
+        What a round is rewarded for: its own mask, as the paper has it; the vote of all answers so far, the unenhanced image's
+        among them; or the best of them. With the last two, what it adds to the others counts, and rounds may differ.
     side : int
         Of observations in pixels.
     threads : int, optional
@@ -155,6 +157,8 @@ class SdieEnv:
         Fields of `Auto`, where the prompt is "auto".
     remembered : int
         Segmentations kept; a repeated one costs nothing.
+    memory : Memory, optional
+        Where answers are kept beyond this process.
 
     Attributes
     ----------
@@ -180,11 +184,12 @@ class SdieEnv:
         actions: Actions | None = None,
         reward: str = "fb-iou",
         relative: bool = False,
-        voted: bool = False,
+        credit: str = "own",
         side: int = 64,
         threads: int | None = None,
         options: dict[str, Any] | None = None,
         remembered: int = 8192,
+        memory: Memory | None = None,
     ) -> None:
         if not cases:
             raise InvalidArgumentError("cases: received none; accepted: 1 or more")
@@ -204,7 +209,12 @@ class SdieEnv:
         _validate.instance("params", self.params, FilterParams)
         self.actions = Actions() if actions is None else actions
         self.reward, self.relative = reward, _validate.flag("relative", relative)
-        self.voted = _validate.flag("voted", voted)
+        if credit not in CREDITS:
+            raise InvalidArgumentError(
+                f"credit: received {credit!r}; accepted: {', '.join(CREDITS)}"
+            )
+        self.credit, self._memory = credit, memory
+        self._prompts: dict[int, bytes] = {}  # keys of the cases' prompts in memory
         self.side = _validate.integer(8, 1024)("side", side)
         self.threads, self.options = _validate.threads(threads), options or {}
         self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
@@ -250,14 +260,8 @@ class SdieEnv:
             ]
             if not part:
                 continue
-            prompts = [self.cases[which[n]].prompt for _, n in part]
             begin = time.perf_counter()
-            answers = answer(
-                self.segmenter,
-                images[[n for _, n in part]],
-                prompts[0] if auto else prompts,
-                self.options if auto else {},
-            )
+            answers = self._segment([which[n] for _, n in part], images[[n for _, n in part]], auto)
             self.seconds["segment"] += time.perf_counter() - begin
             for (key, n), a in zip(part, answers, strict=True):
                 found[key] = (a, reward_of(a.mask, self.cases[which[n]].truth, self.reward))
@@ -266,6 +270,35 @@ class SdieEnv:
             self._known.clear()
         self._known.update(found)
         return [a for a, _ in judged], np.array([r for _, r in judged], np.float32)
+
+    def _segment(
+        self, which: Sequence[int], images: npt.NDArray[np.uint8], auto: bool
+    ) -> list[Answer]:
+        """Segment by prompts of one kind, or remember."""
+        options = self.options if auto else {}
+        known: dict[int, Answer] = {}
+        keys: list[bytes] = []
+        if self._memory is not None:
+            for k, image in zip(which, images, strict=True):
+                if k not in self._prompts:
+                    self._prompts[k] = prompt_key(self.cases[k].prompt, options)
+                keys.append(self._memory.key(self._prompts[k], image))
+            there = self._memory.get(keys)
+            known = {n: there[key] for n, key in enumerate(keys) if key in there}
+        rest = [n for n in range(len(which)) if n not in known]
+        if rest:
+            prompts = [self.cases[which[n]].prompt for n in rest]
+            given = prompts[0] if auto else prompts
+            answers = answer(self.segmenter, images[rest], given, options)
+            known |= dict(zip(rest, answers, strict=True))
+            if self._memory is not None:
+                self._memory.put({keys[n]: known[n] for n in rest})
+        return [known[n] for n in range(len(which))]
+
+    def _credited(self, answers: list[Answer], truth: Masks) -> float:
+        if self.credit == "vote":
+            return reward_of(vote(answers), truth, self.reward)
+        return max(reward_of(a.mask, truth, self.reward) for a in answers)
 
     def reset(self, which: Sequence[int] | None = None) -> State:
         """Begin an episode.
@@ -284,7 +317,7 @@ class SdieEnv:
         self._image = raw.astype(np.float32)[..., None] / np.float32(255.0)
         self._at = 0
         self._base = np.float32(0.0)
-        if self.relative or self.voted:
+        if self.relative or self.credit != "own":
             answers, rewards = self.judge(self._which, raw)
             self._answers = [[a] for a in answers]
             self._base = rewards if self.relative else self._base
@@ -327,10 +360,10 @@ class SdieEnv:
         self.seconds["enhance"] += middle - begin
         before = self.seconds["segment"]
         answers, reward = self.judge(self._which, images)
-        if self.voted:
+        if self.credit != "own":
             for n, (k, a) in enumerate(zip(self._which, answers, strict=True)):
                 self._answers[n].append(a)
-                reward[n] = reward_of(vote(self._answers[n]), self.cases[k].truth, self.reward)
+                reward[n] = self._credited(self._answers[n], self.cases[k].truth)
         self.calls += len(images)
         self._at += 1
         state = self._state()

@@ -22,6 +22,7 @@ CONFIG = "config.json"
 SPLIT = "split.json"
 RESULT = "result.json"
 SEARCHED = "searched.json"
+VERIFIER = "verifier.npz"
 LOG = "log.jsonl"
 
 

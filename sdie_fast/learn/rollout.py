@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..segment.prompts import Answer
 from .env import Floats, Masks, SdieEnv, State, reward_of, vote
+from .verifier import Verifier
 
 Act = Callable[[State], Floats]  # actions (n, size) of a state
 
@@ -26,10 +27,12 @@ class Rollout:
     answers : list of Answer, T + 1
         The segmenter's: of the image as it came, then after each round.
     rewards : list of float, T + 1
-        Of each answer by itself: without `relative` and `voted`.
+        Of each answer by itself: without `relative`, whatever the `credit`.
     actions : list of ndarray, float32, (size,), T
     values : list of float, T
         A critic's value of each round's state and action; empty without a critic.
+    scores : list of float, T + 1
+        A verifier's of each answer; empty without a verifier.
     images : list of ndarray, uint8, (H, W), T + 1
     vote : ndarray, bool, (H, W)
         See `env.vote`.
@@ -44,6 +47,7 @@ class Rollout:
     rewards: list[float] = field(default_factory=list)
     actions: list[Floats] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     vote: Masks = field(default_factory=lambda: np.zeros((0, 0), bool))
     vote_reward: float = float("nan")
@@ -55,6 +59,7 @@ def follow(
     act: Act,
     which: Sequence[int] | None = None,
     value: Callable[[State, Floats], Any] | None = None,
+    verifier: Verifier | None = None,
 ) -> list[Rollout]:
     """Run an episode of each case.
 
@@ -67,6 +72,7 @@ def follow(
         The cases; None means all.
     value : callable, optional
         Gives the values (n,) of a state and its actions.
+    verifier : Verifier, optional
     """
     state = env.reset(which)
     cases = list(range(len(env))) if which is None else list(which)
@@ -87,7 +93,10 @@ def follow(
                 r.values.append(float(values[n]))
         state = step.state
     for r in rollouts:
-        truth = env.cases[r.case].truth
+        case = env.cases[r.case]
+        truth = case.truth
+        if verifier is not None:
+            r.scores = verifier.scores(case.image, r.answers, case.label)
         r.rewards = [reward_of(a.mask, truth, env.reward) for a in r.answers]
         r.vote = vote(r.answers)
         r.vote_reward = reward_of(r.vote, truth, env.reward)

@@ -1,4 +1,4 @@
-"""Which mask is final: a round's, by the truth (the oracle of the paper) or by what a line can know, or the rounds' vote."""
+"""Which mask is final: a round's, by the truth (the paper's oracle) or by what a line can know, or the rounds' vote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import InvalidArgumentError
 from .env import Floats, Masks, iou
 from .rollout import Rollout
 
-RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement", "vote")
+RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement", "vote", "verifier")
 BLIND = RULES[1:]  # those that never see the truth
 
 
@@ -33,7 +33,7 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
     Raises
     ------
     InvalidArgumentError
-        No such rule, or "critic" without values.
+        No such rule, "critic" without values, or "verifier" without scores.
     """
     answers = rollout.answers[1:]
     if rule == "oracle":
@@ -50,6 +50,8 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
         ]  # the image as it came has a say, but is no candidate
         pairs = np.array([[iou(a, b) for b in masks] for a in masks])
         found = [float(v) for v in (pairs.sum(1) - 1.0)[1:] / max(len(masks) - 1, 1)]
+    elif rule == "verifier":
+        found = list(_scores(rollout)[1:])
     elif rule == "critic":
         if not rollout.values:
             raise InvalidArgumentError("rule: 'critic' needs a critic's values, and there are none")
@@ -60,11 +62,26 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
     return np.asarray(found, np.float32)
 
 
+def _scores(rollout: Rollout) -> Floats:
+    if not rollout.scores:
+        raise InvalidArgumentError("rule: 'verifier' needs a verifier's scores, and there are none")
+    return np.asarray(rollout.scores, np.float32)
+
+
+def usable(rule: str, rollout: Rollout) -> bool:
+    """Whether what a rule goes by is there."""
+    needed = {"critic": rollout.values, "verifier": rollout.scores}
+    return bool(needed.get(rule, True))
+
+
 def choose(rule: str, rollout: Rollout) -> int:
     """Number of the round that a rule makes final, 1 to T; of equals the earliest.
 
-    "vote" chooses none: the last stands for it where a picture is to be shown.
+    "verifier" may choose 0, the image as it came: a line would rather not enhance than spoil. "vote" chooses none: the last
+    stands for it where a picture is to be shown.
     """
+    if rule == "verifier":
+        return int(_scores(rollout).argmax())
     if rule == "vote":
         return len(rollout.answers) - 1
     return int(signal(rule, rollout).argmax()) + 1
@@ -119,5 +136,5 @@ def judge_rule(rule: str, rollouts: Sequence[Rollout]) -> Judgement:
 
 def best_rule(rollouts: Sequence[Rollout]) -> str:
     """The rule without truth that did best on labelled images; of equals the first of `BLIND`."""
-    known = [rule for rule in BLIND if rule != "critic" or all(r.values for r in rollouts)]
+    known = [rule for rule in BLIND if all(usable(rule, r) for r in rollouts)]
     return max(known, key=lambda rule: judge_rule(rule, rollouts).reward)

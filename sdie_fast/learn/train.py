@@ -18,22 +18,25 @@ import numpy as np
 import torch
 
 from ..actor import progress
-from ..errors import RunError
+from ..errors import InvalidArgumentError, RunError
 from ..recipe import Recipe
 from ..segment import Segmenter
+from ..segment.prompts import Answer
 from . import folder as files
 from .baselines import SIGMA
 from .config import Config
 from .distill import distill
-from .env import Case, Floats, SdieEnv, State
+from .env import Case, Floats, SdieEnv, State, reward_of
 from .export import export_actor
+from .memory import Memory
 from .networks import ActorNet, CriticNet
 from .rollout import Act, Rollout, follow, start_action
-from .select import BLIND, best_rule, judge_rule
+from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import TD3, Rates, Replay
+from .verifier import Evidence, References, Verifier, describe
 
 # Streams of random numbers: (seed, stream, counter).
-_EXPLORE, _UPDATE = 1, 2
+_EXPLORE, _UPDATE, _VIEW = 1, 2, 7
 
 
 @dataclass
@@ -97,7 +100,7 @@ class Training:
     segmenter : Segmenter
         The frozen model.
     cases : sequence of Case
-        The shots: see `env.cases_of`.
+        The shots, each in all its views one after the other: see `env.cases_of`.
     config : Config
     out : Path
         The folder.
@@ -111,6 +114,13 @@ class Training:
         Told of each episode.
     tensorboard : bool
         Whether OUT/tensorboard is written.
+    memory : Memory, optional
+        Where answers of the segmenter are kept beyond this run.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Not a whole number of shots in `config.views` views each.
     """
 
     def __init__(
@@ -125,18 +135,26 @@ class Training:
         threads: int | None = None,
         watch: Callable[[Progress], None] = lambda _: None,
         tensorboard: bool = True,
+        memory: Memory | None = None,
     ) -> None:
         self.config, self.out, self.device = config, out, device
         self.env = SdieEnv(
             segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
-            reward=config.reward, relative=config.relative, voted=config.voted, side=config.side, threads=threads,
-            options=config.auto,
+            reward=config.reward, relative=config.relative, credit=config.credit, side=config.side, threads=threads,
+            options=config.auto, memory=memory,
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
         self.best = copy.deepcopy(self.agent.actor.state_dict())
         self.best_return = -np.inf
         self.replay = Replay(config.capacity, config.side, config.rounds, config.actions.size)
         self.progress = Progress()
+        self.evidence = Evidence()
+        if len(cases) % config.views:
+            raise InvalidArgumentError(
+                f"cases: received {len(cases)}; accepted: a multiple of the {config.views} views"
+            )
+        self.upright = list(range(0, len(cases), config.views))  # each shot as it is
+        self.references = References([cases[k] for k in self.upright])
         self.history: list[dict[str, float]] = []
         self._watch, self._tensorboard = watch, tensorboard
 
@@ -158,7 +176,7 @@ class Training:
                 record = self._episode()
                 done = self.progress.episode - first
                 spent = max(time.monotonic() - begin, 1e-9)
-                self.progress.steps_per_second = done * self.config.rounds * len(self.env) / spent
+                self.progress.steps_per_second = done * self.config.rounds * len(self.upright) / spent
                 self.history.append(record)
                 if writer is not None:
                     for name, value in record.items():
@@ -201,16 +219,22 @@ class Training:
         record: dict[str, float] = {}
         if p.episode == 0:  # what it begins with is not to be lost, if nothing better is found
             record["greedy_return"] = self._greedy()
-        state = self.env.reset()
-        total, told = np.zeros(len(self.env), np.float32), {}
+        which = self._views()
+        state = self.env.reset(which)
+        raw = np.stack([self.env.cases[k].image for k in which])
+        answers = [self.env.judge(which, raw)[0]]
+        total, told = np.zeros(len(which), np.float32), {}
         for _ in range(c.rounds):
             action = self._explore(state)
             step = self.env.step(action)
             self.replay.add(state.seen, state.at, action, step.reward, step.state.seen)
             total += step.reward
+            answers.append(step.answers)
             state = step.state
             if p.episode >= c.warmup - 1:
                 told = self._learn()
+        for k, own in zip(which, zip(*answers, strict=True), strict=True):
+            self._witness(k, own)
         p.episode += 1
         p.mean_return, p.reward = float(total.mean()), float(step.reward.mean())
         record |= {"return": p.mean_return, "reward": p.reward, **told}
@@ -219,10 +243,34 @@ class Training:
         p.segmentations += self.env.calls - before
         return {"segmentations": float(p.segmentations), **record}
 
+    def _views(self) -> list[int]:
+        """Cases of an episode: each shot in one of its views."""
+        views = self.config.views
+        rng = np.random.default_rng((self.config.seed, _VIEW, self.progress.episode))
+        return [
+            k + int(v)
+            for k, v in zip(self.upright, rng.integers(views, size=len(self.upright)), strict=True)
+        ]
+
+    def _describe(self, k: int, answers: Sequence[Answer]) -> Floats:
+        case = self.env.cases[k]
+        refer = self.config.refer
+        reference = self.references.of(case.label, without=case.name) if refer else None
+        return describe(case.image, answers, reference)
+
+    def _witness(self, k: int, answers: Sequence[Answer]) -> None:
+        """What an episode of a case tells the verifier."""
+        case = self.env.cases[k]
+        rewards = [reward_of(a.mask, case.truth, "miou") for a in answers]
+        self.evidence.add(self._describe(k, answers), rewards, f"{case.label}/{case.name}")
+
     def _greedy(self) -> float:
         """Mean return of an episode without exploration; the best policy is kept."""
         act, _ = policy_of(self.agent, self.config.rounds)
-        self.progress.greedy = float(np.mean([r.gained for r in follow(self.env, act)]))
+        rollouts = follow(self.env, act, self.upright)
+        for r in rollouts:
+            self._witness(r.case, r.answers)
+        self.progress.greedy = float(np.mean([r.gained for r in rollouts]))
         if self.progress.greedy > self.best_return:
             self.best_return = self.progress.greedy
             self.best = copy.deepcopy(self.agent.actor.state_dict())
@@ -253,6 +301,7 @@ class Training:
                 "best": self.best,
                 "best_return": float(self.best_return),
                 "replay": self.replay.state_dict(),
+                "evidence": self.evidence.state_dict(),
                 "progress": asdict(self.progress),
                 "history": self.history,
             },
@@ -263,6 +312,7 @@ class Training:
             self.agent.load_state_dict(state["agent"])
             self.best, self.best_return = state["best"], float(state["best_return"])
             self.replay.load_state_dict(state["replay"])
+            self.evidence.load_state_dict(state["evidence"])
             self.progress = Progress(**state["progress"])
             self.history = list(state["history"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -291,6 +341,7 @@ class Training:
                 self.config.segmentations,
                 self.config.seed,
                 each_round=each_round,
+                which=self.upright,
                 start=start_action(self.config.identity, self.config.actions.size),
                 watch=told,
             )
@@ -298,14 +349,15 @@ class Training:
         files.write_json(self.out / files.SEARCHED, found)
 
     def finish(self) -> list[Rollout]:
-        """Write the recipes, the curve and the figures on the shots."""
+        """Write the recipes, the verifier, the curve and the figures on the shots."""
         from ..evaluate.figures import return_curve
 
         c = self.config
         if np.isfinite(self.best_return):
             self.agent.actor.load_state_dict(self.best)
         act, value = policy_of(self.agent, c.rounds)
-        rollouts = follow(self.env, act, value=value)
+        rollouts = follow(self.env, act, self.upright, value)
+        self._verify(rollouts)
         rule = best_rule(rollouts)
         made = self.out / "made"
         policy = export_actor(
@@ -324,7 +376,11 @@ class Training:
         Recipe(mean, c.params, self.out.name, f"{notes}; mean over the shots").save(
             self.out / "fixed"
         )
-        judged = {name: asdict(judge_rule(name, rollouts)) for name in ("oracle", *BLIND)}
+        judged = {
+            name: asdict(judge_rule(name, rollouts))
+            for name in ("oracle", *BLIND)
+            if all(usable(name, r) for r in rollouts)
+        }
         files.write_json(
             self.out / files.RESULT,
             {
@@ -338,6 +394,23 @@ class Training:
         )
         files.write_bytes(self.out / "curve.png", return_curve(self.history))
         return rollouts
+
+    def _verify(self, rollouts: Sequence[Rollout]) -> None:
+        """Write the verifier, and score the shots' episodes by others that have not seen these shots."""
+        seed = self.config.seed
+        verifier = Verifier(
+            self.evidence.fit(seed), self.references.all() if self.config.refer else {}
+        )
+        files.write_bytes(self.out / files.VERIFIER, verifier.to_bytes())
+        folds = self.evidence.folds(seed)
+        if len(folds) < 2:
+            return
+        for fold in folds:
+            forest = self.evidence.fit(seed, without=fold)
+            for r in rollouts:
+                case = self.env.cases[r.case]
+                if f"{case.label}/{case.name}" in fold:
+                    r.scores = forest.predict(self._describe(r.case, r.answers)).tolist()
 
 
 def load_agent(run: Path) -> tuple[TD3, Config]:

@@ -5,6 +5,7 @@ None but the caller's points and boxes may know the truth of the image that is s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -222,6 +223,15 @@ class Support:
             )
         self.places = places
         self._known: dict[int, tuple[Floats, float]] = {}
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Hash of what it shows."""
+        digest = hashlib.blake2b(str(self.places).encode(), digest_size=16)
+        for image, mask in zip(self._images, self._masks, strict=True):
+            digest.update(f"{image.dtype.str}{image.shape}".encode())
+            digest.update(np.ascontiguousarray(image).tobytes() + np.packbits(mask).tobytes())
+        return digest.digest()
 
     def direction(self, segmenter: Segmenter) -> tuple[Floats, float]:
         """The direction from the support's background to its foreground in the embedding, and the level between.

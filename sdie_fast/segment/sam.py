@@ -31,8 +31,8 @@ class Sam(Segmenter):
         Provider, threads, cache.
     batch : int
         Images encoded at once, 1 or more: what fits in memory.
-    prompts : int
-        Prompts decoded at once, 1 or more.
+    prompts : int, optional
+        Prompts decoded at once, 1 or more; None means 8 on a CPU, where more fall out of its caches, and 64 elsewhere.
     verify : bool
         Whether the files' hashes are checked.
 
@@ -48,10 +48,10 @@ class Sam(Segmenter):
         options: Options | None = None,
         *,
         batch: int = 8,
-        prompts: int = 64,
+        prompts: int | None = None,
         verify: bool = True,
     ) -> None:
-        for name, value in (("batch", batch), ("prompts", prompts)):
+        for name, value in (("batch", batch), ("prompts", 1 if prompts is None else prompts)):
             if not isinstance(value, int) or value < 1:
                 raise InvalidArgumentError(
                     f"{name}: received {value!r}; accepted: an integer from 1"
@@ -76,7 +76,8 @@ class Sam(Segmenter):
             key=m.files["decoder.onnx"],
             precision="fp32",
         )
-        self._batch, self._prompts = batch, prompts
+        usual = 8 if self._decoder.provider == "cpu" else 64
+        self._batch, self._prompts = batch, usual if prompts is None else prompts
         self._mean = np.array(m.pixel_mean, np.float32)
         self._std = np.array(m.pixel_std, np.float32)
         # Made once, used for every image.
@@ -87,6 +88,11 @@ class Sam(Segmenter):
     def name(self) -> str:
         """Architecture and precision."""
         return f"SAM {self.manifest.name} {self.manifest.precision}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The files' hashes and what stands in for segment-anything's thresholds."""
+        return f"{sorted(self.manifest.files.items())} {self.thresholds}"
 
     @property
     def size(self) -> int:

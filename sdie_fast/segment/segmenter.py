@@ -153,6 +153,11 @@ class Segmenter(abc.ABC):
         """Which model, for reports."""
 
     @property
+    def fingerprint(self) -> str:
+        """What answers depend on beside image and prompt: equal models have equal ones."""
+        return f"{self.name} {self.size} {self.thresholds}"
+
+    @property
     @abc.abstractmethod
     def size(self) -> int:
         """Side of the model's square input in pixels."""

@@ -1,0 +1,380 @@
+"""Which of several masks of one image is the best: a regression that training pays for anyway.
+
+Every segmentation of a training run is a mask whose reward is known. A forest of extremely randomised trees (Geurts, Ernst, Wehenkel
+2006; scikit-learn's) learns from them to tell a mask's reward from what a line can see: the image as it came, the mask, the
+segmenter's own opinion, the other rounds' masks, and how the mask compares with those of the shots of its class. What is
+kept of it are arrays, which NumPy evaluates: using a verifier needs neither scikit-learn nor torch, and loading one runs no code.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ..errors import RunError
+from ..segment.prompts import Answer
+from .env import Case, Floats, Masks, iou
+
+LOOKS = (
+    "log share of the picture",
+    "contrast to the rest, in deviations of the image",
+    "deviation within, likewise",
+    "log number of parts",
+    "log compactness, 0 for a disk",
+    "contrast to the ring around it",
+    "mean gradient along the outline over the image's mean",
+    "share of the picture's border that it covers",
+)
+COMPARED = 6  # the first so many of LOOKS are compared with those of the shots' masks
+OPINIONS = ("predicted IoU", "stability", "mean IoU with the other rounds' masks")
+FEATURES = (*LOOKS, "absolute contrast to the ring", *OPINIONS)
+REFERRED = (
+    *(f"distance from the shots: {name}" for name in LOOKS[:COMPARED]),
+    "larger or smaller",
+    "mean square",
+)
+TREES, LEAF, FOLDS = 120, 5, 5
+_RING = 6  # pixels; images are 200 x 200
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What masks of a class look like: means and spreads, float64 (COMPARED,), of the shots' own."""
+
+    mean: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64]
+
+
+class Looks:
+    """An image, ready for its masks to be looked at.
+
+    Parameters
+    ----------
+    image : ndarray, uint8, (H, W)
+        As it came, whatever a mask was found in.
+    """
+
+    def __init__(self, image: npt.NDArray[np.uint8]) -> None:
+        plane = image.astype(np.float32) / np.float32(255.0)
+        self._deviation = float(plane.std()) + 1e-3
+        self._smooth = ndimage.gaussian_filter(plane, 2.0)
+        self._gradient = ndimage.gaussian_gradient_magnitude(plane, 1.5)
+        self._steep = float(self._gradient.mean()) + 1e-4
+
+    def of(self, mask: Masks) -> Floats:
+        """Look at a mask: float32 (len(LOOKS),); zeros, and the least share, where it is empty."""
+        found = np.zeros(len(LOOKS), np.float32)
+        share = float(mask.mean())
+        found[0] = np.log(share + 1e-3)
+        if share == 0.0:
+            return found
+        padded = np.pad(mask, 1)
+        inner = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        edge = mask & ~inner
+        near = ndimage.maximum_filter(mask.view(np.uint8), 2 * _RING + 1).view(bool) & ~mask
+        inside = float(self._smooth[mask].mean())
+        outside = float(self._smooth[~mask].mean()) if share < 1.0 else inside
+        around = float(self._smooth[near].mean()) if near.any() else inside
+        parts = ndimage.label(mask)[1]
+        found[1:] = (
+            (inside - outside) / self._deviation,
+            float(self._smooth[mask].std()) / self._deviation,
+            np.log(parts),
+            np.log(np.count_nonzero(edge) ** 2 / (4.0 * np.pi * np.count_nonzero(mask))),
+            (inside - around) / self._deviation,
+            float(self._gradient[edge].mean()) / self._steep,
+            float(
+                np.mean([mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean()])
+            ),
+        )
+        return found
+
+
+def agreements(masks: Sequence[Masks]) -> Floats:
+    """Mean IoU of each mask with the others, float32 (N,); 1 where it is the only one."""
+    count = len(masks)
+    pairs = np.eye(count)
+    for a in range(count):
+        for b in range(a):
+            pairs[a, b] = pairs[b, a] = iou(masks[a], masks[b])
+    return np.asarray((pairs.sum(1) - 1.0) / (count - 1) if count > 1 else np.ones(1), np.float32)
+
+
+def describe(
+    image: npt.NDArray[np.uint8], answers: Sequence[Answer], reference: Reference | None = None
+) -> Floats:
+    """Describe an episode's answers.
+
+    Parameters
+    ----------
+    image : ndarray, uint8, (H, W)
+        As it came.
+    answers : sequence of Answer, T + 1
+    reference : Reference, optional
+        Of its class.
+
+    Returns
+    -------
+    ndarray, float32, (T + 1, len(FEATURES)), and len(REFERRED) more with a reference
+    """
+    looks = Looks(image)
+    agreed = agreements([a.mask for a in answers])
+    rows = []
+    for answer, agreement in zip(answers, agreed, strict=True):
+        look = looks.of(answer.mask)
+        row = [*look, abs(look[5]), answer.quality, answer.stability, agreement]
+        if reference is not None:
+            distance = (look[:COMPARED] - reference.mean) / reference.spread
+            row += [*np.abs(distance), distance[0], float(np.mean(distance**2))]
+        rows.append(row)
+    return np.asarray(rows, np.float32)
+
+
+class References:
+    """What the shots' masks look like, by class.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        The shots; of several views of one the first counts. Where no mask of a class has foreground, all classes stand for it.
+    """
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._seen: dict[str, dict[str, Floats]] = {}
+        for case in cases:
+            own = self._seen.setdefault(case.label, {})
+            if case.name not in own and case.truth.any():
+                own[case.name] = Looks(case.image).of(case.truth)[:COMPARED]
+        self._rows = [look for own in self._seen.values() for look in own.values()]
+        # A class of few shots seems narrower than it is: half of the spread over all classes is added.
+        self._floor = 0.5 * np.std(self._rows, 0) + 0.05 if self._rows else 0.05
+
+    def of(self, label: str, without: str = "") -> Reference | None:
+        """Refer to a class, without one of its shots where there are others; None where no shot has foreground."""
+        own = self._seen.get(label, {})
+        rows = [look for name, look in own.items() if name != without]
+        rows = rows or list(own.values()) or self._rows
+        if not rows:
+            return None
+        return Reference(
+            np.mean(rows, 0, dtype=np.float64),
+            np.sqrt(np.var(rows, 0, dtype=np.float64) + self._floor**2),
+        )
+
+    def all(self) -> dict[str, Reference]:
+        """The reference of each class."""
+        found = {label: self.of(label) for label in self._seen}
+        return {label: reference for label, reference in found.items() if reference is not None}
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Regression trees in arrays, one row a node; a node without children is its own left.
+
+    Attributes
+    ----------
+    roots : ndarray, int32, (trees,)
+    feature, left, right : ndarray, int32, (nodes,)
+    threshold, value : ndarray, float32, (nodes,)
+        Rows whose feature is at most the threshold go left.
+    width : int
+        Features of a row.
+    """
+
+    roots: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int32]
+    threshold: Floats
+    left: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int32]
+    value: Floats
+    width: int
+
+    def __post_init__(self) -> None:
+        count = len(self.feature)
+        at = np.arange(count)
+        arrays = (self.threshold, self.left, self.right, self.value)
+        # Children come after their parents: no walk goes round in circles.
+        if not (
+            len(self.roots)
+            and all(a.shape == (count,) for a in arrays)
+            and ((self.roots >= 0) & (self.roots < count)).all()
+            and ((self.feature >= 0) & (self.feature < self.width)).all()
+            and ((self.left >= at) & (self.left < count)).all()
+            and ((self.right > at) | (self.left == at)).all()
+            and (self.right < count).all()
+        ):
+            raise RunError("verifier: not trees")
+
+    @classmethod
+    def fit(cls, features: Floats, targets: Floats, seed: int) -> Forest:
+        """Learn from rows (N, width) and their targets (N,). Needs scikit-learn."""
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        forest = ExtraTreesRegressor(
+            TREES, min_samples_leaf=LEAF, max_features=0.5, random_state=seed
+        ).fit(features, targets)
+        nodes: dict[str, list[Any]] = {
+            name: [] for name in ("feature", "threshold", "left", "right", "value")
+        }
+        roots, first = [], 0
+        for tree in (e.tree_ for e in forest.estimators_):
+            leaf = tree.children_left < 0
+            at = np.arange(tree.node_count)
+            roots.append(first)
+            nodes["feature"].append(np.where(leaf, 0, tree.feature))
+            nodes["threshold"].append(tree.threshold)
+            nodes["left"].append(np.where(leaf, at, tree.children_left) + first)
+            nodes["right"].append(np.where(leaf, at, tree.children_right) + first)
+            nodes["value"].append(tree.value[:, 0, 0])
+            first += tree.node_count
+        real = ("threshold", "value")
+        arrays: dict[str, Any] = {
+            name: np.concatenate(parts).astype(np.float32 if name in real else np.int32)
+            for name, parts in nodes.items()
+        }
+        return cls(np.array(roots, np.int32), **arrays, width=features.shape[1])
+
+    def predict(self, features: Floats) -> Floats:
+        """Mean over the trees, float32 (N,), of rows (N, width)."""
+        rows = np.arange(len(features))[:, None]
+        at = np.repeat(self.roots[None], len(features), 0)
+        while True:
+            goes_left = features[rows, self.feature[at]] <= self.threshold[at]
+            after = np.where(goes_left, self.left[at], self.right[at])
+            after = np.where(self.left[at] == at, at, after)
+            if np.array_equal(after, at):
+                return np.asarray(self.value[at].mean(1), np.float32)
+            at = after
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Tells rewards of masks.
+
+    Attributes
+    ----------
+    forest : Forest
+    references : dict of str to Reference
+        By class; empty where it was made for classes without shots.
+    """
+
+    forest: Forest
+    references: Mapping[str, Reference] = field(default_factory=dict)
+
+    def scores(
+        self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str
+    ) -> list[float]:
+        """Tell the reward of each answer of an episode.
+
+        Raises
+        ------
+        RunError
+            A class whose shots it has not seen.
+        """
+        reference = self.references.get(label)
+        rows = describe(image, answers, reference)
+        if rows.shape[1] != self.forest.width:
+            raise RunError(
+                f"verifier: knows the classes {', '.join(self.references) or 'of no shots'}; received {label!r}"
+            )
+        return [float(v) for v in self.forest.predict(rows)]
+
+    def to_bytes(self) -> bytes:
+        """As a file, for `load`."""
+        f = self.forest
+        buffer = io.BytesIO()
+        named = self.references
+        np.savez_compressed(
+            buffer,
+            **{
+                k: getattr(f, k)
+                for k in ("roots", "feature", "threshold", "left", "right", "value")
+            },
+            width=np.int32(f.width),
+            labels=np.array(list(named), dtype=np.str_),
+            mean=np.array([r.mean for r in named.values()]).reshape(-1, COMPARED),
+            spread=np.array([r.spread for r in named.values()]).reshape(-1, COMPARED),
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, path: Path) -> Verifier:
+        """Read a file.
+
+        Raises
+        ------
+        RunError
+            It cannot be read, or is no verifier.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            width = int(parts.pop("width"))
+            labels, means, spreads = (parts.pop(k) for k in ("labels", "mean", "spread"))
+            references = {
+                str(label): Reference(mean, spread)
+                for label, mean, spread in zip(labels, means, spreads, strict=True)
+            }
+            return cls(Forest(**parts, width=width), references)
+        except RunError as error:
+            raise RunError(f"{path}: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from error
+
+
+class Evidence:
+    """Rows whose rewards are known, episode by episode.
+
+    Attributes
+    ----------
+    features, targets : list of ndarray, float32, (T + 1, width) and (T + 1,)
+    groups : list of str
+        The shot that each episode's image is.
+    """
+
+    def __init__(self) -> None:
+        self.features: list[Floats] = []
+        self.targets: list[Floats] = []
+        self.groups: list[str] = []
+
+    def add(self, features: Floats, rewards: Sequence[float], group: str) -> None:
+        """Keep an episode: what `describe` gave, and each answer's own reward."""
+        self.features.append(features)
+        self.targets.append(np.asarray(rewards, np.float32))
+        self.groups.append(group)
+
+    def fit(self, seed: int, without: Sequence[str] = ()) -> Forest:
+        """Learn from all of it but some shots."""
+        used = [k for k, group in enumerate(self.groups) if group not in without]
+        rows = np.concatenate([self.features[k] for k in used])
+        return Forest.fit(rows, np.concatenate([self.targets[k] for k in used]), seed)
+
+    def folds(self, seed: int) -> list[list[str]]:
+        """The shots in `FOLDS` parts, to be left out in turn: how a verifier does on images it has not seen."""
+        names = sorted(set(self.groups))
+        order = np.random.default_rng((seed, 6)).permutation(len(names))
+        count = min(FOLDS, len(names))
+        return [[names[n] for n in order[k::count]] for k in range(count)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """As a checkpoint keeps it."""
+        import torch
+
+        stacked = {"features": self.features, "targets": self.targets}
+        tensors = {k: torch.from_numpy(np.stack(v)) for k, v in stacked.items() if v}
+        return {**tensors, "groups": self.groups}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.groups = list(state["groups"])
+        if self.groups:
+            self.features = list(state["features"].numpy())
+            self.targets = list(state["targets"].numpy())
