@@ -13,7 +13,7 @@ import numpy as np
 from .._params import FILTERS
 from ..errors import InvalidArgumentError
 from .env import Floats, SdieEnv
-from .rollout import Act, action_of, constant, follow, random_policy, start_action
+from .rollout import Act, action_of, constant, follow, random_policy, start_action, start_schedule
 
 SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
 
@@ -24,8 +24,9 @@ def simple(env: SdieEnv, seed: int) -> dict[str, Act]:
     ways = {
         "uniform": constant(np.zeros((env.rounds, size), np.float32)),
         "random": random_policy(seed, size),
-        # Under "vote" any mild change helps: what is learned must do more.
         "half identity": constant(np.tile(start_action(0.5, size), (env.rounds, 1))),
+        # What learning begins with: what is learned must do more.
+        "one filter a round": constant(start_schedule(0.5, env.rounds, size)),
     }
     for k, name in enumerate(FILTERS[1:], 1):
         rows = np.tile(action_of(np.eye(len(FILTERS))[k], size), (env.rounds, 1))
@@ -56,8 +57,8 @@ def search(
         Whether each round has an action of its own, or all the same one.
     which : sequence of int, optional
         The cases; None means all.
-    start : ndarray, (size,), optional
-        The action that the search begins with in every round; None means zeros, the uniform mixture.
+    start : ndarray, (T, size) or (1, size), optional
+        The actions that the search begins with, of each round or of all; None means zeros, the uniform mixture.
     watch : callable
         Told the segmentations spent and the best mean return so far.
 
@@ -83,10 +84,12 @@ def search(
         return np.repeat(actions, env.rounds // rows, 0)
 
     begun = env.calls
-    first = np.zeros(size) if start is None else np.asarray(start, np.float64)
+    first = np.zeros(rows * size)
+    if start is not None:
+        first[:] = np.asarray(start, np.float64).ravel()
     settings = {"bounds": [-1, 1], "seed": seed + 1, "verbose": -9}
-    strategy = cma.CMAEvolutionStrategy(np.tile(first, rows), SIGMA, settings)
-    best: tuple[float, Floats] = (-np.inf, schedule(np.tile(first, rows)))
+    strategy = cma.CMAEvolutionStrategy(first, SIGMA, settings)
+    best: tuple[float, Floats] = (-np.inf, schedule(first))
     cost = (len(env) if which is None else len(which)) * env.rounds
     while True:
         tried = strategy.ask()

@@ -47,9 +47,10 @@ class Config:
         Of observations in pixels (ours: 64).
     segmentations : int
         The budget: training ends with the episode that reaches it. Comparisons are given the same.
-    identity : float
-        Ours: the identity's weight in the first policy, and where the searches that it is compared with begin. Five rounds
-        of a uniform mixture leave nothing to segment, so what is learned there is not worth its cost; 1/6 is that mixture.
+    identity : float, optional
+        Ours: the identity's weight in the first policy (`rollout.start_schedule`), and where the searches that it is compared
+        with begin. Five rounds of a uniform mixture leave nothing to segment, and five different filters' masks leave more to
+        choose from than five rounds of any one mixture. None: that mixture, as networks give it untaught (published code).
     refer : bool
         Whether the verifier compares a mask with the shots' masks of its class (`verifier.References`): a few-shot class is
         known by its shots. Without, it serves classes that had none.
@@ -91,7 +92,7 @@ class Config:
     encoder: str = "small"
     side: int = 64
     segmentations: int = 5000
-    identity: float = 0.5
+    identity: float | None = 0.5
     refer: bool = True
     views: int = 1
     warmup: int = 4
@@ -126,7 +127,8 @@ class Config:
             _share(name, getattr(self, name))
         for name in ("noise", "policy_noise", "noise_clip", "actor_rate", "critic_rate"):
             _validate.real(0.0, 10.0)(name, getattr(self, name))
-        _validate.real(1.0 / 6.0, 1.0)("identity", self.identity)
+        if self.identity is not None:
+            _validate.real(0.1, 0.9)("identity", self.identity)
         if self.views not in VIEWS:
             raise InvalidArgumentError(
                 f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}"
@@ -148,7 +150,7 @@ class Config:
             "credit": "own",
             "encoder": "resnet18",
             "side": 200,
-            "identity": 1.0 / 6.0,
+            "identity": None,
             "noise": 0.05,
             "actor_rate": 3e-4,
             "actor_after": 0,

@@ -82,8 +82,8 @@ class ActorNet(nn.Module):
         T; numbers in an action.
     hidden : tuple of int
         Of the head: 400 and 300 in the published code.
-    start : sequence of float, (size,), optional
-        What it gives at first, nearly, in (-1, 1); None means zeros, the uniform mixture.
+    start : sequence of sequence of float, (rounds, size), optional
+        What it gives at first in each round, nearly, in (-1, 1); None means zeros, the uniform mixture.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ActorNet(nn.Module):
         rounds: int,
         size: int,
         hidden: tuple[int, ...] = (400, 300),
-        start: Sequence[float] | None = None,
+        start: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         self.encoder, features = build_encoder(encoder)
@@ -100,13 +100,15 @@ class ActorNet(nn.Module):
         # The first actions are not at the ends, where tanh has no slope.
         last = self.head[-1]
         last.weight.data.mul_(0.1)
-        first = torch.zeros(size) if start is None else torch.tensor(start, dtype=torch.float32)
-        last.bias.data.copy_(torch.atanh(first.clamp(-0.98, 0.98)))
+        last.bias.data.zero_()
+        first = torch.zeros(rounds, size) if start is None else torch.tensor(start)
+        # What each round adds whatever the image: learned on from the start.
+        self.each_round = nn.Parameter(torch.atanh(first.float().clamp(-0.98, 0.98)))
 
     def forward(self, seen: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Give actions (N, size) of images, uint8 or float of 0 to 255 (N, S, S), and rounds, one-hot (N, T)."""
         features = self.encoder(seen[:, None].float() / 255.0)
-        return torch.tanh(self.head(torch.cat([features, at], 1)))
+        return torch.tanh(self.head(torch.cat([features, at], 1)) + at @ self.each_round)
 
 
 class CriticNet(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._params import FILTERS
 from ..segment.prompts import Answer
 from .env import Floats, Masks, SdieEnv, State, reward_of, vote
 from .verifier import Verifier
@@ -120,7 +121,7 @@ def action_of(weights: npt.ArrayLike, size: int = 6) -> Floats:
 
 
 def start_action(identity: float, size: int = 6) -> Floats:
-    """The action that learning and searches begin with: the identity's weight, the filters sharing the rest evenly.
+    """The action that the search of constant weights begins with: the identity's weight, the filters sharing the rest evenly.
 
     Parameters
     ----------
@@ -139,6 +140,39 @@ def start_action(identity: float, size: int = 6) -> Floats:
     top = min(1.8, 6.0 * identity)
     found = np.zeros(size, np.float32)
     found[:6] = top * weights / identity - 1.0
+    return found
+
+
+# Smoothing first: what follows works on what it leaves.
+ORDER = ("bilateral", "guided", "wls", "sharpen", "spatiogram")
+
+
+def start_schedule(identity: float | None, rounds: int, size: int = 6) -> Floats:
+    """The schedule that learning and the search of one begin with: in each round one filter beside the identity, in `ORDER`.
+
+    Parameters
+    ----------
+    identity : float, optional
+        The identity's weight, 0.1 to 0.9; the round's filter has most of the rest. None means zeros, the uniform mixture.
+    rounds : int
+        T; past five, the order begins anew.
+    size : int
+        Numbers in an action.
+
+    Returns
+    -------
+    ndarray, float32, (T, size)
+        Within [-0.95, 0.8], where tanh still has a slope.
+    """
+    found = np.zeros((rounds, size), np.float32)
+    if identity is None:
+        return found
+    found[:, :6] = -0.95
+    for at in range(rounds):
+        shares = np.zeros(6)
+        shares[0], shares[FILTERS.index(ORDER[at % len(ORDER)])] = identity, 1.0 - identity
+        raised = 1.8 * shares / shares.max() - 1.0
+        found[at, :6] = np.maximum(raised, -0.95)
     return found
 
 

@@ -30,7 +30,7 @@ from .env import Case, Floats, SdieEnv, State, reward_of
 from .export import export_actor
 from .memory import Memory
 from .networks import ActorNet, CriticNet
-from .rollout import Act, Rollout, follow, start_action
+from .rollout import Act, Rollout, follow, start_action, start_schedule
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import TD3, Rates, Replay
 from .verifier import Evidence, References, Verifier, describe
@@ -70,7 +70,7 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
         config.policy_noise, config.noise_clip, config.policy_delay, config.actor_after,
     )  # fmt: skip
     shape = (config.encoder, config.rounds, config.actions.size)
-    start = start_action(config.identity, config.actions.size).tolist()
+    start = start_schedule(config.identity, config.rounds, config.actions.size).tolist()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return TD3(
@@ -155,6 +155,7 @@ class Training:
             )
         self.upright = list(range(0, len(cases), config.views))  # each shot as it is
         self.references = References([cases[k] for k in self.upright])
+        self._start = start_schedule(config.identity, config.rounds, config.actions.size)
         self.history: list[dict[str, float]] = []
         self._watch, self._tensorboard = watch, tensorboard
 
@@ -176,7 +177,9 @@ class Training:
                 record = self._episode()
                 done = self.progress.episode - first
                 spent = max(time.monotonic() - begin, 1e-9)
-                self.progress.steps_per_second = done * self.config.rounds * len(self.upright) / spent
+                self.progress.steps_per_second = (
+                    done * self.config.rounds * len(self.upright) / spent
+                )
                 self.history.append(record)
                 if writer is not None:
                     for name, value in record.items():
@@ -206,7 +209,7 @@ class Training:
         rng = np.random.default_rng((c.seed, _EXPLORE, self.progress.episode * c.rounds + state.at))
         shape = (count, c.actions.size)
         if self.progress.episode < c.warmup:
-            action, scale = start_action(c.identity, c.actions.size)[None], SIGMA
+            action, scale = self._start[state.at][None], SIGMA
         else:
             action, scale = self.agent.act(*tensors(state, c.rounds)), c.noise
         noise = scale * rng.standard_normal(shape)
@@ -336,13 +339,17 @@ class Training:
             def told(spent: int, best: float) -> None:
                 self._watch(replace(self.progress, segmentations=spent, greedy=best))
 
+            size = self.config.actions.size
+            share = self.config.identity
+            even = None if share is None else start_action(max(share, 1.0 / 6.0), size)[None]
+            begun = self._start if each_round else even
             rows = search(
                 self.env,
                 self.config.segmentations,
                 self.config.seed,
                 each_round=each_round,
                 which=self.upright,
-                start=start_action(self.config.identity, self.config.actions.size),
+                start=begun,
                 watch=told,
             )
             found[name] = rows.tolist()

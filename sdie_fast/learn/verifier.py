@@ -326,7 +326,7 @@ class Verifier:
             return cls(Forest(**parts, width=width), references)
         except RunError as error:
             raise RunError(f"{path}: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise RunError(f"{path}: cannot be read: {error}") from error
 
 

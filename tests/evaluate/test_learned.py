@@ -79,6 +79,7 @@ def test_everything_is_compared(result):
         "critic",
         "agreement",
         "vote",
+        "verifier",
         FIXED,
     }
     assert len({id(s) for s in result.scores[ALONE].values()}) == 1
@@ -186,6 +187,21 @@ def test_command(folder, run):
     assert told["facts"][0]["prompt"] == "box"
     assert told["rule"] == ["last"]
     assert {ALONE, SDIE} == set(told["main"])
+
+
+def test_command_remembers_and_may_choose_another_rule(folder, run, tmp_path, monkeypatch):
+    """The second evaluation asks the segmenter nothing, and says the same."""
+    kept = tmp_path / "answers.sqlite"
+    given = ["evaluate", folder, "--recipe", run, "--size", 96, "--no-baselines", "--json", "--select", "verifier", "--memory", kept]  # fmt: skip
+    first = sdie_fast(*given)
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["rule"] == ["verifier"]
+
+    def never(*_):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("sdie_fast.segment.sam.Sam.decode", never)
+    assert sdie_fast(*given).stdout == first.stdout
 
 
 def test_goes_on_with_a_run(folder, run):

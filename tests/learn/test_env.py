@@ -66,26 +66,29 @@ class TestSteps:
             other.step(action).reward, env.step(action).reward - first, atol=1e-6
         )
 
+    @pytest.mark.parametrize("credit", ["vote", "best"])
     @pytest.mark.parametrize("relative", [False, True])
-    def test_voted_rewards_the_vote_so_far(self, env, segmenter, cases, rng, relative):
+    def test_credit_for_the_masks_so_far(self, env, segmenter, cases, rng, relative, credit):
         from sdie_fast.learn.env import vote
 
-        voted = SdieEnv(
-            segmenter, cases, rounds=3, params=env.params, side=16, relative=relative, voted=True,
+        credited = SdieEnv(
+            segmenter, cases, rounds=3, params=env.params, side=16, relative=relative, credit=credit,
             options=env.options,
         )  # fmt: skip
         actions = rng.uniform(-1, 1, (3, len(cases), 6))
         env.reset()
-        voted.reset()
+        credited.reset()
         answers = [[a] for a in env.judge(range(len(cases)), np.stack([c.image for c in cases]))[0]]
         base = [
             reward_of(a[0].mask, c.truth, "fb-iou") for a, c in zip(answers, cases, strict=True)
         ]
         for action in actions:
-            plain, step = env.step(action), voted.step(action)
+            plain, step = env.step(action), credited.step(action)
             for k, case in enumerate(cases):
                 answers[k].append(plain.answers[k])
-                want = reward_of(vote(answers[k]), case.truth, "fb-iou") - relative * base[k]
+                each = [reward_of(a.mask, case.truth, "fb-iou") for a in answers[k]]
+                voted = reward_of(vote(answers[k]), case.truth, "fb-iou")
+                want = (voted if credit == "vote" else max(each)) - relative * base[k]
                 assert step.reward[k] == pytest.approx(want, abs=1e-6)
 
     def test_deterministic_and_remembered(self, env, segmenter, rng):

@@ -39,7 +39,7 @@ def rollout():
         Answer(mask(0, 1), 0.9, 0.6),
         Answer(mask(4, 5), 0.2, 0.7),
     ]
-    return Rollout(0, answers, [0.2, 0.9, 0.5, 0.1], values=[2.0, 1.5, 1.2],
+    return Rollout(0, answers, [0.2, 0.9, 0.5, 0.1], values=[2.0, 1.5, 1.2], scores=[0.6, 0.2, 0.3, 0.5],
         vote=mask(0, 1), vote_reward=0.7,
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ def rollout():
         ("stability", 1),
         ("agreement", 2),
         ("critic", 3),
+        ("verifier", 0),
     ],
 )
 def test_each_rule(rollout, rule, chosen):
@@ -71,7 +72,9 @@ def test_signals_by_hand(rollout):
 
 
 def test_only_the_oracle_sees_the_truth(rollout):
-    other = Rollout(0, rollout.answers, rollout.rewards[::-1], values=rollout.values)
+    other = Rollout(
+        0, rollout.answers, rollout.rewards[::-1], values=rollout.values, scores=rollout.scores
+    )
     for rule in BLIND:
         if rule == "vote":
             continue  # it combines rounds

@@ -18,8 +18,9 @@ from sdie_fast.actor import Actions, Parameter  # noqa: E402
 from sdie_fast.errors import RunError  # noqa: E402
 from sdie_fast.learn import distill, folder  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
-from sdie_fast.learn.env import SdieEnv, State  # noqa: E402
+from sdie_fast.learn.env import SdieEnv, State, view_of  # noqa: E402
 from sdie_fast.learn.train import Training, load_agent, make_agent, policy_of  # noqa: E402
+from sdie_fast.learn.verifier import Verifier  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402
 
@@ -71,6 +72,7 @@ class TestRun:
             "curve.png",
             "log.jsonl",
             "result.json",
+            "verifier.npz",
         } <= names
         result = json.loads((run.out / "result.json").read_text())
         assert result["segmentations"] >= CONFIG.segmentations
@@ -82,6 +84,7 @@ class TestRun:
             "critic",
             "agreement",
             "vote",
+            "verifier",
         }
         assert result["rules_on_shots"]["oracle"]["regret"] == 0
         assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -125,6 +128,9 @@ class TestRun:
         assert second.history == run.history
         for k, v in second.agent.state_dict()["actor"].items():
             assert torch.equal(v, run.agent.state_dict()["actor"][k])
+        assert second.evidence.groups == run.evidence.groups
+        kept = (tmp_path / "killed" / "verifier.npz", run.out / "verifier.npz")
+        assert Verifier.load(kept[0]).to_bytes() == Verifier.load(kept[1]).to_bytes()
 
     def test_a_finished_run_is_not_trained_on(self, run, segmenter, cases):
         again = training(segmenter, cases, run.out)
@@ -162,6 +168,38 @@ def test_learns(segmenter, cases, tmp_path):
     assert max(greedy) > usual + 0.1
     assert max(greedy) > greedy[0] + 0.02
     assert run.best_return == max(greedy)
+
+
+class TestViews:
+    @pytest.fixture
+    def run(self, segmenter, cases, tmp_path):
+        config = dataclasses.replace(CONFIG, views=4, segmentations=90)
+        turned = [
+            dataclasses.replace(c, image=view_of(c.image, k), truth=view_of(c.truth, k))
+            for c in cases
+            for k in range(4)
+        ]
+        return training(segmenter, turned, tmp_path / "run", config)
+
+    def test_an_episode_shows_each_shot_once(self, run):
+        seen = set()
+        for run.progress.episode in range(12):
+            which = run._views()
+            assert [k // 4 for k in which] == [0, 1, 2, 3]
+            seen |= {k % 4 for k in which}
+        assert seen == {0, 1, 2, 3}
+
+    def test_what_counts_is_the_shots_as_they_are(self, run):
+        run.run()
+        assert run.upright == [0, 4, 8, 12]
+        # Greedy episodes cost one segmentation a shot and round, not one a view.
+        assert run.progress.segmentations < 90 + 2 * 4 * CONFIG.rounds
+        assert {r.case for r in run.finish()} == set(run.upright)
+
+    def test_not_whole(self, segmenter, cases, tmp_path):
+        config = dataclasses.replace(CONFIG, views=8)
+        with pytest.raises(InvalidArgumentError, match="multiple of the 8 views"):
+            training(segmenter, cases, tmp_path / "run", config)
 
 
 class TestTrouble:
@@ -212,7 +250,7 @@ class TestTrouble:
         (tmp_path / "config.json").write_text('{"format": "x"}')
         with pytest.raises(RunError, match="format"):
             load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 1", "config": {}}')
+        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 2", "config": {}}')
         with pytest.raises(RunError, match="not a run's settings"):
             load_agent(tmp_path)
 
@@ -254,6 +292,8 @@ class TestConfig:
             {"noise": "a"},
             {"identity": 0.1},
             {"views": 3},
+            {"credit": "x"},
+            {"refer": 1},
         ],
     )
     def test_bad(self, wrong):
