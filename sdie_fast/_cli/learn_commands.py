@@ -217,7 +217,7 @@ def evaluate_recipes(
     )
 
     from ..evaluate.learned import evaluate_run
-    from ..evaluate.tables import class_table, gain, main_table, rule_table
+    from ..evaluate.tables import by_shots, class_table, gain, main_table, rule_table
     from ..learn.memory import Memory
 
     kept = None if memory is None else Memory(memory, model)
@@ -248,48 +248,54 @@ def evaluate_recipes(
         except ImportError as error:
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
         write_report(out, f"SDIE on {data.name}", results, curves)
-    tables = {
-        "main": main_table(results),
-        "classes": class_table(results),
-        "rules": rule_table(results),
-    }
+    groups = by_shots(results)
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "facts": [r.facts for r in results],
-                    "rule": [r.rule for r in results],
-                    **{
-                        name: {
-                            row.name: {k: dataclasses.asdict(v) for k, v in row.figures.items()}
-                            for row in rows
-                        }
-                        for name, rows in tables.items()
-                    },
-                },
-                indent=1,
-            )
-        )
+
+        def plain(rows: Any) -> Any:
+            return {
+                row.name: {k: dataclasses.asdict(v) for k, v in row.figures.items()} for row in rows
+            }
+
+        told = {
+            "facts": [r.facts for r in results],
+            "rule": [r.rule for r in results],
+            "classes": plain(class_table(results)),
+            "by shots": {
+                name or "recipe": {
+                    "main": plain(main_table(runs)),
+                    "rules": plain(rule_table(runs)),
+                    "gain": dataclasses.asdict(gain(runs)),
+                }
+                for name, runs in groups.items()
+            },
+        }
+        print(json.dumps(told, indent=1))
         return
     _out.print(
         ", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True
     )
-    for title, rows in (
-        ("", tables["main"]),
-        ("class", tables["classes"]),
-        ("rule", tables["rules"]),
-    ):
-        table = Table(title, box=None, pad_edge=False)
-        for name in rows[0].figures:
-            table.add_column(name, justify="right")
-        for row in rows:
-            table.add_row(row.name, *(str(v) for v in row.figures.values()))
-        _out.print(table)
-        _out.print()
-    _out.print(
-        f"SDIE {gain(results).mean:+.1f} MIoU against the segmenter alone (rule: {results[0].rule}, fixed on the shots)",
-        highlight=False,
-    )
+    _print("class", class_table(results))
+    for name, runs in groups.items():
+        _out.print(
+            f"[bold]{name}[/bold]" + f", {len(runs)} runs" * (len(runs) > 1), highlight=False
+        )
+        _print("", main_table(runs))
+        _print("rule", rule_table(runs))
+        _out.print(
+            f"SDIE {gain(runs).mean:+.1f} MIoU against the segmenter alone (rule: {runs[0].rule}, fixed on the shots)\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _print(title: str, rows: Any) -> None:
+    table = Table(title, box=None, pad_edge=False)
+    for name in rows[0].figures:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row.name, *(str(v) for v in row.figures.values()))
+    _out.print(table)
+    _out.print()
 
 
 def checked(recipes: list[Path]) -> list[Path]:

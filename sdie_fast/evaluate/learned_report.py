@@ -15,7 +15,7 @@ from .._files import replace_file
 from .figures import comparison, weights_per_round
 from .learned import SDIE, Result
 from .report import STYLE, overlay
-from .tables import PAPER, Row, class_table, gain, main_table, mean_weights, rule_table
+from .tables import PAPER, Row, by_shots, class_table, gain, main_table, mean_weights, rule_table
 
 COLUMNS = ("input", "enhanced", "SDIE", "segmenter alone", "truth")
 WIDTH = 1016  # of a row of pictures, in pixels
@@ -64,6 +64,32 @@ def _strip(result: Result, k: int) -> tuple[str, str]:
     return _url(buffer.getvalue(), "jpeg"), text
 
 
+def _said(name: str, runs: Sequence[Result]) -> str:
+    """One group's result in a line."""
+    miou = next(r for r in main_table(runs) if r.name == SDIE).figures["MIoU"]
+    told = f"{html.escape(name)}: " if name else ""
+    return (
+        f"{told}<b>SDIE {miou} MIoU, {gain(runs).mean:+.1f} against the segmenter alone</b>"
+        f" (rule: {html.escape(runs[0].rule)}, fixed before these images were seen)"
+    )
+
+
+def _compared(name: str, runs: Sequence[Result]) -> str:
+    """One group beside its baselines, and its selection rules."""
+    rows = main_table(runs)
+    bars = comparison(
+        [(r.name, r.figures["MIoU"].mean, max(r.figures["MIoU"].deviation, 0.0)) for r in rows],
+        "MIoU, %",
+    )
+    told = f", {html.escape(name)}" if name else ""
+    return (
+        f'<h2>Against what it must beat{told}</h2><img class="chart" src="{_url(bars, "png")}" alt="MIoU of each way of acting">'
+        f"{_table(rows, '')}<p>The oracle picks each image's best round by the truth; no line can. It lifts chance too, which is"
+        f" why it stands beside every way of acting.</p>"
+        f"<h2>Which mask is final{told}</h2>{_table(rule_table(runs), 'rule')}"
+    )
+
+
 def write_report(
     path: Path, title: str, results: Sequence[Result], curves: Sequence[bytes] = ()
 ) -> None:
@@ -79,17 +105,12 @@ def write_report(
         Return curves, PNG.
     """
     first = results[0]
-    rows = main_table(results)
-    bars = comparison(
-        [(r.name, r.figures["MIoU"].mean, max(r.figures["MIoU"].deviation, 0.0)) for r in rows],
-        "MIoU, %",
-    )
+    groups = by_shots(results)
     facts = "".join(
         f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>"
-        for k, v in {**first.facts, "runs": len(results), "selection rule": first.rule}.items()
+        for k, v in {**first.facts, "runs": len(results)}.items()
+        if k not in ("shots", "seed") or len(results) == 1
     )
-    risen = gain(results)
-    sdie = next(r for r in rows if r.name == SDIE)
     paper = "".join(
         f"<p>In the paper (Liu et al. 2024; SAM ViT-H, oracle), on {html.escape(name)}: "
         + "; ".join(f"{k} {a} MIoU, {b} FB-IoU" for k, (a, b) in figures.items())
@@ -97,6 +118,8 @@ def write_report(
         for name, figures in PAPER.items()
         if name.lower() in str(first.facts.get("data", "")).lower()
     )
+    said = "".join(f"<p class='said'>{_said(name, runs)}</p>" for name, runs in groups.items())
+    compared = "".join(_compared(name, runs) for name, runs in groups.items())
     drawn = "".join(
         f'<img class="chart" src="{_url(c, "png")}" alt="return curve">' for c in curves
     )
@@ -115,13 +138,9 @@ def write_report(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE} .chart {{ max-width: 46em; width: 100%; image-rendering: auto; }}"
         f" .heads {{ display: flex; width: {WIDTH}px; }} .heads span {{ flex: 1; color: #555; }}</style>"
-        f"<h1>{html.escape(title)}</h1><p><b>SDIE {sdie.figures['MIoU']} MIoU, {risen.mean:+.1f} against the segmenter alone</b>"
-        f" (rule: {html.escape(first.rule)}, fixed before these images were seen)</p><table>{facts}</table>"
-        f'<h2>Against what it must beat</h2><img class="chart" src="{_url(bars, "png")}" alt="MIoU of each way of acting">'
-        f"{_table(rows, '')}<p>The oracle picks each image's best round by the truth; no line can. It lifts chance too, which is"
-        f" why it stands beside every way of acting.</p>{paper}"
-        f"<h2>Class by class</h2>{_table(class_table(results), 'class')}"
-        f"<h2>Which round is final</h2>{_table(rule_table(results), 'rule')}"
+        f"<h1>{html.escape(title)}</h1>{said}<table>{facts}</table>"
+        f"<h2>Class by class</h2><p>IoU in percent, intersections and unions summed over each class's images.</p>"
+        f"{_table(class_table(results), 'class')}{paper}{compared}"
         f'<h2>What the policy does</h2><img class="chart" src="{_url(weights_per_round(mean_weights(results)), "png")}"'
         f' alt="weights of each round">{drawn}'
         f"<h2>Pictures</h2><p>Of each class from the image that enhancement helped most to the one it harmed most.</p>"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..learn.env import Floats
 from .learned import ALONE, SDIE, Result, Spread, spread
+from .metrics import Scores
 
 # Liu et al. 2024, tables 1 and 2: MIoU and FB-IoU in percent, with SAM ViT-H and the oracle.
 PAPER = {
@@ -55,21 +56,40 @@ def main_table(results: Sequence[Result]) -> list[Row]:
     return rows
 
 
+def by_shots(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Runs that differ by their seed alone, by what tells them from the others: "1 shot", "5 shots"; "" for bare recipes."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        shots = result.facts.get("shots")
+        named = "" if shots is None else f"{shots} shot" + "s" * (shots > 1)
+        groups.setdefault(named, []).append(result)
+    return groups
+
+
 def class_table(results: Sequence[Result]) -> list[Row]:
-    """IoU of each class: the segmenter alone, SDIE under the rule fixed on the shots, and under the oracle."""
-    rows = []
-    for label in results[0].headline().iou:
-        rows.append(
-            Row(
-                label,
-                {
-                    ALONE: spread([r.headline(ALONE).iou[label] for r in results]),
-                    SDIE: spread([r.headline().iou[label] for r in results]),
-                    "oracle": spread([r.scores[SDIE]["oracle"].iou[label] for r in results]),
-                },
-            )
-        )
-    return rows
+    """The paper's Tables 1 and 2: IoU of each class, MIoU and FB-IoU, of the segmenter alone, and of SDIE by number of shots.
+
+    SDIE under the rule fixed on the shots, and under the oracle.
+    """
+    groups = by_shots(results)
+
+    def figures(of: Callable[[Scores], float]) -> dict[str, Spread]:
+        found = {ALONE: spread([of(r.headline(ALONE)) for r in results])}
+        for name, runs in groups.items():
+            told = f", {name}" if len(groups) > 1 else ""
+            found[SDIE + told] = spread([of(r.headline()) for r in runs])
+            found["oracle" + told] = spread([of(r.scores[SDIE]["oracle"]) for r in runs])
+        return found
+
+    rows = [
+        Row(label, figures(lambda s, label=label: s.iou[label]))  # type: ignore[misc]
+        for label in results[0].headline().iou
+    ]
+    return [
+        *rows,
+        Row("MIoU", figures(lambda s: s.miou)),
+        Row("FB-IoU", figures(lambda s: s.fb_iou)),
+    ]
 
 
 def rule_table(results: Sequence[Result]) -> list[Row]:

@@ -65,7 +65,7 @@ class Config:
     batch, capacity : int
         Transitions in an update, and in the replay buffer (published code: 32, 8192).
     updates : int
-        Ours: updates a round; a segmentation costs far more than an update (published code: 1).
+        Ours: updates a segmentation, which costs far more than an update (published code: 1).
     shift : int
         Ours: random shifts of observations by up to so many pixels (DrQ-v2); 0 turns them off.
     greedy_every : int
@@ -73,7 +73,7 @@ class Config:
     checkpoint_every : int
         Episodes between two checkpoints.
     actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after
-        See `td3.Rates`: all as published but the last, ours, and the actor's rate (published code: 3e-4).
+        See `td3.Rates`: all as published but the last, ours.
     params : FilterParams
         Of what no action chooses.
     actions : Actions
@@ -99,11 +99,11 @@ class Config:
     noise: float = 0.2
     batch: int = 32
     capacity: int = 8192
-    updates: int = 20
+    updates: int = 2
     shift: int = 2
     greedy_every: int = 4
     checkpoint_every: int = 2
-    actor_rate: float = 1e-4
+    actor_rate: float = 3e-4
     critic_rate: float = 3e-4
     gamma: float = 0.99
     tau: float = 0.005

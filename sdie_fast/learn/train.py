@@ -241,7 +241,8 @@ class Training:
         p.episode += 1
         p.mean_return, p.reward = float(total.mean()), float(step.reward.mean())
         record |= {"return": p.mean_return, "reward": p.reward, **told}
-        if p.episode % c.greedy_every == 0 and p.episode > c.warmup:
+        ends = p.segmentations + self.env.calls - before >= c.segmentations
+        if (p.episode % c.greedy_every == 0 and p.episode > c.warmup) or ends:
             record["greedy_return"] = self._greedy()
         p.segmentations += self.env.calls - before
         return {"segmentations": float(p.segmentations), **record}
@@ -282,7 +283,7 @@ class Training:
     def _learn(self) -> dict[str, float]:
         c = self.config
         told: dict[str, list[float]] = {}
-        for _ in range(c.updates):
+        for _ in range(c.updates * len(self.upright)):
             rng = np.random.default_rng((c.seed, _UPDATE, self.agent.updates))
             batch = self.replay.sample(rng, c.batch, c.shift, self.device)
             noise = c.policy_noise * rng.standard_normal((c.batch, c.actions.size))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -262,7 +264,8 @@ def test_doctor(call):
     assert facts["threads"]["default"] >= 1
 
 
-def test_demo(call, tmp_path):
+def test_demo(call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # without the segmenter's part
     done = call("demo", "--out", tmp_path / "demo", "--json")
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
@@ -272,6 +275,27 @@ def test_demo(call, tmp_path):
     assert sheet.width > 1000
     assert np.asarray(sheet).std() > 20
     assert "before and after" in call("demo", "--out", tmp_path / "demo").stdout
+
+
+def test_demo_segments(call, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("sdie_fast._cli.demo._EACH", 1)
+    done = call("demo", "--out", tmp_path, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["segmentation"]
+    assert found["images"] == len(found["classes"]) == 6
+    assert 0 < found["miou"]["alone"] < 1
+    page = Path(found["report"]).read_text()
+    assert page.count("data:image/jpeg") == 6
+    assert "http" not in page  # nothing is fetched
+
+
+def test_demo_says_what_is_missing(call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = call("demo", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert 'pip install "sdie-fast[demo]"' in done.stdout
 
 
 def test_bench(call, compiled):

@@ -1,5 +1,6 @@
 """Judging runs: a small real one, on synthetic surfaces, with the segmenter that ships."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,7 +17,8 @@ from sdie_fast.cli import app
 from sdie_fast.data import synthetic
 from sdie_fast.data.folder import open_folder
 from sdie_fast.evaluate.learned import ALONE, FIXED, SDIE, Spread, evaluate_run, spread
-from sdie_fast.evaluate.tables import class_table, gain, main_table, rule_table
+from sdie_fast.evaluate.learned_report import write_report
+from sdie_fast.evaluate.tables import by_shots, class_table, gain, main_table, rule_table
 
 KINDS = synthetic.KINDS[:2]
 
@@ -68,7 +70,7 @@ def test_shots_are_not_judged(result, run):
 
 def test_everything_is_compared(result):
     assert set(result.scores) == {
-        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "half identity", "wls", "bilateral", "sharpen",
+        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "half identity", "one filter a round", "wls", "bilateral", "sharpen",
         "guided", "spatiogram", "CMA-ES, constant", "CMA-ES, schedule",
     }  # fmt: skip
     assert set(result.scores[SDIE]) == {
@@ -153,11 +155,30 @@ def test_tables(result):
     rows = main_table([result, result])
     assert [r.name for r in rows][:2] == [ALONE, SDIE]
     assert rows[1].figures["MIoU"] == Spread(pytest.approx(100 * result.headline().miou), 0.0)
-    assert {r.name for r in class_table([result])} == set(result.headline().iou)
+    classes = class_table([result])
+    assert [r.name for r in classes] == [*result.headline().iou, "MIoU", "FB-IoU"]
+    assert classes[-2].figures[SDIE] == Spread(pytest.approx(100 * result.headline().miou), -1.0)
     assert next(r.name for r in rule_table([result])) == "oracle"
     assert gain([result]).mean == pytest.approx(
         100 * (result.headline().miou - result.headline(ALONE).miou)
     )
+
+
+def test_groups_by_shots(result):
+    five = dataclasses.replace(result, facts={**result.facts, "shots": 5})
+    groups = by_shots([result, five, result])
+    assert {name: len(runs) for name, runs in groups.items()} == {"1 shot": 2, "5 shots": 1}
+    assert set(class_table([result, five])[0].figures) == {
+        ALONE, "SDIE, 1 shot", "oracle, 1 shot", "SDIE, 5 shots", "oracle, 5 shots",
+    }  # fmt: skip
+
+
+def test_report_of_two_groups(result, tmp_path):
+    five = dataclasses.replace(result, facts={**result.facts, "shots": 5})
+    write_report(tmp_path / "page.html", "A < B", [result, five])
+    text = (tmp_path / "page.html").read_text()
+    for told in ("A &lt; B", "Against what it must beat, 1 shot", "Which mask is final, 5 shots"):
+        assert told in text
 
 
 def test_spread():
@@ -186,7 +207,7 @@ def test_command(folder, run):
     told = json.loads(found.stdout)
     assert told["facts"][0]["prompt"] == "box"
     assert told["rule"] == ["last"]
-    assert {ALONE, SDIE} == set(told["main"])
+    assert {ALONE, SDIE} == set(told["by shots"]["recipe"]["main"])
 
 
 def test_command_remembers_and_may_choose_another_rule(folder, run, tmp_path, monkeypatch):

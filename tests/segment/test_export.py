@@ -52,6 +52,39 @@ def test_graph_suits_tensorrt(sam_dir, name):
             assert begin in (0, 1), node
 
 
+def test_gelu_is_one_pass(sam_dir, tmp_path):
+    """Written in the order that onnxruntime knows, which changes no bit."""
+    import onnxruntime as ort
+
+    from sdie_fast._torch_onnx import to_onnx
+
+    settings = ort.SessionOptions()
+    settings.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ort.InferenceSession(
+        str(sam_dir / "decoder.onnx"), settings, providers=["CPUExecutionProvider"]
+    )
+    operators = [n.op_type for n in onnx.load(str(tmp_path / "fused.onnx")).graph.node]
+    assert operators.count("Gelu") == 4
+    assert "Erf" not in operators
+
+    def answer(path):
+        settings = ort.SessionOptions()
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": np.linspace(-4, 4, 999, dtype=np.float32)[None]})[0]
+
+    names, dynamic = (["x"], ["y"]), ({0: torch.export.Dim("batch", min=1, max=8)},)
+    x = torch.zeros(2, 999)
+    to_onnx(torch.nn.GELU(), (x,), tmp_path / "ordered.onnx", names, dynamic)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sdie_fast._torch_onnx._order_gelu", lambda _: None)
+        to_onnx(torch.nn.GELU(), (x,), tmp_path / "plain.onnx", names, dynamic)
+    plain, ordered = tmp_path / "plain.onnx", tmp_path / "ordered.onnx"
+    assert plain.read_bytes() != ordered.read_bytes()
+    np.testing.assert_array_equal(answer(plain), answer(ordered))
+
+
 def test_half_precision(torch_sam, tmp_path):
     manifest = export.export_sam(
         None, tmp_path / "half", architecture="small", model=torch_sam, precision="fp16"

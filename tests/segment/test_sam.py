@@ -71,6 +71,12 @@ def test_batches_change_nothing(sam, rng):
     assert np.abs(judged[0] - quality[7]).max() < 1e-5
 
 
+def test_fingerprints(sam, sam_dir):
+    """Equal files, equal answers: whatever else a Sam was told."""
+    assert Sam(sam_dir, prompts=2).fingerprint == sam.fingerprint
+    assert Sam().fingerprint != sam.fingerprint
+
+
 def test_kinds_of_image(sam, rng):
     grey = picture(rng, (64, 64))
     truth = sam.encode([grey]).features
