@@ -69,7 +69,7 @@ class Config:
     shift : int
         Ours: random shifts of observations by up to so many pixels (DrQ-v2); 0 turns them off.
     greedy_every : int
-        Episodes between two without exploration, from which the best policy is kept.
+        Episodes between two without exploration.
     checkpoint_every : int
         Episodes between two checkpoints.
     actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after

@@ -103,10 +103,11 @@ class TD3:
         return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self._amp)
 
     @torch.no_grad()
-    def act(self, *state: torch.Tensor) -> npt.NDArray[np.float32]:
-        """Give the policy's actions, without exploration."""
+    def act(self, *state: torch.Tensor, averaged: bool = False) -> npt.NDArray[np.float32]:
+        """Give the policy's actions, without exploration; averaged: those of the target, which follows it slowly."""
+        actor = self.actor_target if averaged else self.actor
         with self._autocast():
-            found = self.actor(*(s.to(self.device) for s in state))
+            found = actor(*(s.to(self.device) for s in state))
         return np.asarray(found.float().cpu().numpy())
 
     @torch.no_grad()

@@ -144,8 +144,9 @@ class Training:
             options=config.auto, memory=memory,
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
-        self.best = copy.deepcopy(self.agent.actor.state_dict())
-        self.best_return = -np.inf
+        self._first = copy.deepcopy(self.agent.actor.state_dict())
+        self.begun: list[float] = []  # each shot's return without exploration: at first
+        self.ended: list[float] = []  # and last
         self.replay = Replay(config.capacity, config.side, config.rounds, config.actions.size)
         self.progress = Progress()
         self.evidence = Evidence()
@@ -269,16 +270,43 @@ class Training:
         self.evidence.add(self._describe(k, answers), rewards, f"{case.label}/{case.name}")
 
     def _greedy(self) -> float:
-        """Mean return of an episode without exploration; the best policy is kept."""
-        act, _ = policy_of(self.agent, self.config.rounds)
+        """Mean return of an episode of the averaged policy, without exploration."""
+        rounds = self.config.rounds
+
+        def act(state: State) -> Floats:
+            return self.agent.act(*tensors(state, rounds), averaged=True)
+
         rollouts = follow(self.env, act, self.upright)
         for r in rollouts:
             self._witness(r.case, r.answers)
-        self.progress.greedy = float(np.mean([r.gained for r in rollouts]))
-        if self.progress.greedy > self.best_return:
-            self.best_return = self.progress.greedy
-            self.best = copy.deepcopy(self.agent.actor.state_dict())
+        gained = [r.gained for r in rollouts]
+        if self.begun:
+            self.ended = gained
+        else:
+            self.begun = gained
+        self.progress.greedy = float(np.mean(gained))
         return self.progress.greedy
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last policy is kept: it is, unless the shots say that it is worse than what learning began with.
+
+        A few shots cannot tell the better of two policies that are alike, so that picking the best of many would pick luck. They
+        do tell a policy that went astray: one whose mean return fell by more than a standard error.
+        """
+        if not self.ended:
+            return False
+        change = np.subtract(self.ended, self.begun)
+        error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else 0.0
+        return bool(change.mean() >= -error)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The policy's weights that a run ends with: its average over the last updates, or the first."""
+        kept: dict[str, Any] = (
+            self.agent.actor_target.state_dict() if self.improved else self._first
+        )
+        return kept
 
     def _learn(self) -> dict[str, float]:
         c = self.config
@@ -302,8 +330,9 @@ class Training:
             path,
             {
                 "agent": self.agent.state_dict(),
-                "best": self.best,
-                "best_return": float(self.best_return),
+                "kept": self.kept,
+                "begun": self.begun,
+                "ended": self.ended,
                 "replay": self.replay.state_dict(),
                 "evidence": self.evidence.state_dict(),
                 "progress": asdict(self.progress),
@@ -314,7 +343,7 @@ class Training:
     def _load(self, state: dict[str, Any]) -> None:
         try:
             self.agent.load_state_dict(state["agent"])
-            self.best, self.best_return = state["best"], float(state["best_return"])
+            self.begun, self.ended = list(state["begun"]), list(state["ended"])
             self.replay.load_state_dict(state["replay"])
             self.evidence.load_state_dict(state["evidence"])
             self.progress = Progress(**state["progress"])
@@ -361,8 +390,7 @@ class Training:
         from ..evaluate.figures import return_curve
 
         c = self.config
-        if np.isfinite(self.best_return):
-            self.agent.actor.load_state_dict(self.best)
+        self.agent.actor.load_state_dict(self.kept)
         act, value = policy_of(self.agent, c.rounds)
         rollouts = follow(self.env, act, self.upright, value)
         self._verify(rollouts)
@@ -393,6 +421,7 @@ class Training:
             self.out / files.RESULT,
             {
                 "rule": rule,
+                "policy": "the last" if self.improved else "the first",
                 "alone": float(np.mean([r.rewards[0] for r in rollouts])),
                 "rules_on_shots": judged,
                 "distillation_error": loss,
@@ -422,7 +451,7 @@ class Training:
 
 
 def load_agent(run: Path) -> tuple[TD3, Config]:
-    """The agent of a run with its best policy, for its critics.
+    """The agent of a run with the policy that it kept, for its critics.
 
     Raises
     ------
@@ -434,7 +463,7 @@ def load_agent(run: Path) -> tuple[TD3, Config]:
     agent = make_agent(config, "cpu")
     try:
         agent.load_state_dict(state["agent"])
-        agent.actor.load_state_dict(state["best"])
+        agent.actor.load_state_dict(state["kept"])
     except (KeyError, RuntimeError, ValueError) as error:
         raise RunError(f"{run / files.CHECKPOINT}: not this run's: {error!r}") from error
     return agent, config

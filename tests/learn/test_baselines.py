@@ -11,7 +11,13 @@ pytest.importorskip("cma")
 
 def test_single_filters_are_what_they_say(env):
     ways = simple(env, 0)
-    assert list(ways) == ["uniform", "random", "half identity", *sdie.FILTERS[1:]]
+    assert list(ways) == [
+        "uniform",
+        "random",
+        "half identity",
+        "one filter a round",
+        *sdie.FILTERS[1:],
+    ]
     for k, name in enumerate(sdie.FILTERS[1:], 1):
         image = follow(env, ways[name], [0])[0].images[1]
         expected = sdie.enhance(env.cases[0].image, np.eye(6)[k], params=env.params)
@@ -42,3 +48,20 @@ def test_search_is_seeded(env):
     np.testing.assert_array_equal(a, b)
     with pytest.raises(InvalidArgumentError, match="calls"):
         search(env, 0, 0, each_round=False)
+
+
+def test_search_begins_where_it_is_told(env, monkeypatch):
+    """So closely about the start that nothing else is found."""
+    monkeypatch.setattr("sdie_fast.learn.baselines.SIGMA", 1e-6)
+    start = np.linspace(-0.9, 0.9, 18, dtype=np.float32).reshape(3, 6)
+    found = search(env, 1, 0, each_round=True, start=start)
+    np.testing.assert_allclose(found, start, atol=1e-4)
+    even = search(env, 1, 0, each_round=False, start=start[:1])
+    np.testing.assert_allclose(even, np.repeat(start[:1], 3, 0), atol=1e-4)
+
+
+def test_search_follows_the_cases_it_is_told(env):
+    before = env.calls
+    search(env, 1, 0, each_round=False, which=[1, 2])
+    assert (env.calls - before) % (2 * env.rounds) == 0
+    assert (env.calls - before) // (2 * env.rounds) < 20  # one generation

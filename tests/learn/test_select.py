@@ -4,12 +4,14 @@ import pytest
 from sdie_fast import InvalidArgumentError
 from sdie_fast.learn.env import reward_of, vote
 from sdie_fast.learn.rollout import (
+    ORDER,
     Rollout,
     action_of,
     constant,
     follow,
     random_policy,
     start_action,
+    start_schedule,
 )
 from sdie_fast.learn.select import (
     BLIND,
@@ -169,6 +171,22 @@ class TestRollouts:
         np.testing.assert_allclose(weights_of(action[:6]), [identity, *[rest] * 5], atol=1e-3)
         if identity == 1 / 6:
             np.testing.assert_allclose(action, 0, atol=1e-6)
+
+    @pytest.mark.parametrize("rounds", [1, 5, 7])
+    def test_start_schedule(self, rounds):
+        from sdie_fast import FILTERS
+        from sdie_fast.actor import weights_of
+
+        rows = start_schedule(0.5, rounds, 8)
+        assert rows.shape == (rounds, 8)
+        assert -0.95 - 1e-6 <= rows[:, :6].min() <= rows.max() <= 0.8 + 1e-6
+        weights = weights_of(rows[:, :6])
+        np.testing.assert_allclose(weights[:, 0], 1.8 / 3.8, atol=1e-6)
+        for at, w in enumerate(weights):
+            assert FILTERS[1 + w[1:].argmax()] == ORDER[at % 5]
+            assert w[1:].max() == pytest.approx(1.8 / 3.8)
+        assert start_schedule(0.8, 1)[0, 0] == pytest.approx(0.8)
+        np.testing.assert_array_equal(start_schedule(None, rounds), 0)
 
     def test_chance_is_seeded(self, env):
         a, b = (follow(env, random_policy(3, 6)) for _ in range(2))
