@@ -72,8 +72,8 @@ class Config:
         Episodes between two without exploration.
     checkpoint_every : int
         Episodes between two checkpoints.
-    actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after
-        See `td3.Rates`: all as published but the last, ours.
+    actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after, anchor
+        See `td3.Rates`: all as published but the last two, ours.
     params : FilterParams
         Of what no action chooses.
     actions : Actions
@@ -111,6 +111,7 @@ class Config:
     noise_clip: float = 0.5
     policy_delay: int = 2
     actor_after: int = 600
+    anchor: float | None = 2.5
     params: FilterParams = field(default_factory=FilterParams)
     actions: Actions = field(default_factory=Actions)
     auto: dict[str, Any] = field(default_factory=dict)
@@ -127,6 +128,8 @@ class Config:
             _share(name, getattr(self, name))
         for name in ("noise", "policy_noise", "noise_clip", "actor_rate", "critic_rate"):
             _validate.real(0.0, 10.0)(name, getattr(self, name))
+        if self.anchor is not None:
+            _validate.real(1e-3, 1e3)("anchor", self.anchor)
         if self.identity is not None:
             _validate.real(0.1, 0.9)("identity", self.identity)
         if self.views not in VIEWS:
@@ -154,6 +157,7 @@ class Config:
             "noise": 0.05,
             "actor_rate": 3e-4,
             "actor_after": 0,
+            "anchor": None,
             "updates": 1,
             "shift": 0,
             "params": FilterParams.published_code(),

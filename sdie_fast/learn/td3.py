@@ -54,6 +54,10 @@ class Rates:
     actor_after : int
         Updates before the actor's first: with few segmentations, critics that know nothing yet lead it away from
         where it began, and it does not find back (ours; published code: 0).
+    anchor : float, optional
+        Ours: how much the critic counts against staying near the actions that were tried (alpha of TD3+BC, Fujimoto and Gu 2021, whose
+        value is 2.5). None leaves the critic alone, as Algorithm 1 has it: with the few thousand transitions that there are here,
+        the actor then runs to a corner of the actions that nothing has been tried near.
     """
 
     actor_rate: float = 3e-4
@@ -64,6 +68,7 @@ class Rates:
     noise_clip: float = 0.5
     policy_delay: int = 2
     actor_after: int = 0
+    anchor: float | None = None
 
 
 class TD3:
@@ -134,8 +139,13 @@ class TD3:
         return losses[0] + losses[1]
 
     def actor_loss(self, batch: Batch) -> torch.Tensor:
-        """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient."""
-        return -self.critics[0](*batch.state, self.actor(*batch.state)).float().mean()
+        """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient. With `anchor`, scaled, and the distance from a."""
+        action = self.actor(*batch.state)
+        value = self.critics[0](*batch.state, action).float()
+        if self.rates.anchor is None:
+            return -value.mean()
+        scale = self.rates.anchor / value.detach().abs().mean().clamp(min=1e-6)
+        return functional.mse_loss(action.float(), batch.action) - scale * value.mean()
 
     @torch.no_grad()
     def soft_update(self) -> None:

@@ -67,7 +67,7 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
     """Build the networks of a run: the same for the same seed."""
     rates = Rates(
         config.actor_rate, config.critic_rate, config.gamma, config.tau,
-        config.policy_noise, config.noise_clip, config.policy_delay, config.actor_after,
+        config.policy_noise, config.noise_clip, config.policy_delay, config.actor_after, config.anchor,
     )  # fmt: skip
     shape = (config.encoder, config.rounds, config.actions.size)
     start = start_schedule(config.identity, config.rounds, config.actions.size).tolist()

@@ -120,6 +120,18 @@ class TestByHand:
             agent.update(known, torch.zeros(8, 3))
         assert agent.act(*batch.state)[:, 0].min() > 0.8
 
+    def test_anchor_by_hand(self, agent, batch):
+        """The critic's word over its own size, against the distance from what was tried; scaling rewards changes nothing."""
+        agent.rates = dataclasses.replace(agent.rates, anchor=2.5)
+        action = agent.actor(*batch.state)
+        value = agent.critics[0](*batch.state, action)
+        expected = ((action - batch.action) ** 2).mean() - 2.5 * value.mean() / value.abs().mean()
+        torch.testing.assert_close(agent.actor_loss(batch), expected)
+        last = agent.critics[0].net[-1]
+        last.weight.data *= 7
+        last.bias.data *= 7
+        torch.testing.assert_close(agent.actor_loss(batch), expected)
+
     def test_there_and_back(self, agent, batch):
         agent.update(batch, torch.zeros(8, 3))
         torch.manual_seed(5)
