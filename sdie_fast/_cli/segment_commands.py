@@ -135,7 +135,10 @@ def evaluate(
     size: Annotated[
         int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)
     ] = 200,
-    limit: Annotated[int | None, typer.Option(help="Images of each class at most.", min=1)] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1),
+    ] = None,
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
     select: Annotated[
@@ -188,7 +191,7 @@ def evaluate(
             return
         prompt = prompt or "auto"
         if limit is not None:
-            found = found.at_most(limit)
+            found = found.drawn(limit)
         report = Report()
         options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
         with _progress("segmenting", len(found), not as_json) as advance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,20 @@ class DataSet:
             if seen[s.label] <= count:
                 kept.append(s)
         return replace(self, samples=tuple(kept))
+
+    def drawn(self, count: int) -> DataSet:
+        """`count` samples of every class, drawn by a hash of their names, in the data set's order.
+
+        The first of a list are often the plainest, and not like the rest. Two data sets that share most names share most of what
+        is drawn.
+        """
+        if count < 1:
+            raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
+        order = sorted(self.samples, key=lambda s: blake2b(s.name.encode()).digest())
+        kept = {
+            s.name for label in self.classes for s in [s for s in order if s.label == label][:count]
+        }
+        return replace(self, samples=tuple(s for s in self.samples if s.name in kept))
 
     def subset(self, names: Sequence[str]) -> DataSet:
         """The samples of those names, in that order.

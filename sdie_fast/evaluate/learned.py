@@ -172,7 +172,7 @@ def _part(
     config, about, split, recipe = open_run(run)
     shown, query = (None, data) if split is None else split.parts(data)
     if limit is not None:
-        query = query.at_most(limit)
+        query = query.drawn(limit)
     chosen = prompt or (config.prompt if split is not None else "auto")
     if chosen == "support" and shown is None:
         raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")

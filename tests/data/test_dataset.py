@@ -245,6 +245,21 @@ def test_draw(tmp_path):
     assert draw(only, 2, 3).support["a"] == draw(data, 2, 3).support["a"]
 
 
+def test_drawn(tmp_path):
+    """So many of each class, not the first, and nearly the same when a few images are gone."""
+    data = twelve(tmp_path, 30)
+    some = data.drawn(10)
+    assert [sum(s.label == c for s in some.samples) for c in "ab"] == [10, 10]
+    names = [s.name for s in some.samples]
+    assert names == [s.name for s in data.samples if s.name in set(names)]
+    assert names != [s.name for s in data.at_most(10).samples]
+    fewer = data.subset([s.name for s in data.samples if s.name not in names[:2]])
+    assert len(set(names) - {s.name for s in fewer.drawn(10).samples}) == 2
+    assert data.drawn(99).samples == data.samples
+    with pytest.raises(InvalidArgumentError, match="count"):
+        data.drawn(0)
+
+
 @pytest.mark.parametrize("k", [0, 6, 7])
 def test_draw_too_many(tmp_path, k):
     with pytest.raises(InvalidArgumentError, match="k: received"):
