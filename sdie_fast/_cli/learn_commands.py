@@ -47,9 +47,9 @@ def train(
         int, typer.Option(help="Budget: segmentations that may be spent.", min=1)
     ] = 5000,
     prompt: Annotated[
-        str, typer.Option(help="support, auto, or, from the truth, box and point.")
-    ] = "support",
-    reward: Annotated[str, typer.Option(help="fb-iou or miou.")] = "fb-iou",
+        str, typer.Option(help="auto, support, or, from the truth, box and point.")
+    ] = "auto",
+    reward: Annotated[str, typer.Option(help="miou or fb-iou.")] = "miou",
     credit: Annotated[
         str,
         typer.Option(
@@ -69,9 +69,15 @@ def train(
     ] = False,
     views: Annotated[
         int, typer.Option(help="Ways each shot is turned and mirrored: 1, 2, 4 or 8.")
-    ] = 1,
+    ] = 8,
     grid: Annotated[
-        int | None, typer.Option(help="With --prompt auto: points a side.", min=1, max=64)
+        int | None,
+        typer.Option(
+            help="With --prompt auto: points a side; fewer are quicker.",
+            min=1,
+            max=64,
+            show_default="12",
+        ),
     ] = None,
     solver: Annotated[str, typer.Option(help="Of the WLS filter: exact or fast.")] = "fast",
     published: Annotated[
@@ -101,8 +107,9 @@ def train(
 ) -> None:
     """Learn how to mix the filters from a few labelled images of each class.
 
-    Leaves in OUT: policy, schedule and fixed (recipes for `enhance --recipe`), split.json (which images were shots),
-    checkpoint.pt, curve.png, result.json. `sdie-fast evaluate DATA --recipe OUT` then judges it on the other images.
+    Leaves in OUT: policy, schedule and fixed (recipes for `enhance --recipe`), verifier.npz (which chooses the final mask),
+    split.json (which images were shots), checkpoint.pt, curve.png, result.json. `sdie-fast evaluate DATA --recipe OUT` then judges
+    it on the other images.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -84,9 +84,9 @@ class Config:
 
     shots: int = 5
     seed: int = 0
-    prompt: str = "support"
+    prompt: str = "auto"
     rounds: int = 5
-    reward: str = "fb-iou"
+    reward: str = "miou"
     relative: bool = True
     credit: str = "best"
     encoder: str = "small"

@@ -26,14 +26,14 @@ from . import folder as files
 from .baselines import SIGMA
 from .config import Config
 from .distill import distill
-from .env import Case, Floats, SdieEnv, State, reward_of
+from .env import Case, Floats, SdieEnv, State
 from .export import export_actor
 from .memory import Memory
 from .networks import ActorNet, CriticNet
 from .rollout import Act, Rollout, follow, start_action, start_schedule
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import TD3, Rates, Replay
-from .verifier import Evidence, References, Verifier, describe
+from .verifier import Evidence, References, Verifier, describe, group_of
 
 # Streams of random numbers: (seed, stream, counter).
 _EXPLORE, _UPDATE, _VIEW = 1, 2, 7
@@ -265,9 +265,7 @@ class Training:
 
     def _witness(self, k: int, answers: Sequence[Answer]) -> None:
         """What an episode of a case tells the verifier."""
-        case = self.env.cases[k]
-        rewards = [reward_of(a.mask, case.truth, "miou") for a in answers]
-        self.evidence.add(self._describe(k, answers), rewards, f"{case.label}/{case.name}")
+        self.evidence.add(self._describe(k, answers), answers, self.env.cases[k])
 
     def _greedy(self) -> float:
         """Mean return of an episode of the averaged policy, without exploration."""
@@ -394,7 +392,7 @@ class Training:
         act, value = policy_of(self.agent, c.rounds)
         rollouts = follow(self.env, act, self.upright, value)
         self._verify(rollouts)
-        rule = best_rule(rollouts)
+        rule = best_rule(rollouts, self.env.cases)
         made = self.out / "made"
         policy = export_actor(
             self.agent.actor, "policy", made / "policy.onnx", c.rounds, c.side, c.actions
@@ -445,8 +443,7 @@ class Training:
         for fold in folds:
             forest = self.evidence.fit(seed, without=fold)
             for r in rollouts:
-                case = self.env.cases[r.case]
-                if f"{case.label}/{case.name}" in fold:
+                if group_of(self.env.cases[r.case]) in fold:
                     r.scores = forest.predict(self._describe(r.case, r.answers)).tolist()
 
 

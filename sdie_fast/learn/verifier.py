@@ -1,7 +1,7 @@
 """Which of several masks of one image is the best: a regression that training pays for anyway.
 
-Every segmentation of a training run is a mask whose reward is known. A forest of extremely randomised trees (Geurts, Ernst, Wehenkel
-2006; scikit-learn's) learns from them to tell a mask's reward from what a line can see: the image as it came, the mask, the
+Every segmentation of a training run is a mask whose truth is known. A forest of extremely randomised trees (Geurts, Ernst, Wehenkel
+2006; scikit-learn's) learns from them to tell what a mask is worth (`Evidence.fit`) from what a line can see: the image as it came, the mask, the
 segmenter's own opinion, the other rounds' masks, and how the mask compares with those of the shots of its class. What is
 kept of it are arrays, which NumPy evaluates: using a verifier needs neither scikit-learn nor torch, and loading one runs no code.
 """
@@ -257,7 +257,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Verifier:
-    """Tells rewards of masks.
+    """Tells what masks are worth.
 
     Attributes
     ----------
@@ -272,7 +272,7 @@ class Verifier:
     def scores(
         self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str
     ) -> list[float]:
-        """Tell the reward of each answer of an episode.
+        """Tell the worth of each answer of an episode: the highest is the best, and only the order means anything.
 
         Raises
         ------
@@ -331,31 +331,51 @@ class Verifier:
 
 
 class Evidence:
-    """Rows whose rewards are known, episode by episode.
+    """Masks that are known, episode by episode.
 
     Attributes
     ----------
-    features, targets : list of ndarray, float32, (T + 1, width) and (T + 1,)
+    features : list of ndarray, float32, (T + 1, width)
+    overlaps : list of ndarray, float32, (T + 1, 2)
+        Each mask's intersection and union with the truth, as shares of the picture.
     groups : list of str
-        The shot that each episode's image is.
+        The shot that each episode's image is: its class, a tab, its name.
     """
 
     def __init__(self) -> None:
         self.features: list[Floats] = []
-        self.targets: list[Floats] = []
+        self.overlaps: list[Floats] = []
         self.groups: list[str] = []
 
-    def add(self, features: Floats, rewards: Sequence[float], group: str) -> None:
-        """Keep an episode: what `describe` gave, and each answer's own reward."""
+    def add(self, features: Floats, answers: Sequence[Answer], case: Case) -> None:
+        """Keep an episode, with what `describe` gave of it."""
+        masks = np.stack([a.mask for a in answers])
+        both = (masks & case.truth).mean((1, 2)), (masks | case.truth).mean((1, 2))
         self.features.append(features)
-        self.targets.append(np.asarray(rewards, np.float32))
-        self.groups.append(group)
+        self.overlaps.append(np.stack(both, 1).astype(np.float32))
+        self.groups.append(group_of(case))
+
+    def level(self) -> float:
+        """MIoU of everything known: intersections over unions, summed over each class, their mean."""
+        sums: dict[str, Any] = {}
+        for group, overlaps in zip(self.groups, self.overlaps, strict=True):
+            label = group.split("\t")[0]
+            sums[label] = sums.get(label, 0.0) + overlaps.sum(0, dtype=np.float64)
+        return float(
+            np.mean([inter / union for inter, union in sums.values() if union > 0] or [0.0])
+        )
 
     def fit(self, seed: int, without: Sequence[str] = ()) -> Forest:
-        """Learn from all of it but some shots."""
+        """Learn from all of it but some shots.
+
+        What is learned is I - level * U, not I / U: the IoU of a class is a ratio of sums, and what one image adds to such a
+        ratio is its intersection less the ratio times its union (Dinkelbach 1967). A false alarm over half of a picture costs a class
+        far more than the one image's IoU tells.
+        """
         used = [k for k, group in enumerate(self.groups) if group not in without]
         rows = np.concatenate([self.features[k] for k in used])
-        return Forest.fit(rows, np.concatenate([self.targets[k] for k in used]), seed)
+        overlaps = np.concatenate([self.overlaps[k] for k in used])
+        return Forest.fit(rows, overlaps[:, 0] - np.float32(self.level()) * overlaps[:, 1], seed)
 
     def folds(self, seed: int) -> list[list[str]]:
         """The shots in `FOLDS` parts, to be left out in turn: how a verifier does on images it has not seen."""
@@ -368,7 +388,7 @@ class Evidence:
         """As a checkpoint keeps it."""
         import torch
 
-        stacked = {"features": self.features, "targets": self.targets}
+        stacked = {"features": self.features, "overlaps": self.overlaps}
         tensors = {k: torch.from_numpy(np.stack(v)) for k, v in stacked.items() if v}
         return {**tensors, "groups": self.groups}
 
@@ -377,4 +397,9 @@ class Evidence:
         self.groups = list(state["groups"])
         if self.groups:
             self.features = list(state["features"].numpy())
-            self.targets = list(state["targets"].numpy())
+            self.overlaps = list(state["overlaps"].numpy())
+
+
+def group_of(case: Case) -> str:
+    """The shot that a case is a view of."""
+    return f"{case.label}\t{case.name}"

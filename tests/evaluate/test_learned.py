@@ -47,7 +47,7 @@ def run(folder):
     out = folder.parent / "run"
     result = sdie_fast(
         "train", folder, "--out", out, "--shots", 1, "--segmentations", 40, "--rounds", 2, "--size", 96,
-        "--threads", 1,
+        "--threads", 1, "--prompt", "support", "--views", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "on the shots, reward" in result.output
@@ -128,7 +128,9 @@ def test_a_policy_for_each_class(folder, tmp_path):
 
 
 def test_grid_is_for_auto(folder, tmp_path):
-    done = sdie_fast("train", folder, "--out", tmp_path / "r", "--shots", 1, "--grid", 3)
+    done = sdie_fast(
+        "train", folder, "--out", tmp_path / "r", "--shots", 1, "--prompt", "support", "--grid", 3
+    )
     assert done.exit_code == 2
     assert "--prompt auto" in done.output
 
@@ -229,6 +231,7 @@ def test_goes_on_with_a_run(folder, run):
     before = (run / "log.jsonl").read_text()
     again = sdie_fast(
         "train", folder, "--out", run, "--shots", 1, "--segmentations", 40, "--rounds", 2, "--size", 96,
+        "--prompt", "support", "--views", 1,
     )  # fmt: skip
     assert again.exit_code == 0, again.output
     assert (run / "log.jsonl").read_text() == before
@@ -254,6 +257,8 @@ def test_bad_training(folder, run, tmp_path):
         (["--shots", 9], "has 4 images"),
         (["--prompt", "guess"], "prompt"),
         (["--out", run, "--shots", 1, "--seed", 4], "other settings"),
+        (["--views", 3], "views"),
+        (["--credit", "all"], "credit"),
     ):
         found = sdie_fast("train", folder, "--out", tmp_path / "r", "--size", 96, *arguments)
         assert found.exit_code == 2, found.output

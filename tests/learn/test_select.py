@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sdie_fast import InvalidArgumentError
-from sdie_fast.learn.env import reward_of, vote
+from sdie_fast.learn.env import Case, reward_of, vote
 from sdie_fast.learn.rollout import (
     ORDER,
     Rollout,
@@ -21,6 +21,7 @@ from sdie_fast.learn.select import (
     final_mask,
     final_reward,
     judge_rule,
+    pooled_miou,
     signal,
 )
 from sdie_fast.segment.prompts import Answer
@@ -113,12 +114,36 @@ def test_judgement(rollout):
     assert judge_rule("oracle", [rollout]).regret == 0
     flat = Rollout(0, [Answer(mask(0), 0.5, 0.5)] * 3, [0.1, 0.2, 0.3])
     assert np.isnan(judge_rule("stability", [flat]).correlation)
-    assert best_rule([rollout]) == "stability"
+
+
+def case_of(truth, label="a"):
+    return Case(np.zeros((2, 3), np.uint8), truth, "auto", label)
+
+
+def test_the_best_rule_is_that_of_the_highest_pooled_miou(rollout):
+    """Sums over a class's images, not the mean of the images' own: a small miss costs less than a large one."""
+    small, large = mask(0), mask(0, 1, 2, 3)
+    cases = [case_of(small), case_of(large), case_of(mask(5), "b")]
+    nothing, some = Answer(mask(), 0.1, 0.9), Answer(mask(0, 1), 0.9, 0.1)
+    right = Answer(mask(5), 0.5, 0.5)
+    rollouts = [
+        Rollout(k, [answers[0], *answers], vote=answers[-1].mask)
+        for k, answers in enumerate([[nothing, some], [nothing, some], [right, right]])
+    ]
+    # Stability chooses nothing, predicted IoU (0, 1): of class a, 0 of 5 and 3 of 6 pixels; class b is right in any case.
+    assert pooled_miou("stability", rollouts, cases) == pytest.approx((0 + 1) / 2)
+    assert pooled_miou("predicted-iou", rollouts, cases) == pytest.approx((3 / 6 + 1) / 2)
+    assert best_rule(rollouts, cases) in ("last", "predicted-iou")
+    assert pooled_miou("last", [rollouts[2]], [case_of(mask())] * 3) == 0
+    assert best_rule([rollout], [case_of(mask(0))]) == "stability"
 
 
 def test_rules_without_a_critic(rollout):
     rollout.values.clear()
-    assert best_rule([rollout]) in BLIND
+    rollout.scores.clear()
+    assert best_rule([rollout], [case_of(mask(4, 5))]) == "last"
+    with pytest.raises(InvalidArgumentError, match="verifier"):
+        choose("verifier", rollout)
     with pytest.raises(InvalidArgumentError, match="critic"):
         choose("critic", rollout)
     with pytest.raises(InvalidArgumentError, match=", ".join(RULES)):

@@ -208,7 +208,7 @@ def evidence():
         answers = [Answer(shot.truth, 0.5, 0.5), Answer(disk(9, 9, 5), 0.5, 0.5)]
         rows = describe(shot.image, answers, references.of("a", without=str(k)))
         for _ in range(4):
-            found.add(rows, [1.0, 0.0], f"a/{k}")
+            found.add(rows, answers, shot)
     return found, references
 
 
@@ -219,7 +219,7 @@ class TestVerifier:
         other = disk(30, 20, 7)
         answers = [Answer(disk(9, 9, 5), 0.5, 0.5), Answer(other, 0.5, 0.5)]
         scores = verifier.scores(picture(other, 99), answers, "a")
-        assert scores[1] > scores[0] + 0.3
+        assert scores[1] > scores[0] + other.mean() / 2
         (tmp_path / "v.npz").write_bytes(verifier.to_bytes())
         again = Verifier.load(tmp_path / "v.npz")
         assert again.scores(picture(other, 99), answers, "a") == scores
@@ -230,10 +230,28 @@ class TestVerifier:
         found, _ = evidence
         folds = found.folds(1)
         assert len(folds) == 5
-        assert sorted(n for fold in folds for n in fold) == sorted(f"a/{k}" for k in range(10))
+        assert sorted(n for fold in folds for n in fold) == sorted(f"a\t{k}" for k in range(10))
         assert folds != found.folds(2)
         forest = found.fit(0, without=folds[0])
         assert not np.array_equal(forest.value, found.fit(0).value)
+
+    def test_what_a_mask_is_worth(self, monkeypatch):
+        """Its intersection less the level times its union: the level is the MIoU of all that is known."""
+        found, targets = Evidence(), []
+        right, wrong = case(8, "a", "1"), case(4, "b", "2")
+        whole = Answer(np.ones((SIZE, SIZE), bool))
+        found.add(np.zeros((2, 3), np.float32), [Answer(right.truth), whole], right)
+        found.add(np.zeros((2, 3), np.float32), [Answer(~wrong.truth), whole], wrong)
+        a, b = right.truth.mean(), wrong.truth.mean()
+        level = (2 * a / (a + 1) + b / 2) / 2
+        assert found.level() == pytest.approx(level, rel=1e-5)
+        monkeypatch.setattr(Forest, "fit", lambda _rows, t, _seed: targets.append(t))
+        found.fit(0)
+        expected = [a - level * a, a - level, -level, b - level]
+        np.testing.assert_allclose(targets[0], expected, rtol=1e-4)
+        found.fit(0, without=["a\t1"])
+        np.testing.assert_allclose(targets[1], expected[2:], rtol=1e-4)
+        assert Evidence().level() == 0
 
     def test_evidence_goes_on(self, evidence):
         pytest.importorskip("torch")
