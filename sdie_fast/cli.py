@@ -344,7 +344,7 @@ def demo(
 ) -> None:
     """Make synthetic strip-steel surfaces, enhance and segment them with what ships, and show the difference.
 
-    Before and after as a picture; kinds of defect that the recipe was not trained on segmented, alone and with SDIE, as a
+    Before and after as a picture; surfaces that the recipe was not trained on segmented, alone and with SDIE, as a
     table and an HTML report, for which pip install "sdie-fast[demo]" is needed.
     """
     from ._cli import demo as demo_run
