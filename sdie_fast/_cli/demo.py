@@ -26,7 +26,7 @@ from ..errors import ImageFileError, ModelError
 RECIPE = Path(__file__).parents[1] / "models" / "sdie_small"
 RULE, AUTO = "verifier", {"grid": 6}
 _EACH = 3
-_APART = 1000  # from the seeds of the surfaces that it was trained on
+_APART = 2000  # from the seeds of the surfaces that it was trained on
 _ZOOM = 1.25
 _BATCH = 96
 _REPEATS = 5
@@ -137,11 +137,12 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
         write_report(path, "Segmentation-driven image enhancement", [result])
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {error}") from error
+    kinds = {f"Steel_{c}": k.replace("_", " ") for k, c in synthetic.FSSD_CODES.items()}
     alone, sdie = result.headline(ALONE), result.headline(SDIE)
     oracle = result.scores[SDIE]["oracle"]
     rows = [
         {
-            "kind": label,
+            "kind": kinds.get(label, label),
             "alone": round(100 * alone.iou[label], 1),
             "sdie": round(100 * sdie.iou[label], 1),
             "oracle": round(100 * oracle.iou[label], 1),

@@ -284,10 +284,11 @@ def test_demo_segments(call, tmp_path, monkeypatch):
     done = call("demo", "--out", tmp_path, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)["segmentation"]
-    assert found["images"] == len(found["classes"]) == 6
+    assert found["images"] == len(found["classes"]) == 12
+    assert found["classes"][0]["kind"] == "abrasion mask"
     assert 0 < found["miou"]["alone"] < 1
     page = Path(found["report"]).read_text()
-    assert page.count("data:image/jpeg") == 6
+    assert page.count("data:image/jpeg") == 12
     assert "http" not in page  # nothing is fetched
 
 
