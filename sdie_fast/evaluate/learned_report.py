@@ -85,7 +85,8 @@ def _compared(name: str, runs: Sequence[Result]) -> str:
     return (
         f'<h2>Against what it must beat{told}</h2><img class="chart" src="{_url(bars, "png")}" alt="MIoU of each way of acting">'
         f"{_table(rows, '')}<p>The oracle picks each image's best round by the truth; no line can. It lifts chance too, which is"
-        f" why it stands beside every way of acting.</p>"
+        f" why it stands beside every way of acting. It goes by each image's own reward and takes none unenhanced, so that a class's"
+        f" sums may come out higher by a rule that does not see the truth.</p>"
         f"<h2>Which mask is final{told}</h2>{_table(rule_table(runs), 'rule')}"
     )
 
