@@ -175,7 +175,9 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(f"before and after: {result['sheet']}", highlight=False, soft_wrap=True)
     found = result["segmentation"]
     if found is None:
-        console.print(f"not segmented: {result['missing']}", highlight=False, soft_wrap=True)
+        console.print(
+            f"not segmented: {result['missing']}", markup=False, highlight=False, soft_wrap=True
+        )
         return
     table = Table("IoU, %", "segmenter alone", "SDIE", "best round by the truth")
     for row in found["classes"]:
