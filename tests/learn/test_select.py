@@ -135,6 +135,8 @@ def test_the_best_rule_is_that_of_the_highest_pooled_miou(rollout):
     assert pooled_miou("predicted-iou", rollouts, cases) == pytest.approx((3 / 6 + 1) / 2)
     assert best_rule(rollouts, cases) in ("last", "predicted-iou")
     assert pooled_miou("last", [rollouts[2]], [case_of(mask())] * 3) == 0
+    found_nothing = Rollout(0, [nothing, nothing], vote=mask())
+    assert pooled_miou("last", [found_nothing], [case_of(mask())]) == 1
     assert best_rule([rollout], [case_of(mask(0))]) == "stability"
 
 
