@@ -78,11 +78,18 @@ def test_gelu_is_one_pass(sam_dir, tmp_path):
     x = torch.zeros(2, 999)
     to_onnx(torch.nn.GELU(), (x,), tmp_path / "ordered.onnx", names, dynamic)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdie_fast._torch_onnx._order_gelu", lambda _: None)
+        patch.setattr("sdie_fast._torch_onnx._order_gelu", lambda _graph: None)
         to_onnx(torch.nn.GELU(), (x,), tmp_path / "plain.onnx", names, dynamic)
     plain, ordered = tmp_path / "plain.onnx", tmp_path / "ordered.onnx"
     assert plain.read_bytes() != ordered.read_bytes()
     np.testing.assert_array_equal(answer(plain), answer(ordered))
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_nothing_of_the_exporting_machine(sam_dir, name):
+    data = (sam_dir / f"{name}.onnx").read_bytes()
+    assert b"stack_trace" not in data
+    assert b".py" not in data
 
 
 def test_half_precision(torch_sam, tmp_path):
