@@ -23,8 +23,9 @@ from sdie_fast.evaluate.learned import act_of
 from sdie_fast.evaluate.metrics import Meter
 from sdie_fast.learn import folder as files
 from sdie_fast.learn.baselines import simple
+from sdie_fast.learn.cases import view_of
 from sdie_fast.learn.config import Config
-from sdie_fast.learn.env import Case, SdieEnv, view_of
+from sdie_fast.learn.env import Case, SdieEnv
 from sdie_fast.learn.memory import Memory
 from sdie_fast.learn.rollout import follow
 from sdie_fast.learn.select import BLIND, final_mask

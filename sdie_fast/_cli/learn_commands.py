@@ -118,8 +118,8 @@ def train(
         from .._params import FilterParams
         from ..data.shots import Split, draw
         from ..learn import folder as files
+        from ..learn.cases import cases_of
         from ..learn.config import Config
-        from ..learn.env import cases_of
         from ..learn.memory import Memory
 
         given: dict[str, Any] = {

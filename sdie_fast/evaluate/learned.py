@@ -16,8 +16,9 @@ from ..data.shots import Split
 from ..errors import InvalidArgumentError
 from ..learn import folder as files
 from ..learn.baselines import simple
+from ..learn.cases import cases_of
 from ..learn.config import Config
-from ..learn.env import Case, Floats, SdieEnv, State, cases_of
+from ..learn.env import Case, Floats, SdieEnv, State
 from ..learn.memory import Memory
 from ..learn.rollout import Act, Rollout, action_of, constant, follow
 from ..learn.select import RULES, Judgement, final_mask, judge_rule, usable
@@ -311,7 +312,7 @@ def evaluate_run(
 def _critic(run: Path, config: Config) -> Any:
     """The critics' value, where torch is there to run them."""
     try:
-        from ..learn.train import load_agent, policy_of
+        from ..learn.agent import load_agent, policy_of
     except ImportError:
         return None
     return policy_of(load_agent(run)[0], config.rounds)[1]

@@ -10,7 +10,8 @@ from .. import _validate
 from .._params import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
-from .env import CREDITS, PROMPTS, REWARDS, VIEWS
+from .cases import PROMPTS, VIEWS
+from .env import CREDITS, REWARDS
 
 FORMAT = "sdie_fast run 2"
 _count = _validate.integer(1, 10**9)

@@ -17,22 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..actor import progress
 from ..errors import InvalidArgumentError, RunError
 from ..recipe import Recipe
 from ..segment import Segmenter
 from ..segment.prompts import Answer
 from . import folder as files
+from .agent import make_agent, policy_of, tensors
 from .baselines import SIGMA
 from .config import Config
 from .distill import distill
 from .env import Case, Floats, SdieEnv, State
 from .export import export_actor
 from .memory import Memory
-from .networks import ActorNet, CriticNet
-from .rollout import Act, Rollout, follow, start_action, start_schedule
+from .rollout import Rollout, follow, start_action, start_schedule
 from .select import BLIND, best_rule, judge_rule, usable
-from .td3 import TD3, Rates, Replay
+from .td3 import Replay
 from .verifier import Evidence, References, Verifier, describe, group_of
 
 # Streams of random numbers: (seed, stream, counter).
@@ -61,35 +60,6 @@ class Progress:
     reward: float = float("nan")
     greedy: float = float("nan")
     steps_per_second: float = 0.0
-
-
-def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
-    """Build the networks of a run: the same for the same seed."""
-    rates = Rates(
-        config.actor_rate, config.critic_rate, config.gamma, config.tau,
-        config.policy_noise, config.noise_clip, config.policy_delay, config.actor_after, config.anchor,
-    )  # fmt: skip
-    shape = (config.encoder, config.rounds, config.actions.size)
-    start = start_schedule(config.identity, config.rounds, config.actions.size).tolist()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return TD3(
-            lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), rates, device, amp=amp
-        )
-
-
-def tensors(state: State, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A state as the networks take it."""
-    hot = progress(rounds, min(state.at, rounds - 1), len(state.seen))
-    return torch.from_numpy(state.seen), torch.from_numpy(hot)
-
-
-def policy_of(agent: TD3, rounds: int) -> tuple[Act, Callable[[State, Floats], Any]]:
-    """The agent's way of acting without exploration, and its critics' value."""
-    return (
-        lambda state: agent.act(*tensors(state, rounds)),
-        lambda state, actions: agent.value(tensors(state, rounds), torch.from_numpy(actions)),
-    )
 
 
 class Training:
@@ -445,22 +415,3 @@ class Training:
             for r in rollouts:
                 if group_of(self.env.cases[r.case]) in fold:
                     r.scores = forest.predict(self._describe(r.case, r.answers)).tolist()
-
-
-def load_agent(run: Path) -> tuple[TD3, Config]:
-    """The agent of a run with the policy that it kept, for its critics.
-
-    Raises
-    ------
-    RunError
-        Not a run's folder, or a damaged one.
-    """
-    config, _ = files.load_config(run)
-    state = files.load_checkpoint(run / files.CHECKPOINT)
-    agent = make_agent(config, "cpu")
-    try:
-        agent.load_state_dict(state["agent"])
-        agent.actor.load_state_dict(state["kept"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise RunError(f"{run / files.CHECKPOINT}: not this run's: {error!r}") from error
-    return agent, config

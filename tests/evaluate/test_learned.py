@@ -140,7 +140,7 @@ def test_figures_are_those_of_the_masks(result, run, folder):
     import sdie_fast as sdie
     from sdie_fast.data.shots import Split
     from sdie_fast.evaluate.metrics import Meter
-    from sdie_fast.learn.env import cases_of
+    from sdie_fast.learn.cases import cases_of
     from sdie_fast.segment import Options, Sam
 
     shown, query = Split.load(run / "split.json").parts(open_folder(folder, size=96))

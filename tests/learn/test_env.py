@@ -4,7 +4,8 @@ import pytest
 import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError
 from sdie_fast.actor import Actions, Parameter, observe, weights_of
-from sdie_fast.learn.env import Case, SdieEnv, cases_of, iou, reward_of
+from sdie_fast.learn.cases import cases_of
+from sdie_fast.learn.env import Case, SdieEnv, iou, reward_of
 from sdie_fast.segment import Prompt, Support
 
 
@@ -233,7 +234,7 @@ class TestCases:
             np.testing.assert_array_equal(case.truth, raw.truth[:: steps[1], :: steps[0]])
 
     def test_views_are_the_eight_of_a_square(self, rng):
-        from sdie_fast.learn.env import view_of
+        from sdie_fast.learn.cases import view_of
 
         plane = rng.random((5, 7))
         found = [view_of(plane, k) for k in range(8)]

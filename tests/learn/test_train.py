@@ -17,9 +17,11 @@ from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, Sdie
 from sdie_fast.actor import Actions, Parameter  # noqa: E402
 from sdie_fast.errors import RunError  # noqa: E402
 from sdie_fast.learn import distill, folder  # noqa: E402
+from sdie_fast.learn.agent import load_agent, make_agent, policy_of  # noqa: E402
+from sdie_fast.learn.cases import view_of  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
-from sdie_fast.learn.env import SdieEnv, State, view_of  # noqa: E402
-from sdie_fast.learn.train import Training, load_agent, make_agent, policy_of  # noqa: E402
+from sdie_fast.learn.env import SdieEnv, State  # noqa: E402
+from sdie_fast.learn.train import Training  # noqa: E402
 from sdie_fast.learn.verifier import Verifier  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402

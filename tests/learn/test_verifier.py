@@ -9,12 +9,12 @@ pytest.importorskip("sklearn")
 
 from sdie_fast.errors import RunError
 from sdie_fast.learn.env import Case
+from sdie_fast.learn.forest import Forest
 from sdie_fast.learn.verifier import (
     FEATURES,
     LOOKS,
     REFERRED,
     Evidence,
-    Forest,
     Looks,
     Reference,
     References,
@@ -149,11 +149,11 @@ class TestForest:
     def test_is_scikit_learns(self, rows):
         from sklearn.ensemble import ExtraTreesRegressor
 
-        from sdie_fast.learn import verifier
+        from sdie_fast.learn import forest as trees
 
         features, targets = rows
         theirs = ExtraTreesRegressor(
-            verifier.TREES, min_samples_leaf=verifier.LEAF, max_features=0.5, random_state=3
+            trees.TREES, min_samples_leaf=trees.LEAF, max_features=0.5, random_state=3
         ).fit(features, targets)
         other = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32)
         ours = Forest.fit(features, targets, 3)

@@ -1,0 +1,94 @@
+"""Regression trees as arrays: fitted by scikit-learn, evaluated by NumPy, loaded without running any code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import RunError
+from .env import Floats
+
+TREES, LEAF = 120, 5
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Regression trees in arrays, one row a node; a node without children is its own left.
+
+    Attributes
+    ----------
+    roots : ndarray, int32, (trees,)
+    feature, left, right : ndarray, int32, (nodes,)
+    threshold, value : ndarray, float32, (nodes,)
+        Rows whose feature is at most the threshold go left.
+    width : int
+        Features of a row.
+    """
+
+    roots: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int32]
+    threshold: Floats
+    left: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int32]
+    value: Floats
+    width: int
+
+    def __post_init__(self) -> None:
+        count = len(self.feature)
+        at = np.arange(count)
+        arrays = (self.threshold, self.left, self.right, self.value)
+        # Children come after their parents: no walk goes round in circles.
+        if not (
+            len(self.roots)
+            and all(a.shape == (count,) for a in arrays)
+            and ((self.roots >= 0) & (self.roots < count)).all()
+            and ((self.feature >= 0) & (self.feature < self.width)).all()
+            and ((self.left >= at) & (self.left < count)).all()
+            and ((self.right > at) | (self.left == at)).all()
+            and (self.right < count).all()
+        ):
+            raise RunError("verifier: not trees")
+
+    @classmethod
+    def fit(cls, features: Floats, targets: Floats, seed: int) -> Forest:
+        """Learn from rows (N, width) and their targets (N,). Needs scikit-learn."""
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        forest = ExtraTreesRegressor(
+            TREES, min_samples_leaf=LEAF, max_features=0.5, random_state=seed
+        ).fit(features, targets)
+        nodes: dict[str, list[Any]] = {
+            name: [] for name in ("feature", "threshold", "left", "right", "value")
+        }
+        roots, first = [], 0
+        for tree in (e.tree_ for e in forest.estimators_):
+            leaf = tree.children_left < 0
+            at = np.arange(tree.node_count)
+            roots.append(first)
+            nodes["feature"].append(np.where(leaf, 0, tree.feature))
+            nodes["threshold"].append(tree.threshold)
+            nodes["left"].append(np.where(leaf, at, tree.children_left) + first)
+            nodes["right"].append(np.where(leaf, at, tree.children_right) + first)
+            nodes["value"].append(tree.value[:, 0, 0])
+            first += tree.node_count
+        real = ("threshold", "value")
+        arrays: dict[str, Any] = {
+            name: np.concatenate(parts).astype(np.float32 if name in real else np.int32)
+            for name, parts in nodes.items()
+        }
+        return cls(np.array(roots, np.int32), **arrays, width=features.shape[1])
+
+    def predict(self, features: Floats) -> Floats:
+        """Mean over the trees, float32 (N,), of rows (N, width)."""
+        rows = np.arange(len(features))[:, None]
+        at = np.repeat(self.roots[None], len(features), 0)
+        while True:
+            goes_left = features[rows, self.feature[at]] <= self.threshold[at]
+            after = np.where(goes_left, self.left[at], self.right[at])
+            after = np.where(self.left[at] == at, at, after)
+            if np.array_equal(after, at):
+                return np.asarray(self.value[at].mean(1), np.float32)
+            at = after
