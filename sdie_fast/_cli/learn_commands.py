@@ -13,6 +13,9 @@ from rich.table import Table
 
 from ..errors import InvalidArgumentError, ModelError
 from .segment_commands import (
+    DataKind,
+    DataPath,
+    Fold,
     SegmenterPath,
     failing,
     open_data,
@@ -32,12 +35,7 @@ def _import_learning() -> Any:
 
 
 def train(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."
-        ),
-    ],
+    data: DataPath,
     out: Annotated[
         Path, typer.Option(help="The run's folder; one that was interrupted is gone on with.")
     ],
@@ -94,8 +92,8 @@ def train(
         typer.Option(help="A file that keeps the segmenter's answers; runs may share it."),
     ] = None,
     segmenter: SegmenterPath = None,
-    kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
-    fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
+    kind: DataKind = "auto",
+    fold: Fold = None,
     size: Annotated[
         int, typer.Option(help="Pixels a side that images are resized to.", min=16)
     ] = 200,

@@ -41,6 +41,12 @@ _Stability = Annotated[
     float | None,
     typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's"),
 ]
+DataPath = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."),
+]
+DataKind = Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")]
+Fold = Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")]
 _Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
 
 
@@ -107,12 +113,7 @@ def open_data(path: Path, kind: str, fold: int | None, size: int | None) -> Any:
 
 
 def evaluate(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."
-        ),
-    ],
+    data: DataPath,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -130,8 +131,8 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="With --recipe: judge what SDIE must beat, too.")
     ] = True,
-    kind: Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")] = "auto",
-    fold: Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")] = None,
+    kind: DataKind = "auto",
+    fold: Fold = None,
     size: Annotated[
         int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)
     ] = 200,
