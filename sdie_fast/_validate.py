@@ -101,6 +101,14 @@ def integer(low: int, high: int, *, odd: bool = False, optional: bool = False) -
     return check
 
 
+def passes(value: Any, rounds: int) -> int:
+    """Check a number of passes: rounds divide into them evenly."""
+    number: int = integer(1, max(rounds, 1))("passes", value)
+    if rounds % number:
+        raise _wrong("passes", _quote(number), f"a divisor of the {rounds} rounds")
+    return number
+
+
 def choice(*accepted: str) -> Rule:
     """Rule for one of a few strings."""
     names = ", ".join(map(repr, accepted))

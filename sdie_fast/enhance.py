@@ -89,7 +89,7 @@ def enhance(
 
 
 class Enhancer:
-    """A recipe made ready to be applied to image after image.
+    """A recipe made ready to be applied to image after image: of several passes, the first.
 
     Parameters
     ----------
@@ -126,6 +126,7 @@ class Enhancer:
         self.max_pixels = max_pixels
         actor = self.recipe.actor
         self._actor = None if actor is None else Actor(actor, self.recipe.kind, self.threads)
+        self._rounds = self.recipe.rounds // self.recipe.passes  # of the first pass
 
     def __call__(
         self, image: npt.NDArray[Any], out: npt.NDArray[Any] | None = None
@@ -148,6 +149,7 @@ class Enhancer:
         if self._actor is None:
             weights = self.recipe.weights
             assert weights is not None
+            weights = weights[: self._rounds]
             return self._run(image, weights, self.recipe.params, out), weights
         planes = _validate.image(image, self.max_pixels)
         white = _validate.white_level(self.white_level, planes.dtype)
@@ -170,7 +172,7 @@ class Enhancer:
         actions = actor(observe(_grey(planes, white), actor.file.side))
         if meaning.parameters:
             return self._by_rounds(actor, planes, white, target, lambda _, at: actions[:, at])
-        trace = meaning.weights(actions)
+        trace = meaning.weights(actions[:, : self._rounds])
         self._run(_flat(planes), trace, self.recipe.params, _flat(target))
         return trace
 
@@ -193,7 +195,7 @@ class Enhancer:
         act: Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]],
     ) -> npt.NDArray[np.float32]:
         """One round after the other, float32 in between; `act` gives the actions of grey images and a round."""
-        rounds = actor.file.rounds
+        rounds = self._rounds
         trace = np.empty((len(planes), rounds, len(FILTERS)), np.float32)
         first = _state(planes, white)
         # Colour: the change of luma, over all rounds, is added to the three channels.

@@ -67,6 +67,9 @@ class Recipe:
         (the paper's agent).
     actor : ActorFile or None
         The network of the last two.
+    passes : int
+        Parts of equal length that the T rounds divide into, each of which begins with the image as it came. `Enhancer` makes
+        the first; the others make more pictures for a rule to choose from (`learn.select`).
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Recipe:
     notes: str = ""
     kind: Literal["fixed", "schedule", "policy"] = "fixed"
     actor: ActorFile | None = None
+    passes: int = 1
 
     def __post_init__(self) -> None:
         _kind("kind", self.kind)
@@ -94,6 +98,7 @@ class Recipe:
         _validate.instance("params", self.params, FilterParams)
         _validate.text("name", self.name)
         _validate.text("notes", self.notes)
+        _validate.passes(self.passes, self.rounds)
 
     @property
     def rounds(self) -> int:
@@ -124,6 +129,8 @@ class Recipe:
             "params": self.params.to_dict(),
             "files": {},
         }
+        if self.passes > 1:  # recipes of one pass are as they always were
+            content["passes"] = self.passes
         if self.actor is not None:
             content |= {"files": {ACTOR_NAME: self.actor.sha256}, "actor": self.actor.to_dict()}
         return {**content, "sha256": _digest(content)}
@@ -217,7 +224,7 @@ def _from_content(content: Any, folder: Path) -> Recipe:
         _validate.equal(key, content.get(key), expected)
     kind = _kind("kind", content.get("kind"))
     keys = _KEYS if kind == "fixed" else (*_KEYS, "actor")
-    _validate.known_keys("recipe", content, keys)
+    _validate.known_keys("recipe", content, (*keys, "passes"))
     for key in keys:
         if key not in content:
             raise RecipeError(f"{key}: missing")
@@ -248,6 +255,7 @@ def _from_content(content: Any, folder: Path) -> Recipe:
         notes=content["notes"],
         kind=kind,
         actor=actor,
+        passes=content.get("passes", 1),
     )
     _validate.equal("rounds", content["rounds"], recipe.rounds)
     return recipe

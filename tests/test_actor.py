@@ -170,6 +170,22 @@ class TestEnhancer:
         np.testing.assert_allclose(trace, weights_of(actions), rtol=1e-6)
         np.testing.assert_array_equal(out, sdie.enhance(images, trace, params=PARAMS))
 
+    def test_of_several_passes_the_first(self, kind, tmp_path, rng):
+        file = write_actor(tmp_path / "a.onnx", kind, rounds=4)
+        images = rng.integers(0, 256, (2, 40, 30), dtype=np.uint8)
+        whole = sdie.Enhancer(Recipe(None, PARAMS, kind=kind, actor=file))(images)[1]
+        several = Recipe(None, PARAMS, kind=kind, actor=file, passes=2)
+        out, trace = sdie.Enhancer(several)(images)
+        np.testing.assert_array_equal(trace, whole[:, :2])
+        np.testing.assert_allclose(out, sdie.enhance(images, trace, params=PARAMS), atol=1)
+
+    def test_of_several_passes_of_fixed_weights_the_first(self, rng):
+        weights = rng.random((4, 6))
+        image = rng.random((40, 30), np.float32)
+        out, trace = sdie.Enhancer(Recipe(weights, PARAMS, passes=2))(image)
+        assert trace.shape == (2, 6)
+        np.testing.assert_array_equal(out, sdie.enhance(image, weights[:2], params=PARAMS))
+
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     @pytest.mark.parametrize("shape", [(24, 31), (2, 24, 31), (24, 31, 3), (2, 24, 31, 3)])
     def test_types_and_shapes(self, recipe, dtype, shape, rng):

@@ -76,6 +76,10 @@ class TestInMemory:
             ({"kind": "best"}, InvalidArgumentError, "kind: received 'best'; accepted: 'fixed'"),
             ({"kind": "policy"}, InvalidArgumentError, "weights: received .* accepted: None"),
             ({"kind": "policy", "weights": None}, InvalidTypeError, "actor: received None"),
+            ({"passes": 0}, InvalidArgumentError, "passes: received 0"),
+            ({"passes": 2}, InvalidArgumentError, "passes: received 2; accepted: an integer from 1 to 1"),
+            ({"weights": np.ones((5, 6)), "passes": 2}, InvalidArgumentError, "passes: received 2; accepted: a divisor of"),
+            ({"passes": 1.0}, InvalidTypeError, "passes: received 1.0"),
             ({"actor": 3}, InvalidArgumentError, "actor: received 3; accepted: None"),
         ],
     )
@@ -91,6 +95,14 @@ class TestOnDisk:
         for path in (file, file.parent, str(file)):
             assert Recipe.load(path) == recipe
         assert os.listdir(file.parent) == ["recipe.json"]
+
+    def test_passes(self, recipe, tmp_path):
+        """Those of one pass are written as they were before there were several."""
+        several = Recipe(recipe.weights, passes=2)
+        file = several.save(tmp_path)
+        assert Recipe.load(file).passes == 2
+        assert several != Recipe(recipe.weights)
+        assert "passes" not in recipe.to_dict()
 
     @given(
         weights=hnp.arrays(np.float32, (3, 6), elements=st.floats(0, 100, width=32)),
@@ -254,6 +266,8 @@ class TestDamage:
             ("params", {"window": 4}, "window: received 4; accepted: an odd integer"),
             ("params", {"wls_lambda": "1"}, "wls_lambda: received '1'"),
             ("params", {"window": 7.0}, "window: received 7.0"),
+            ("passes", 3, "passes: received 3"),
+            ("passes", "2", "passes: received '2'"),
             ("extra", 1, "recipe: received the unknown key 'extra'"),
         ],
     )

@@ -88,7 +88,7 @@ def main() -> None:
     given = parser.parse_args()
 
     config = Config(
-        shots=given.each, seed=given.seed, prompt="auto", segmentations=given.segmentations, reward="miou",
+        shots=given.each, seed=given.seed, rounds=5, passes=1, prompt="auto", segmentations=given.segmentations, reward="miou",
         views=given.views, params=FilterParams(wls_solver="fast"), auto={"grid": given.grid},
     )  # fmt: skip
     segmenter = Sam(None, Options("cpu", given.threads))
@@ -119,8 +119,8 @@ def main() -> None:
 
     tested_by = env_of(given.test_each, TEST_SEED)
     figures = {}
-    for name, way in {"SDIE": act, **simple(tested_by, given.seed)}.items():
-        figures[name] = judge(tested_by, way, verifier)
+    for name, way in {"SDIE": (tested_by, act), **simple(tested_by, given.seed)}.items():
+        figures[name] = judge(*way, verifier)
         print(name, figures[name], flush=True)
     (given.run / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     if given.out is not None:

@@ -57,7 +57,15 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
-    rounds: Annotated[int, typer.Option(help="T.", min=1, max=64)] = 5,
+    rounds: Annotated[int, typer.Option(help="T, of each pass.", min=1, max=64)] = 5,
+    passes: Annotated[
+        int,
+        typer.Option(
+            help="Series of rounds, each beginning with the image as it came; the paper: 1. ROUNDS times PASSES is 64 at most.",
+            min=1,
+            max=64,
+        ),
+    ] = 5,
     each_class: Annotated[
         bool,
         typer.Option(
@@ -133,7 +141,8 @@ def train(
                 **given,
                 credit=credit,
                 encoder=encoder,
-                rounds=rounds,
+                rounds=rounds * passes,
+                passes=passes,
                 params=FilterParams(wls_solver=solver),  # type: ignore[arg-type]
             )
         found = open_data(data, kind, fold, size)

@@ -15,7 +15,7 @@ from ..data.dataset import DataSet
 from ..data.shots import Split
 from ..errors import InvalidArgumentError
 from ..learn import folder as files
-from ..learn.baselines import simple
+from ..learn.baselines import Way, simple
 from ..learn.cases import cases_of
 from ..learn.config import Config
 from ..learn.env import Case, Floats, SdieEnv, State
@@ -102,18 +102,19 @@ def act_of(recipe: Recipe, actions: Any = None) -> Act:
 
 def ways_of(
     run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baselines: bool
-) -> dict[str, Act]:
+) -> dict[str, Way]:
     """SDIE, its faster kinds, and what it is compared with."""
-    ways = {SDIE: act_of(recipe, env.actions)}
+    ways = {SDIE: (env, act_of(recipe, env.actions))}
     for kind in ("schedule", "fixed"):
         if (run / kind / "recipe.json").exists():
-            ways[f"SDIE, {kind}"] = act_of(Recipe.load(run / kind), env.actions)
+            ways[f"SDIE, {kind}"] = (env, act_of(Recipe.load(run / kind), env.actions))
     if baselines:
         ways |= simple(env, config.seed)
         found = run / files.SEARCHED
         if found.exists():
+            one = env.one_pass()
             for name, rows in files.read_json(found).items():
-                ways[name] = constant(rows)
+                ways[name] = (one, constant(rows))
     return ways
 
 
@@ -134,7 +135,11 @@ def open_run(run: Path) -> tuple[Config, dict[str, Any], Split | None, Recipe]:
         config, about = files.load_config(run)
         return config, about, Split.load(run / files.SPLIT), Recipe.load(run / "policy")
     recipe = Recipe.load(run)
-    given: dict[str, Any] = {"rounds": recipe.rounds, "params": recipe.params}
+    given: dict[str, Any] = {
+        "rounds": recipe.rounds,
+        "passes": recipe.passes,
+        "params": recipe.params,
+    }
     if recipe.actor is not None:
         given |= {"side": recipe.actor.side, "actions": recipe.actor.actions}
     return Config(**given), {}, None, recipe
@@ -152,7 +157,7 @@ class _Part:
     rule: str
     cases: list[Case]
     env: SdieEnv
-    ways: dict[str, Act]
+    ways: dict[str, Way]
     value: Any
     verifier: Verifier | None
 
@@ -179,7 +184,7 @@ def _part(
         raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
     cases = cases_of(query, chosen, shown)
     env = SdieEnv(
-        segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
+        segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
         reward=config.reward, side=config.side, threads=threads,
         options=config.auto if auto is None else auto, memory=memory,
     )  # fmt: skip
@@ -274,7 +279,7 @@ def evaluate_run(
     for part in parts:
         for name in names:
             for rollouts in _batches(
-                part.env, part.ways[name], part.value if name == SDIE else None, part.verifier
+                *part.ways[name], part.value if name == SDIE else None, part.verifier
             ):
                 for r in rollouts:
                     case = part.cases[r.case]
@@ -301,7 +306,8 @@ def evaluate_run(
         **({"shots": head.config.shots, "seed": head.config.seed} if head.learned else {}),
         **({"policies": f"{len(parts)}, one for each class"} if len(parts) > 1 else {}),
         "images": len(cases),
-        "rounds": head.config.rounds,
+        "rounds": head.config.rounds // head.config.passes,
+        **({"passes": head.config.passes} if head.config.passes > 1 else {}),
         **{k: v for k, v in head.about.items() if k == "trained"},
     }
     fixed = {c.label: part.rule for part in parts for c in part.cases}

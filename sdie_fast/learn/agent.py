@@ -25,7 +25,7 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
         config.policy_noise, config.noise_clip, config.policy_delay, config.actor_after, config.anchor,
     )  # fmt: skip
     shape = (config.encoder, config.rounds, config.actions.size)
-    start = start_schedule(config.identity, config.rounds, config.actions.size).tolist()
+    start = start_schedule(config.start, config.rounds, config.passes, config.actions.size).tolist()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return TD3(

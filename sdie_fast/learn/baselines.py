@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from .._params import FILTERS
 from ..errors import InvalidArgumentError
@@ -16,21 +17,26 @@ from .env import Floats, SdieEnv
 from .rollout import Act, action_of, constant, follow, random_policy, start_action, start_schedule
 
 SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
+SEARCHED = ("CMA-ES, constant", "CMA-ES, schedule")
+Way = tuple[SdieEnv, Act]  # a way of acting, and where it acts
 
 
-def simple(env: SdieEnv, seed: int) -> dict[str, Act]:
-    """Ways of acting that need no search, by name."""
-    size = env.actions.size
-    ways = {
-        "uniform": constant(np.zeros((env.rounds, size), np.float32)),
-        "random": random_policy(seed, size),
-        "half identity": constant(np.tile(start_action(0.5, size), (env.rounds, 1))),
-        # What learning begins with: what is learned must do more.
-        "one filter a round": constant(start_schedule(0.5, env.rounds, size)),
-    }
+def simple(env: SdieEnv, seed: int) -> dict[str, Way]:
+    """Ways of acting that need no search, by name.
+
+    Those whose passes would all make the same pictures act in one pass.
+    """
+    size, one = env.actions.size, env.one_pass()
+    ways = {"random": (env, random_policy(seed, size))}
+    # What learning begins with: what is learned must do more.
+    if env.passes > 1:
+        begun = constant(start_schedule("filters", env.rounds, env.passes, size))
+        ways["one filter a pass"] = (env, begun)
+    ways["one filter a round"] = (one, constant(start_schedule("filters", one.rounds, 1, size)))
+    ways["uniform"] = (one, constant(np.zeros((1, size), np.float32)))
+    ways["half identity"] = (one, constant(start_action(0.5, size)[None]))
     for k, name in enumerate(FILTERS[1:], 1):
-        rows = np.tile(action_of(np.eye(len(FILTERS))[k], size), (env.rounds, 1))
-        ways[name] = constant(rows)
+        ways[name] = (one, constant(action_of(np.eye(len(FILTERS))[k], size)[None]))
     return ways
 
 
@@ -38,9 +44,8 @@ def search(
     env: SdieEnv,
     calls: int,
     seed: int,
+    start: Floats,
     *,
-    each_round: bool,
-    start: Floats | None = None,
     which: Sequence[int] | None = None,
     watch: Callable[[int, float], None] = lambda _spent, _best: None,
 ) -> Floats:
@@ -53,19 +58,17 @@ def search(
     calls : int
         Segmentations that may be spent, one whole generation at least.
     seed : int
-    each_round : bool
-        Whether each round has an action of its own, or all the same one.
+    start : ndarray, (T, size) or (1, size)
+        The actions that the search begins with: of each round, or one that all have in common.
     which : sequence of int, optional
         The cases; None means all.
-    start : ndarray, (T, size) or (1, size), optional
-        The actions that the search begins with, of each round or of all; None means zeros, the uniform mixture.
     watch : callable
         Told the segmentations spent and the best mean return so far.
 
     Returns
     -------
-    ndarray, float32, (T, size)
-        Actions.
+    ndarray, float32
+        Actions, of the shape of `start`.
 
     Raises
     ------
@@ -76,17 +79,12 @@ def search(
 
     if calls < 1:
         raise InvalidArgumentError(f"calls: received {calls}; accepted: 1 or more")
-    size = env.actions.size
-    rows = env.rounds if each_round else 1
+    first = np.asarray(start, np.float64).ravel()
 
-    def schedule(x: Floats) -> Floats:
-        actions = np.clip(np.asarray(x, np.float32).reshape(rows, size), -1.0, 1.0)
-        return np.repeat(actions, env.rounds // rows, 0)
+    def schedule(x: npt.ArrayLike) -> Floats:
+        return np.clip(np.asarray(x, np.float32).reshape(np.shape(start)), -1.0, 1.0)
 
     begun = env.calls
-    first = np.zeros(rows * size)
-    if start is not None:
-        first[:] = np.asarray(start, np.float64).ravel()
     settings = {"bounds": [-1, 1], "seed": seed + 1, "verbose": -9}
     strategy = cma.CMAEvolutionStrategy(first, SIGMA, settings)
     best: tuple[float, Floats] = (-np.inf, schedule(first))

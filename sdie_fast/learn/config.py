@@ -12,8 +12,9 @@ from ..actor import Actions
 from ..errors import InvalidArgumentError
 from .cases import PROMPTS, VIEWS
 from .env import CREDITS, REWARDS
+from .rollout import STARTS
 
-FORMAT = "sdie_fast run 2"
+FORMAT = "sdie_fast run 3"
 _count = _validate.integer(1, 10**9)
 _share = _validate.real(0.0, 1.0)
 
@@ -32,8 +33,10 @@ class Config:
         Labelled images of each class; what the split, the networks and the noise follow from.
     prompt : {"auto", "support", "box", "point"}
         How the segmenter is prompted, in training and use alike.
-    rounds : int
-        T (the paper: 5).
+    rounds, passes : int
+        Rounds of an episode in all, and the passes they divide into, each of which begins with the image as it came (the
+        paper: 5 in one pass). Ours: 5 passes of 5. A segmenter answers so differently to pictures that differ by little that
+        what is worth most is a choice of pictures, and a rule that chooses well (`verifier`).
     reward : {"fb-iou", "miou"}
         Eq. 7.
     relative : bool
@@ -48,10 +51,10 @@ class Config:
         Of observations in pixels (ours: 64).
     segmentations : int
         The budget: training ends with the episode that reaches it. Comparisons are given the same.
-    identity : float, optional
-        Ours: the identity's weight in the first policy (`rollout.start_schedule`), and where the searches that it is compared
-        with begin. Five rounds of a uniform mixture leave nothing to segment, and five different filters' masks leave more to
-        choose from than five rounds of any one mixture. None: that mixture, as networks give it untaught (published code).
+    start : {"filters", "uniform"}
+        Ours: what the first policy does (`rollout.start_schedule`), and where the searches that it is compared with begin: each
+        filter in a pass of its own, or, in a single pass, in a round of its own. "uniform": the uniform mixture, as networks give it
+        untaught (published code); five rounds of it leave nothing to segment.
     refer : bool
         Whether the verifier compares a mask with the shots' masks of its class (`verifier.References`): a few-shot class is
         known by its shots. Without, it serves classes that had none.
@@ -86,14 +89,15 @@ class Config:
     shots: int = 5
     seed: int = 0
     prompt: str = "auto"
-    rounds: int = 5
+    rounds: int = 25
+    passes: int = 5
     reward: str = "miou"
     relative: bool = True
     credit: str = "best"
     encoder: str = "small"
     side: int = 64
     segmentations: int = 5000
-    identity: float | None = 0.5
+    start: str = "filters"
     refer: bool = True
     views: int = 1
     warmup: int = 4
@@ -123,6 +127,7 @@ class Config:
             "greedy_every", "checkpoint_every", "policy_delay",
         ):  # fmt: skip
             _count(name, getattr(self, name))
+        _validate.passes(self.passes, self.rounds)
         for name in ("warmup", "shift", "seed", "actor_after"):
             _validate.integer(0, 2**31)(name, getattr(self, name))
         for name in ("gamma", "tau"):
@@ -131,15 +136,15 @@ class Config:
             _validate.real(0.0, 10.0)(name, getattr(self, name))
         if self.anchor is not None:
             _validate.real(1e-3, 1e3)("anchor", self.anchor)
-        if self.identity is not None:
-            _validate.real(0.1, 0.9)("identity", self.identity)
         if self.views not in VIEWS:
             raise InvalidArgumentError(
                 f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}"
             )
         _validate.flag("relative", self.relative)
         _validate.flag("refer", self.refer)
-        for name, accepted in (("prompt", PROMPTS), ("reward", REWARDS), ("credit", CREDITS)):
+        for name, accepted in (
+            ("prompt", PROMPTS), ("reward", REWARDS), ("credit", CREDITS), ("start", STARTS),
+        ):  # fmt: skip
             if getattr(self, name) not in accepted:
                 raise InvalidArgumentError(
                     f"{name}: received {getattr(self, name)!r}; accepted: {', '.join(accepted)}"
@@ -150,11 +155,12 @@ class Config:
         """Settings of the code published under the first author's name; its FilterParams and four rounds come with them."""
         given: dict[str, Any] = {
             "rounds": 4,
+            "passes": 1,
             "relative": False,
             "credit": "own",
             "encoder": "resnet18",
             "side": 200,
-            "identity": None,
+            "start": "uniform",
             "noise": 0.05,
             "actor_rate": 3e-4,
             "actor_after": 0,

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..actor import observe
 from ..enhance import one_round
 from .config import Config
-from .env import Floats, SdieEnv, State
+from .env import Floats, SdieEnv, State, begins_pass
 from .networks import ScheduleNet, random_shift
 from .rollout import Act
 
@@ -44,11 +44,13 @@ def _variants(images: Floats, seed: int) -> Floats:
 def demonstrations(env: SdieEnv, act: Act, seed: int) -> tuple[np.ndarray, Floats]:
     """What a policy does with variants of the shots: first observations (N, side, side), actions (N, T, size)."""
     raw = np.stack([c.image for c in env.cases]).astype(np.float32) / np.float32(255.0)
-    state = _variants(raw, seed)[..., None]
+    first = state = _variants(raw, seed)[..., None]
     seen = observe(state[..., 0], env.side)
     actions = []
     for at in range(env.rounds):
-        now = seen if at == 0 else observe(state[..., 0], env.side)
+        if begins_pass(at, env.rounds, env.passes):
+            state = first
+        now = observe(state[..., 0], env.side)
         actions.append(act(State(now, at)))
         state = one_round(state, actions[-1], env.actions, env.params, threads=env.threads)
     return seen, np.stack(actions, 1)

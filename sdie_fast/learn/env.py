@@ -5,6 +5,7 @@ n participants, one image each, are stepped as one batch: one fused round, one b
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Sequence
@@ -85,6 +86,11 @@ def vote(answers: Sequence[Answer]) -> Masks:
     return np.asarray(share > 0.5, bool)
 
 
+def begins_pass(at: int, rounds: int, passes: int) -> bool:
+    """Whether the round after `at` others works on the image as it came."""
+    return at % (rounds // passes) == 0
+
+
 @dataclass(frozen=True)
 class State:
     """What the agent sees of n participants.
@@ -134,7 +140,10 @@ class SdieEnv:
     cases : sequence of Case
         All of one shape, 1 or more.
     rounds : int
-        T, 1 to 64.
+        Of an episode, 1 to 64: T in each pass.
+    passes : int
+        Parts of equal length of an episode: each begins with the image as it came. The paper has one. With more, the agent
+        makes several series of pictures of one image, and a later one may try what the others did not.
     params : FilterParams, optional
         Of what no action chooses.
     actions : Actions, optional
@@ -178,6 +187,7 @@ class SdieEnv:
         cases: Sequence[Case],
         *,
         rounds: int = 5,
+        passes: int = 1,
         params: FilterParams | None = None,
         actions: Actions | None = None,
         reward: str = "fb-iou",
@@ -203,6 +213,7 @@ class SdieEnv:
             )
         self.segmenter, self.cases = segmenter, tuple(cases)
         self.rounds = _validate.integer(1, 64)("rounds", rounds)
+        self.passes = _validate.passes(passes, self.rounds)
         self.params = FilterParams() if params is None else params
         _validate.instance("params", self.params, FilterParams)
         self.actions = Actions() if actions is None else actions
@@ -218,7 +229,7 @@ class SdieEnv:
         self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
         self._remembered = remembered
         self._known: dict[bytes, tuple[Answer, float]] = {}
-        self._image = np.empty(0, np.float32)
+        self._first = self._image = np.empty(0, np.float32)
         self._which: list[int] = []
         self._base: Any = np.float32(0.0)
         self._answers: list[list[Answer]] = []  # of each participant so far
@@ -226,6 +237,14 @@ class SdieEnv:
 
     def __len__(self) -> int:
         return len(self.cases)
+
+    def one_pass(self) -> SdieEnv:
+        """The same with a single pass, of as many rounds; what either remembers, both do."""
+        env = copy.copy(self)
+        env.rounds, env.passes = self.rounds // self.passes, 1
+        env.calls, env.seconds = 0, dict.fromkeys(self.seconds, 0.0)
+        env._at = env.rounds
+        return env
 
     def judge(
         self, which: Sequence[int], images: npt.NDArray[np.uint8]
@@ -312,7 +331,8 @@ class SdieEnv:
                 f"which: received {self._which}; accepted: indices of {len(self.cases)} case(s)"
             )
         raw = np.stack([self.cases[k].image for k in self._which])
-        self._image = raw.astype(np.float32)[..., None] / np.float32(255.0)
+        self._first = raw.astype(np.float32)[..., None] / np.float32(255.0)
+        self._image = self._first
         self._at = 0
         self._base = np.float32(0.0)
         if self.relative or self.credit != "own":
@@ -364,6 +384,8 @@ class SdieEnv:
                 reward[n] = self._credited(self._answers[n], self.cases[k].truth)
         self.calls += len(images)
         self._at += 1
+        if begins_pass(self._at, self.rounds, self.passes):
+            self._image = self._first
         state = self._state()
         self.seconds["other"] += time.perf_counter() - middle - (self.seconds["segment"] - before)
         return Step(

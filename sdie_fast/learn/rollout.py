@@ -145,41 +145,43 @@ def start_action(identity: float, size: int = 6) -> Floats:
 
 # Smoothing first: what follows works on what it leaves.
 ORDER = ("bilateral", "guided", "wls", "sharpen", "spatiogram")
+STARTS = ("filters", "uniform")
 
 
-def start_schedule(identity: float | None, rounds: int, size: int = 6) -> Floats:
-    """The schedule that learning and the search of one begin with: in each round one filter beside the identity, in `ORDER`.
+def start_schedule(start: str, rounds: int, passes: int = 1, size: int = 6) -> Floats:
+    """The schedule that learning and the search of one begin with.
 
     Parameters
     ----------
-    identity : float, optional
-        The identity's weight, 0.1 to 0.9; the round's filter has most of the rest. None means zeros, the uniform mixture.
-    rounds : int
-        T; past five, the order begins anew.
+    start : {"filters", "uniform"}
+        "filters": of several passes, each has one filter in every round, nearly alone; of a single one, each round has one
+        filter beside as much of the identity. In `ORDER`; past five, the order begins anew. "uniform": the uniform mixture.
+    rounds, passes : int
+        Of an episode.
     size : int
         Numbers in an action.
 
     Returns
     -------
-    ndarray, float32, (T, size)
-        Within [-0.95, 0.8], where tanh still has a slope.
+    ndarray, float32, (rounds, size)
+        Within [-0.98, 0.8], where tanh still has a slope.
     """
     found = np.zeros((rounds, size), np.float32)
-    if identity is None:
+    if start == "uniform":
         return found
-    found[:, :6] = -0.95
+    found[:, :6] = -0.98 if passes > 1 else -0.95
     for at in range(rounds):
-        shares = np.zeros(6)
-        shares[0], shares[FILTERS.index(ORDER[at % len(ORDER)])] = identity, 1.0 - identity
-        raised = 1.8 * shares / shares.max() - 1.0
-        found[at, :6] = np.maximum(raised, -0.95)
+        turn = at * passes // rounds if passes > 1 else at
+        found[at, FILTERS.index(ORDER[turn % len(ORDER)])] = 0.8
+    if passes == 1:
+        found[:, 0] = 0.8
     return found
 
 
 def constant(schedule: npt.ArrayLike) -> Act:
-    """Act by a schedule of actions (T, size), the same for every image."""
+    """Act by a schedule of actions (T, size), the same for every image and, where it is shorter than an episode, every pass."""
     rows = np.asarray(schedule, np.float32)
-    return lambda state: np.repeat(rows[state.at][None], len(state.seen), 0)
+    return lambda state: np.repeat(rows[state.at % len(rows)][None], len(state.seen), 0)
 
 
 def random_policy(seed: int, size: int) -> Act:

@@ -23,7 +23,7 @@ from ..segment import Segmenter
 from ..segment.prompts import Answer
 from . import folder as files
 from .agent import make_agent, policy_of, tensors
-from .baselines import SIGMA
+from .baselines import SEARCHED, SIGMA, search
 from .config import Config
 from .distill import distill
 from .env import Case, Floats, SdieEnv, State
@@ -109,7 +109,7 @@ class Training:
     ) -> None:
         self.config, self.out, self.device = config, out, device
         self.env = SdieEnv(
-            segmenter, cases, rounds=config.rounds, params=config.params, actions=config.actions,
+            segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
             reward=config.reward, relative=config.relative, credit=config.credit, side=config.side, threads=threads,
             options=config.auto, memory=memory,
         )  # fmt: skip
@@ -126,7 +126,9 @@ class Training:
             )
         self.upright = list(range(0, len(cases), config.views))  # each shot as it is
         self.references = References([cases[k] for k in self.upright])
-        self._start = start_schedule(config.identity, config.rounds, config.actions.size)
+        self._start = start_schedule(
+            config.start, config.rounds, config.passes, config.actions.size
+        )
         self.history: list[dict[str, float]] = []
         self._watch, self._tensorboard = watch, tensorboard
 
@@ -322,32 +324,28 @@ class Training:
             ) from error
 
     def compare(self) -> None:
-        """Search the best constant weights and the best schedule with the same budget, and write them.
+        """Search the best constant weights and the best schedule of one pass with the same budget, and write them.
 
         Raises
         ------
         RunError
             They cannot be written.
         """
-        from .baselines import search
-
         found = {}
-        for name, each_round in (("CMA-ES, constant", False), ("CMA-ES, schedule", True)):
+        env, size = self.env.one_pass(), self.config.actions.size
+        begun = start_schedule(self.config.start, env.rounds, 1, size)
+        even = start_action(0.5, size)[None] if self.config.start == "filters" else begun[:1]
+        for name, first in zip(SEARCHED, (even, begun), strict=True):
 
             def told(spent: int, best: float) -> None:
                 self._watch(replace(self.progress, segmentations=spent, greedy=best))
 
-            size = self.config.actions.size
-            share = self.config.identity
-            even = None if share is None else start_action(max(share, 1.0 / 6.0), size)[None]
-            begun = self._start if each_round else even
             rows = search(
-                self.env,
+                env,
                 self.config.segmentations,
                 self.config.seed,
-                each_round=each_round,
+                first,
                 which=self.upright,
-                start=begun,
                 watch=told,
             )
             found[name] = rows.tolist()
@@ -372,12 +370,13 @@ class Training:
             net, "schedule", made / "schedule.onnx", c.rounds, c.side, c.actions
         )
         notes = f"{c.shots} shot(s), seed {c.seed}, prompt {c.prompt}; {self.progress.segmentations} segmentations"
-        Recipe(None, c.params, self.out.name, notes, "policy", policy).save(self.out / "policy")
-        Recipe(None, c.params, self.out.name, notes, "schedule", schedule).save(
+        name, passes = self.out.name, c.passes
+        Recipe(None, c.params, name, notes, "policy", policy, passes).save(self.out / "policy")
+        Recipe(None, c.params, name, notes, "schedule", schedule, passes).save(
             self.out / "schedule"
         )
         mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
-        Recipe(mean, c.params, self.out.name, f"{notes}; mean over the shots").save(
+        Recipe(mean, c.params, name, f"{notes}; mean over the shots", passes=passes).save(
             self.out / "fixed"
         )
         judged = {

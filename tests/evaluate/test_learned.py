@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 def run(folder):
     out = folder.parent / "run"
     result = sdie_fast(
-        "train", folder, "--out", out, "--shots", 1, "--segmentations", 40, "--rounds", 2, "--size", 96,
+        "train", folder, "--out", out, "--shots", 1, "--segmentations", 40, "--rounds", 2, "--passes", 2, "--size", 96,
         "--threads", 1, "--prompt", "support", "--views", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -70,7 +70,7 @@ def test_shots_are_not_judged(result, run):
 
 def test_everything_is_compared(result):
     assert set(result.scores) == {
-        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "half identity", "one filter a round", "wls", "bilateral", "sharpen",
+        ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "half identity", "one filter a round", "one filter a pass", "wls", "bilateral", "sharpen",
         "guided", "spatiogram", "CMA-ES, constant", "CMA-ES, schedule",
     }  # fmt: skip
     assert set(result.scores[SDIE]) == {

@@ -92,6 +92,46 @@ class TestSteps:
                 want = (voted if credit == "vote" else max(each)) - relative * base[k]
                 assert step.reward[k] == pytest.approx(want, abs=1e-6)
 
+    def test_passes_begin_with_the_image_as_it_came(self, segmenter, cases, env, rng):
+        several = SdieEnv(
+            segmenter, cases, rounds=6, passes=2, params=env.params, side=16, options=env.options
+        )
+        actions = rng.uniform(-1, 1, (6, len(cases), 6))
+        state, steps = several.reset(), []
+        first = state.seen
+        for at, action in enumerate(actions):
+            assert state.at == at
+            if at in (0, 3):
+                np.testing.assert_array_equal(state.seen, first)
+            steps.append(several.step(action))
+            state = steps[-1].state
+            assert steps[-1].done == (at == 5)
+        for part in (0, 3):
+            env.reset()
+            for at in range(3):
+                step = env.step(actions[part + at])
+                np.testing.assert_array_equal(step.images, steps[part + at].images)
+
+    def test_one_pass_remembers_what_several_do(self, segmenter, cases, env, rng):
+        several = SdieEnv(
+            segmenter, cases, rounds=6, passes=2, params=env.params, side=16, options=env.options
+        )
+        actions = rng.uniform(-1, 1, (6, len(cases), 6))
+        several.reset()
+        steps = [several.step(action) for action in actions]
+        one, asked = several.one_pass(), segmenter.images
+        assert (one.rounds, one.passes, one.calls) == (3, 1, 0)
+        one.reset()
+        for action, step in zip(actions[:3], steps, strict=False):
+            np.testing.assert_array_equal(one.step(action).images, step.images)
+        assert segmenter.images == asked
+        assert several.calls == 6 * len(cases)
+
+    @pytest.mark.parametrize("passes", [0, 2, 4, 1.5])
+    def test_passes_divide_the_rounds(self, segmenter, cases, passes):
+        with pytest.raises((InvalidArgumentError, InvalidTypeError), match="passes"):
+            SdieEnv(segmenter, cases, rounds=3, passes=passes)
+
     def test_deterministic_and_remembered(self, env, segmenter, rng):
         action = rng.uniform(-1, 1, (4, 6))
         env.reset()

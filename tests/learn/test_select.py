@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sdie_fast import InvalidArgumentError
-from sdie_fast.learn.env import Case, reward_of, vote
+from sdie_fast.learn.env import Case, State, reward_of, vote
 from sdie_fast.learn.rollout import (
     ORDER,
     Rollout,
@@ -204,7 +204,7 @@ class TestRollouts:
         from sdie_fast import FILTERS
         from sdie_fast.actor import weights_of
 
-        rows = start_schedule(0.5, rounds, 8)
+        rows = start_schedule("filters", rounds, 1, 8)
         assert rows.shape == (rounds, 8)
         assert -0.95 - 1e-6 <= rows[:, :6].min() <= rows.max() <= 0.8 + 1e-6
         weights = weights_of(rows[:, :6])
@@ -212,8 +212,24 @@ class TestRollouts:
         for at, w in enumerate(weights):
             assert FILTERS[1 + w[1:].argmax()] == ORDER[at % 5]
             assert w[1:].max() == pytest.approx(1.8 / 3.8)
-        assert start_schedule(0.8, 1)[0, 0] == pytest.approx(0.8)
-        np.testing.assert_array_equal(start_schedule(None, rounds), 0)
+        np.testing.assert_array_equal(start_schedule("uniform", rounds), 0)
+
+    def test_start_of_passes(self):
+        from sdie_fast import FILTERS
+        from sdie_fast.actor import weights_of
+
+        weights = weights_of(start_schedule("filters", 18, 6)).reshape(6, 3, 6)
+        for k, rounds in enumerate(weights):
+            for w in rounds:
+                assert FILTERS[w.argmax()] == ORDER[k % 5]
+                assert w.max() == pytest.approx(1.8 / 1.9)
+
+    def test_a_short_schedule_begins_anew(self):
+        rows = np.arange(12, dtype=np.float32).reshape(2, 6)
+        act = constant(rows)
+        for at in range(5):
+            state = State(np.zeros((3, 8, 8), np.uint8), at)
+            np.testing.assert_array_equal(act(state), np.tile(rows[at % 2], (3, 1)))
 
     def test_chance_is_seeded(self, env):
         a, b = (follow(env, random_policy(3, 6)) for _ in range(2))

@@ -27,7 +27,7 @@ from sdie_fast.learn.verifier import Verifier  # noqa: E402
 from .conftest import Threshold, make_case  # noqa: E402
 
 CONFIG = Config(
-    rounds=3, side=16, segmentations=150, warmup=2, updates=1, batch=8, greedy_every=2, actor_after=16, checkpoint_every=1,
+    rounds=3, passes=1, side=16, segmentations=150, warmup=2, updates=1, batch=8, greedy_every=2, actor_after=16, checkpoint_every=1,
     params=FilterParams(wls_solver="fast"), auto={"grid": 1, "largest": 1.0}, prompt="auto",
 )  # fmt: skip
 
@@ -306,7 +306,9 @@ class TestConfig:
             {"seed": -1},
             {"relative": 1},
             {"noise": "a"},
-            {"identity": 0.05},
+            {"start": "x"},
+            {"passes": 4},
+            {"rounds": 0},
             {"views": 3},
             {"credit": "x"},
             {"refer": 1},
@@ -319,15 +321,16 @@ class TestConfig:
             Config.from_dict({**Config().to_dict(), **wrong})
 
 
-@pytest.mark.parametrize("share", [None, 0.3, 0.5, 0.8])
-def test_the_first_policy_is_the_start(share):
-    """One filter a round beside the identity, whatever the image."""
+@pytest.mark.parametrize("passes", [1, 5])
+@pytest.mark.parametrize("start", ["filters", "uniform"])
+def test_the_first_policy_is_the_start(start, passes):
+    """Whatever the image."""
     from sdie_fast.actor import weights_of
     from sdie_fast.learn.rollout import start_schedule
 
-    config = Config(identity=share, side=16)
+    config = Config(start=start, rounds=5 * passes, passes=passes, side=16)
     act, _ = policy_of(make_agent(config, "cpu"), config.rounds)
-    for at, row in enumerate(start_schedule(share, config.rounds)):
+    for at, row in enumerate(start_schedule(start, config.rounds, passes)):
         state = State(np.full((2, 16, 16), 90, np.uint8), at)
         np.testing.assert_allclose(
             weights_of(act(state)), np.tile(weights_of(row), (2, 1)), atol=0.06
@@ -355,6 +358,21 @@ class TestDistillation:
         calls, images = run.env.calls, run.env.segmenter.images
         distill.distill(run.agent.actor, run.env, CONFIG)
         assert (run.env.calls, run.env.segmenter.images) == (calls, images)
+
+    def test_demonstrations_begin_each_pass_anew(self, segmenter, cases):
+        env = SdieEnv(segmenter, cases, rounds=4, passes=2, side=16)
+        seen = []
+
+        def act(state):
+            seen.append(state.seen)
+            return np.tile(np.float32([-1, -1, -1, 1, -1, -1]), (len(state.seen), 1))
+
+        first, actions = distill.demonstrations(env, act, 0)
+        assert actions.shape == (len(first), 4, 6)
+        np.testing.assert_array_equal(seen[0], first)
+        np.testing.assert_array_equal(seen[2], first)
+        np.testing.assert_array_equal(seen[3], seen[1])
+        assert (seen[1] != first).any()
 
     def test_export_refuses_another_answer(self, run, tmp_path, monkeypatch):
         from sdie_fast.errors import ModelError
