@@ -77,8 +77,16 @@ class TestInMemory:
             ({"kind": "policy"}, InvalidArgumentError, "weights: received .* accepted: None"),
             ({"kind": "policy", "weights": None}, InvalidTypeError, "actor: received None"),
             ({"passes": 0}, InvalidArgumentError, "passes: received 0"),
-            ({"passes": 2}, InvalidArgumentError, "passes: received 2; accepted: an integer from 1 to 1"),
-            ({"weights": np.ones((5, 6)), "passes": 2}, InvalidArgumentError, "passes: received 2; accepted: a divisor of"),
+            (
+                {"passes": 2},
+                InvalidArgumentError,
+                "passes: received 2; accepted: an integer from 1 to 1",
+            ),
+            (
+                {"weights": np.ones((5, 6)), "passes": 2},
+                InvalidArgumentError,
+                "passes: received 2; accepted: a divisor of",
+            ),
             ({"passes": 1.0}, InvalidTypeError, "passes: received 1.0"),
             ({"actor": 3}, InvalidArgumentError, "actor: received 3; accepted: None"),
         ],

@@ -384,7 +384,7 @@ class SdieEnv:
                 reward[n] = self._credited(self._answers[n], self.cases[k].truth)
         self.calls += len(images)
         self._at += 1
-        if begins_pass(self._at, self.rounds, self.passes):
+        if self._at < self.rounds and begins_pass(self._at, self.rounds, self.passes):
             self._image = self._first
         state = self._state()
         self.seconds["other"] += time.perf_counter() - middle - (self.seconds["segment"] - before)

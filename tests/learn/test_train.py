@@ -266,7 +266,7 @@ class TestTrouble:
         (tmp_path / "config.json").write_text('{"format": "x"}')
         with pytest.raises(RunError, match="format"):
             load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 2", "config": {}}')
+        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 3", "config": {}}')
         with pytest.raises(RunError, match="not a run's settings"):
             load_agent(tmp_path)
 
