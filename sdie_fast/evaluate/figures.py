@@ -62,7 +62,7 @@ def weights_per_round(weights: npt.NDArray[Any]) -> bytes:
         base += weights[:, k]
     axes.set_xlabel("round")
     axes.set_ylabel("weight")
-    axes.set_xticks(rounds)
+    axes.set_xticks(rounds[:: -(-len(rounds) // 10)])  # labels that do not overlap
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True)
     return _png(figure)

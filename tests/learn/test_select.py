@@ -137,6 +137,8 @@ def test_the_best_rule_is_that_of_the_highest_pooled_miou(rollout):
     assert pooled_miou("last", [rollouts[2]], [case_of(mask())] * 3) == 0
     found_nothing = Rollout(0, [nothing, nothing], vote=mask())
     assert pooled_miou("last", [found_nothing], [case_of(mask())]) == 1
+    assert best_rule([rollout], [case_of(mask(0))]) == "verifier"  # whatever these images say
+    rollout.scores.clear()
     assert best_rule([rollout], [case_of(mask(0))]) == "stability"
 
 
