@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ._cli import learn_commands, segment_commands
+from ._cli.common import Json, Threads, fail, stderr, stdout
 from .errors import ModelError, SdieError
 
 app = typer.Typer(
@@ -25,21 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-_out = Console()
-_err = Console(stderr=True)
-
-_Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-_Threads = Annotated[
-    int | None,
-    typer.Option(
-        help="Threads at most.", show_default="every CPU this process may use", min=1, max=1024
-    ),
-]
-
-
-def _fail(message: str) -> typer.Exit:
-    _err.print(f"error: {message}", markup=False, highlight=False, style="red", soft_wrap=True)
-    return typer.Exit(2)
 
 
 def _weights(text: str, rounds: int) -> list[list[float]]:
@@ -99,7 +84,7 @@ def enhance(
     solver: Annotated[
         str, typer.Option(help="With --weights: WLS solver, exact or fast.")
     ] = "exact",
-    threads: _Threads = None,
+    threads: Threads = None,
     backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
     per_channel: Annotated[
         bool,
@@ -119,7 +104,7 @@ def enhance(
             "--resume", help="Skip files that this recipe has done and that have not changed since."
         ),
     ] = False,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Enhance an image file, or every image in a folder.
 
@@ -139,7 +124,7 @@ def enhance(
 
     try:
         if weights is not None and recipe is not None:
-            raise _fail("--weights and --recipe exclude each other")
+            raise fail("--weights and --recipe exclude each other")
         if weights is not None:
             chosen = Recipe(_weights(weights, rounds), FilterParams(wls_solver=solver))  # type: ignore[arg-type]
         else:
@@ -148,7 +133,7 @@ def enhance(
         if image_format is not None:
             suffix = "." + image_format.lower().lstrip(".")
             if suffix not in images.SUFFIXES:
-                raise _fail(f"--format: {image_format!r}; png, jpg, bmp or tiff are accepted")
+                raise fail(f"--format: {image_format!r}; png, jpg, bmp or tiff are accepted")
         pairs = batch.plan(source, target, suffix)
         manifest = None
         if source.is_dir():
@@ -159,7 +144,7 @@ def enhance(
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
-            console=_err,
+            console=stderr,
             disable=as_json,
         )
         with bar:
@@ -184,14 +169,16 @@ def enhance(
                 progress=progress,
             )
     except SdieError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     for message in summary.failed.values():
-        _err.print(f"failed: {message}", markup=False, highlight=False, style="red", soft_wrap=True)
+        stderr.print(
+            f"failed: {message}", markup=False, highlight=False, style="red", soft_wrap=True
+        )
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
     else:
         rate = summary.to_dict()
-        _out.print(
+        stdout.print(
             f"{summary.done} enhanced, {summary.skipped} skipped, {len(summary.failed)} failed in "
             f"{summary.seconds:.2f} s"
             + (
@@ -239,7 +226,7 @@ def bench(
     footprint: Annotated[
         str, typer.Option(help="Of our bilateral filter in a round: disk (as OpenCV) or square.")
     ] = "disk",
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Measure latency: filters, one round, five rounds, side by side with what users compose today.
 
@@ -258,22 +245,22 @@ def bench(
             footprint=footprint,
             progress=None
             if as_json
-            else lambda text: _err.print(text, style="dim", highlight=False),
+            else lambda text: stderr.print(text, style="dim", highlight=False),
         )
     except SdieError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     if as_json:
         print(json.dumps(report, indent=2))
         return
     machine = report["machine"]
-    _out.print(
+    stdout.print(
         ", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True
     )
     for (case, size), group in itertools.groupby(
         report["rows"], key=lambda row: (row["case"], row["size"])
     ):
         rows = list(group)
-        _out.print(f"\n[bold]{case}[/bold], {size}", highlight=False)
+        stdout.print(f"\n[bold]{case}[/bold], {size}", highlight=False)
         table = Table("candidate", box=None, pad_edge=False)
         for name in ("median ms", "IQR", "p99", "Mpx/s", "ratio"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -286,21 +273,21 @@ def bench(
                 f"{row['mpx_per_s']:.1f}",
                 f"{row['ratio']:.2f}x",
             )
-        _out.print(table)
+        stdout.print(table)
         for row in rows[1:]:
-            _out.print(
+            stdout.print(
                 f"  {row['candidate']} differs by {row['difference']}",
                 style="dim",
                 highlight=False,
                 soft_wrap=True,
             )
-    _out.print(
+    stdout.print(
         "\nratio: the candidate's median over ours, above 1 where we are faster", style="dim"
     )
 
 
 @app.command()
-def doctor(as_json: _Json = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Tell what is installed, which backends and instruction sets run here, and how to fix what does not."""
     from ._cli.doctor import examine
 
@@ -330,7 +317,7 @@ def doctor(as_json: _Json = False) -> None:
         table.add_row("threads", f"{threads['default']} of {threads['cpu_count']} CPUs")
         for name, found in facts["packages"].items():
             table.add_row(name, found or "not installed")
-        _out.print(table)
+        stdout.print(table)
     if not facts["usable"]:
         raise typer.Exit(1)
 
@@ -339,8 +326,8 @@ def doctor(as_json: _Json = False) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("sdie-fast-demo"),
     seed: Annotated[int, typer.Option(help="Which surfaces are made.", min=0)] = 7,
-    threads: _Threads = None,
-    as_json: _Json = False,
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Make synthetic strip-steel surfaces, enhance and segment them with what ships, and show the difference.
 
@@ -349,7 +336,7 @@ def demo(
     """
     from ._cli import demo as demo_run
 
-    console = None if as_json else _err
+    console = None if as_json else stderr
     try:
         result = demo_run.run(out, seed, threads, console)
         try:
@@ -357,11 +344,11 @@ def demo(
         except ModelError as error:
             result |= {"segmentation": None, "missing": str(error)}
     except SdieError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        demo_run.show(result, _out)
+        demo_run.show(result, stdout)
 
 
 segment_commands.register(app)

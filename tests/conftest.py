@@ -78,3 +78,23 @@ def python(tmp_path):
 def rng():
     """A seeded random generator."""
     return np.random.default_rng(20240601)
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """Draws a picture: `picture(rng, shape, dtype)`."""
+
+    def draw(rng, shape, dtype):
+        """Return smooth structure and noise, over the whole range of the dtype."""
+        rows, columns = shape[-3:-1] if len(shape) > 2 and shape[-1] == 3 else shape[-2:]
+        y, x = np.mgrid[:rows, :columns]
+        base = 0.5 + 0.3 * np.sin(0.3 * x) * np.cos(0.2 * y) + 0.2 * (x > columns // 2)
+        if len(shape) > 2 and shape[-1] == 3:
+            base = base[..., None]
+        values = np.clip(base + 0.1 * rng.standard_normal(shape), 0, 1)
+        white = 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
+        return (
+            (values * white).astype(dtype) if white == 1 else np.rint(values * white).astype(dtype)
+        )
+
+    return draw

@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ..errors import InvalidArgumentError, ModelError
-from .segment_commands import (
+from .common import (
     DataKind,
     DataPath,
     Fold,
     SegmenterPath,
+    Threads,
     failing,
     open_data,
     open_segmenter,
+    stderr,
+    stdout,
 )
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 def _import_learning() -> Any:
@@ -109,7 +108,7 @@ def train(
     provider: Annotated[
         str, typer.Option(help="Of the segmenter: auto, tensorrt, cuda or cpu.")
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=1024)] = None,
+    threads: Threads = None,
 ) -> None:
     """Learn how to mix the filters from a few labelled images of each class.
 
@@ -127,6 +126,7 @@ def train(
         from ..learn.cases import cases_of
         from ..learn.config import Config
         from ..learn.memory import Memory
+        from ..learn.outcome import compare as compare_run
 
         given: dict[str, Any] = {
             "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
@@ -155,7 +155,7 @@ def train(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, console=_err) as bar:
+        with Progress(*columns, console=stderr) as bar:
             for label, part in parts.items():
                 folder = out / label
                 with files.locked(folder):
@@ -190,16 +190,16 @@ def train(
                 run.run()
                 if compare and not (folder / files.SEARCHED).exists():
                     bar.update(task, description=f"searching{named}", completed=0)
-                    run.compare()
+                    compare_run(run)
     for label in parts:
         result = files.read_json(out / label / files.RESULT)
-        _out.print(
+        stdout.print(
             f"{out / label}: on the shots, reward {100 * result['alone']:.1f} alone, "
             f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']})",
             highlight=False,
             soft_wrap=True,
         )
-    _out.print(
+    stdout.print(
         f"judge it on the other images: sdie-fast evaluate {data} --recipe {out}",
         highlight=False,
         soft_wrap=True,
@@ -239,7 +239,7 @@ def evaluate_recipes(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=_err, disable=as_json) as bar:
+    with Progress(*columns, console=stderr, disable=as_json) as bar:
         for path in recipes:
             task = bar.add_task(path.name)
             results.append(
@@ -252,7 +252,7 @@ def evaluate_recipes(
             if (path / "curve.png").exists():
                 curves.append((path / "curve.png").read_bytes())
     if len({r.rule for r in results}) > 1:
-        _err.print(
+        stderr.print(
             f"the runs fixed different rules on their shots: {', '.join(r.rule for r in results)}",
             style="dim",
         )
@@ -285,17 +285,17 @@ def evaluate_recipes(
         }
         print(json.dumps(told, indent=1))
         return
-    _out.print(
+    stdout.print(
         ", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True
     )
     _print("class", class_table(results))
     for name, runs in groups.items():
-        _out.print(
+        stdout.print(
             f"[bold]{name}[/bold]" + f", {len(runs)} runs" * (len(runs) > 1), highlight=False
         )
         _print("", main_table(runs))
         _print("rule", rule_table(runs))
-        _out.print(
+        stdout.print(
             f"SDIE {gain(runs).mean:+.1f} MIoU against the segmenter alone (rule: {runs[0].rule}, fixed on the shots)\n",
             highlight=False,
             soft_wrap=True,
@@ -308,8 +308,8 @@ def _print(title: str, rows: Any) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(row.name, *(str(v) for v in row.figures.values()))
-    _out.print(table)
-    _out.print()
+    stdout.print(table)
+    stdout.print()
 
 
 def checked(recipes: list[Path]) -> list[Path]:

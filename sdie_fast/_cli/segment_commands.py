@@ -5,31 +5,29 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ..errors import InvalidArgumentError, SdieError
+from .common import (
+    DataKind,
+    DataPath,
+    Fold,
+    Json,
+    Provider,
+    SegmenterPath,
+    Threads,
+    failing,
+    open_data,
+    open_segmenter,
+    progress,
+    stderr,
+    stdout,
+)
 
-_out = Console()
-_err = Console(stderr=True)
-
-SegmenterPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--segmenter",
-        help="Directory that export-sam wrote.",
-        show_default="the small SAM that ships",
-    ),
-]
-_Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
-_Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, max=1024)]
-_Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 _Grid = Annotated[int, typer.Option(help="With auto: points a side.", min=1, max=64)]
 _Quality = Annotated[
     float | None,
@@ -41,75 +39,7 @@ _Stability = Annotated[
     float | None,
     typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's"),
 ]
-DataPath = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."),
-]
-DataKind = Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")]
-Fold = Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")]
 _Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
-
-
-@contextmanager
-def failing() -> Iterator[None]:
-    """Turn the package's errors into a message and exit code 2."""
-    try:
-        yield
-    except SdieError as error:
-        _err.print(f"error: {error}", markup=False, highlight=False, style="red", soft_wrap=True)
-        raise typer.Exit(2) from error
-
-
-def open_segmenter(directory: Path | None, provider: str, threads: int | None) -> Any:
-    from ..segment import Options, Sam
-
-    return Sam(directory, Options(provider, threads))
-
-
-@contextmanager
-def _progress(what: str, total: int, show: bool) -> Iterator[Callable[[], None]]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_err, disable=not show) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-
-
-def open_data(path: Path, kind: str, fold: int | None, size: int | None) -> Any:
-    """Open a data set by its kind, or by what it looks like."""
-    from ..data.defect4i import open_defect4i
-    from ..data.folder import open_folder
-    from ..data.fssd12 import FOLDS, open_fssd12
-
-    if kind == "auto":
-        names = {p.name for p in path.iterdir()} if path.is_dir() else set()
-        if "FSSD-12" in names or {n for group in FOLDS for n in group} <= names:
-            kind = "fssd12"
-        elif "data_list" in names or "all_defective.txt" in names:
-            kind = "defect4i"
-        else:
-            kind = "folder"
-    if kind == "fssd12":
-        return open_fssd12(path, fold=fold, size=size)
-    if kind == "defect4i":
-        return open_defect4i(path, fold=fold, size=size)
-    if kind != "folder" or fold is not None:
-        raise InvalidArgumentError(
-            f"--data, --fold: {kind!r}, {fold}; accepted: auto, fssd12, defect4i or folder, which has no folds"
-        )
-    return open_folder(path, size=size)
 
 
 def evaluate(
@@ -167,12 +97,12 @@ def evaluate(
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
-    provider: _Provider = "auto",
-    threads: _Threads = None,
+    provider: Provider = "auto",
+    threads: Threads = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a page with pictures: image, mask, truth.")
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU."""
     from ..evaluate.report import Report
@@ -195,7 +125,7 @@ def evaluate(
             found = found.drawn(limit)
         report = Report()
         options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
-        with _progress("segmenting", len(found), not as_json) as advance:
+        with progress("segmenting", len(found), not as_json) as advance:
 
             def watch(case: Any) -> None:
                 advance()
@@ -226,7 +156,7 @@ def evaluate(
             )
         )
         return
-    _out.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
+    stdout.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
     table = Table("class", box=None, pad_edge=False)
     for name in ("images", "IoU"):
         table.add_column(name, justify="right")
@@ -234,8 +164,8 @@ def evaluate(
         table.add_row(
             name, str(scores.images[name]), "-" if math.isnan(value) else f"{100 * value:.1f}"
         )
-    _out.print(table)
-    _out.print(
+    stdout.print(table)
+    stdout.print(
         f"MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f} "
         f"(foreground {100 * scores.foreground_iou:.1f}, background {100 * scores.background_iou:.1f})",
         highlight=False,
@@ -267,8 +197,8 @@ def segment(
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
-    provider: _Provider = "auto",
-    threads: _Threads = None,
+    provider: Provider = "auto",
+    threads: Threads = None,
 ) -> None:
     """Segment an image file, or every image in a folder; without --box or --point, everything that stands out.
 
@@ -304,7 +234,7 @@ def segment(
         model = open_segmenter(segmenter, provider, threads)
         files = [source] if source.is_file() else find(source, target)
         judged = {}
-        with _progress("segmenting", len(files), True) as advance:
+        with progress("segmenting", len(files), True) as advance:
             for file in files:
                 name = file.name if source.is_file() else file.relative_to(source).as_posix()
                 try:
@@ -321,7 +251,7 @@ def segment(
                         )
                 except SdieError as error:
                     failed += 1
-                    _err.print(
+                    stderr.print(
                         f"skipped: {error}",
                         markup=False,
                         highlight=False,
@@ -344,7 +274,7 @@ def segment(
                 advance()
         text = json.dumps({"segmenter": model.name, "images": judged}, indent=1)
         replace_file(target / "quality.json", lambda f: f.write(text.encode()))
-    _out.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
+    stdout.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
     if failed:
         raise typer.Exit(1)
 
@@ -365,7 +295,7 @@ def export_sam(
     precision: Annotated[
         str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")
     ] = "fp32",
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Export a SAM checkpoint to ONNX, compare it with torch, and keep it only if both agree.
 
@@ -378,7 +308,7 @@ def export_sam(
             from ..errors import ModelError
 
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
-        with _err.status("") as status:
+        with stderr.status("") as status:
             manifest = export(
                 checkpoint,
                 directory,
@@ -390,7 +320,7 @@ def export_sam(
         print(json.dumps({"directory": str(directory), **vars(manifest)}, indent=1))
         return
     size = sum((directory / name).stat().st_size for name in manifest.files)
-    _out.print(
+    stdout.print(
         f"{directory}: {manifest.name} {manifest.precision}, {size / 1e6:.1f} MB; against torch: embedding within "
         f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU {manifest.parity['mask_iou']:.4f} or better",
         highlight=False,

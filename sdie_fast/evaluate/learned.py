@@ -225,7 +225,7 @@ def evaluate_run(
     limit : int, optional
         Images of each class at most.
     baselines : bool
-        Whether what SDIE is compared with is judged too, which takes five times as long.
+        Whether what SDIE is compared with is judged too, which more than doubles the segmentations.
     prompt : str, optional
         Instead of the run's own; a bare recipe's is "auto" unless told.
     auto : dict, optional

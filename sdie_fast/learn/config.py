@@ -123,10 +123,11 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in (
-            "shots", "rounds", "side", "segmentations", "batch", "capacity", "updates",
+            "shots", "side", "segmentations", "batch", "capacity", "updates",
             "greedy_every", "checkpoint_every", "policy_delay",
         ):  # fmt: skip
             _count(name, getattr(self, name))
+        _validate.integer(1, 64)("rounds", self.rounds)
         _validate.passes(self.passes, self.rounds)
         for name in ("warmup", "shift", "seed", "actor_after"):
             _validate.integer(0, 2**31)(name, getattr(self, name))

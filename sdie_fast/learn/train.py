@@ -1,4 +1,4 @@
-"""Training: episodes of exploration, updates in between, and what a run leaves behind.
+"""Training: episodes of exploration, updates in between, checkpoints.
 
 All randomness is a function of the seed and a counter, so that a run that was killed goes on from its last checkpoint to
 the same end.
@@ -10,7 +10,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,18 @@ import numpy as np
 import torch
 
 from ..errors import InvalidArgumentError, RunError
-from ..recipe import Recipe
 from ..segment import Segmenter
 from ..segment.prompts import Answer
 from . import folder as files
-from .agent import make_agent, policy_of, tensors
-from .baselines import SEARCHED, SIGMA, search
+from .agent import make_agent, tensors
+from .baselines import SIGMA
 from .config import Config
-from .distill import distill
 from .env import Case, Floats, SdieEnv, State
-from .export import export_actor
 from .memory import Memory
-from .rollout import Rollout, follow, start_action, start_schedule
-from .select import BLIND, best_rule, judge_rule, usable
+from .outcome import finish
+from .rollout import follow, start_schedule
 from .td3 import Replay
-from .verifier import Evidence, References, Verifier, describe, group_of
+from .verifier import Evidence, References, describe
 
 # Streams of random numbers: (seed, stream, counter).
 _EXPLORE, _UPDATE, _VIEW = 1, 2, 7
@@ -130,7 +127,7 @@ class Training:
             config.start, config.rounds, config.passes, config.actions.size
         )
         self.history: list[dict[str, float]] = []
-        self._watch, self._tensorboard = watch, tensorboard
+        self.watch, self._tensorboard = watch, tensorboard
 
     def run(self) -> None:
         """Train to the end of the budget and write everything.
@@ -159,11 +156,11 @@ class Training:
                         writer.add_scalar(name, value, self.progress.segmentations)
                 if self.progress.episode % self.config.checkpoint_every == 0:
                     self._save(checkpoint)
-                self._watch(self.progress)
+                self.watch(self.progress)
             self._save(checkpoint)
             if writer is not None:
                 writer.close()
-            self.finish()
+            finish(self)
 
     def _writer(self) -> Any:
         if not self._tensorboard:
@@ -229,7 +226,8 @@ class Training:
             for k, v in zip(self.upright, rng.integers(views, size=len(self.upright)), strict=True)
         ]
 
-    def _describe(self, k: int, answers: Sequence[Answer]) -> Floats:
+    def describe(self, k: int, answers: Sequence[Answer]) -> Floats:
+        """Describe an episode's answers (`verifier.describe`) beside the other shots of its class."""
         case = self.env.cases[k]
         refer = self.config.refer
         reference = self.references.of(case.label, without=case.name) if refer else None
@@ -237,7 +235,7 @@ class Training:
 
     def _witness(self, k: int, answers: Sequence[Answer]) -> None:
         """What an episode of a case tells the verifier."""
-        self.evidence.add(self._describe(k, answers), answers, self.env.cases[k])
+        self.evidence.add(self.describe(k, answers), answers, self.env.cases[k])
 
     def _greedy(self) -> float:
         """Mean return of an episode of the averaged policy, without exploration."""
@@ -322,95 +320,3 @@ class Training:
             raise RunError(
                 f"{self.out / files.CHECKPOINT}: not a checkpoint of this run: {error!r}"
             ) from error
-
-    def compare(self) -> None:
-        """Search the best constant weights and the best schedule of one pass with the same budget, and write them.
-
-        Raises
-        ------
-        RunError
-            They cannot be written.
-        """
-        found = {}
-        env, size = self.env.one_pass(), self.config.actions.size
-        begun = start_schedule(self.config.start, env.rounds, 1, size)
-        even = start_action(0.5, size)[None] if self.config.start == "filters" else begun[:1]
-        for name, first in zip(SEARCHED, (even, begun), strict=True):
-
-            def told(spent: int, best: float) -> None:
-                self._watch(replace(self.progress, segmentations=spent, greedy=best))
-
-            rows = search(
-                env,
-                self.config.segmentations,
-                self.config.seed,
-                first,
-                which=self.upright,
-                watch=told,
-            )
-            found[name] = rows.tolist()
-        files.write_json(self.out / files.SEARCHED, found)
-
-    def finish(self) -> list[Rollout]:
-        """Write the recipes, the verifier, the curve and the figures on the shots."""
-        from ..evaluate.figures import return_curve
-
-        c = self.config
-        self.agent.actor.load_state_dict(self.kept)
-        act, value = policy_of(self.agent, c.rounds)
-        rollouts = follow(self.env, act, self.upright, value)
-        self._verify(rollouts)
-        rule = best_rule(rollouts, self.env.cases)
-        made = self.out / "made"
-        policy = export_actor(
-            self.agent.actor, "policy", made / "policy.onnx", c.rounds, c.side, c.actions
-        )
-        net, loss = distill(self.agent.actor, self.env, c)
-        schedule = export_actor(
-            net, "schedule", made / "schedule.onnx", c.rounds, c.side, c.actions
-        )
-        notes = f"{c.shots} shot(s), seed {c.seed}, prompt {c.prompt}; {self.progress.segmentations} segmentations"
-        name, passes = self.out.name, c.passes
-        Recipe(None, c.params, name, notes, "policy", policy, passes).save(self.out / "policy")
-        Recipe(None, c.params, name, notes, "schedule", schedule, passes).save(
-            self.out / "schedule"
-        )
-        mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
-        Recipe(mean, c.params, name, f"{notes}; mean over the shots", passes=passes).save(
-            self.out / "fixed"
-        )
-        judged = {
-            name: asdict(judge_rule(name, rollouts))
-            for name in ("oracle", *BLIND)
-            if all(usable(name, r) for r in rollouts)
-        }
-        files.write_json(
-            self.out / files.RESULT,
-            {
-                "rule": rule,
-                "policy": "the last" if self.improved else "the first",
-                "alone": float(np.mean([r.rewards[0] for r in rollouts])),
-                "rules_on_shots": judged,
-                "distillation_error": loss,
-                "segmentations": self.progress.segmentations,
-                "seconds": self.env.seconds,
-            },
-        )
-        files.write_bytes(self.out / "curve.png", return_curve(self.history))
-        return rollouts
-
-    def _verify(self, rollouts: Sequence[Rollout]) -> None:
-        """Write the verifier, and score the shots' episodes by others that have not seen these shots."""
-        seed = self.config.seed
-        verifier = Verifier(
-            self.evidence.fit(seed), self.references.all() if self.config.refer else {}
-        )
-        files.write_bytes(self.out / files.VERIFIER, verifier.to_bytes())
-        folds = self.evidence.folds(seed)
-        if len(folds) < 2:
-            return
-        for fold in folds:
-            forest = self.evidence.fit(seed, without=fold)
-            for r in rollouts:
-                if group_of(self.env.cases[r.case]) in fold:
-                    r.scores = forest.predict(self._describe(r.case, r.answers)).tolist()

@@ -21,6 +21,7 @@ from sdie_fast.learn.agent import load_agent, make_agent, policy_of  # noqa: E40
 from sdie_fast.learn.cases import view_of  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
 from sdie_fast.learn.env import SdieEnv, State  # noqa: E402
+from sdie_fast.learn.outcome import finish  # noqa: E402
 from sdie_fast.learn.train import Training  # noqa: E402
 from sdie_fast.learn.verifier import Verifier  # noqa: E402
 
@@ -210,7 +211,7 @@ class TestViews:
         assert run.upright == [0, 4, 8, 12]
         # Greedy episodes cost one segmentation a shot and round, not one a view.
         assert run.progress.segmentations < 90 + 2 * 4 * CONFIG.rounds
-        assert {r.case for r in run.finish()} == set(run.upright)
+        assert {r.case for r in finish(run)} == set(run.upright)
 
     def test_not_whole(self, segmenter, cases, tmp_path):
         config = dataclasses.replace(CONFIG, views=8)
@@ -309,6 +310,7 @@ class TestConfig:
             {"start": "x"},
             {"passes": 4},
             {"rounds": 0},
+            {"rounds": 65, "passes": 1},
             {"views": 3},
             {"credit": "x"},
             {"refer": 1},
