@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidArgumentError
+from ..evaluate.run import PROMPTS, box_of, point_of
 from ..segment import Support
 from .env import Case
 
-PROMPTS = ("auto", "support", "box", "point")
 VIEWS = (1, 2, 4, 8)
 
 
@@ -46,8 +46,6 @@ def cases_of(
     InvalidArgumentError
         No such prompt, or no image of a class among the support.
     """
-    from ..evaluate.run import box_of, point_of
-
     if prompt not in PROMPTS:
         raise InvalidArgumentError(f"prompt: received {prompt!r}; accepted: {', '.join(PROMPTS)}")
     shown: dict[str, list[Any]] = {}

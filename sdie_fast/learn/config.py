@@ -10,7 +10,8 @@ from .. import _validate
 from .._params import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
-from .cases import PROMPTS, VIEWS
+from ..evaluate.run import PROMPTS
+from .cases import VIEWS
 from .env import CREDITS, REWARDS
 from .rollout import STARTS
 
