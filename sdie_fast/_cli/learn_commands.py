@@ -56,9 +56,7 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
-    rounds: Annotated[
-        int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)
-    ] = 2,
+    rounds: Annotated[int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)] = 2,
     passes: Annotated[
         int,
         typer.Option(
@@ -96,6 +94,14 @@ def train(
             help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."
         ),
     ] = True,
+    prior: Annotated[
+        bool | None,
+        typer.Option(
+            "--prior/--no-prior",
+            help="Whether the verifier that ships, learned on synthetic surfaces with the small SAM, has a say in the run's.",
+            show_default="with the small SAM",
+        ),
+    ] = None,
     memory: Annotated[
         Path | None,
         typer.Option(help="A file that keeps the segmenter's answers; runs may share it."),
@@ -133,6 +139,7 @@ def train(
         given: dict[str, Any] = {
             "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
             "segmentations": segmentations, "auto": {} if grid is None else {"grid": grid},
+            "prior": segmenter is None if prior is None else prior,
         }  # fmt: skip
         if grid is not None and prompt != "auto":
             raise InvalidArgumentError("--grid: accepted only with --prompt auto")
