@@ -47,6 +47,9 @@ COLUMN_THREADS = COLUMNS * SLOTS
 # what the segment adds of both to the node before.
 COUPLING, GROUND, CURRENT, GROUND_BEFORE, CURRENT_BEFORE = range(5)
 NODE_FIELDS = 5
+STAGED = ROW_THREADS * (CHUNK + 1)
+ROW_NODES = (NODE_FIELDS, ROW_THREADS)
+COLUMN_NODES = (NODE_FIELDS, COLUMN_THREADS)
 
 
 @part
@@ -242,8 +245,8 @@ def solve_rows(u, edges, scale, active, segments, ends, first_row, first_plane):
     the value of each segment's last pixel, where there are several. Block: (chunks of a segment,
     rows); grid: (segments, groups of rows, planes).
     """
-    staged_u = cuda.shared.array(ROW_THREADS * (CHUNK + 1), float32)
-    staged_edges = cuda.shared.array(ROW_THREADS * (CHUNK + 1), float32)
+    staged_u = cuda.shared.array(STAGED, float32)
+    staged_edges = cuda.shared.array(STAGED, float32)
     grounds = cuda.shared.array(ROW_THREADS, float32)
     currents = cuda.shared.array(ROW_THREADS, float32)
     lefts = cuda.shared.array(ROW_THREADS, float32)
@@ -341,9 +344,9 @@ def reduce_rows(u, edges, scale, active, nodes, first_row, first_plane):
 
     Block and grid as those of `solve_rows`.
     """
-    staged_u = cuda.shared.array(ROW_THREADS * (CHUNK + 1), float32)
-    staged_edges = cuda.shared.array(ROW_THREADS * (CHUNK + 1), float32)
-    shared = cuda.shared.array((NODE_FIELDS, ROW_THREADS), float32)
+    staged_u = cuda.shared.array(STAGED, float32)
+    staged_edges = cuda.shared.array(STAGED, float32)
+    shared = cuda.shared.array(ROW_NODES, float32)
     left = cuda.local.array(CHUNK, float32)
     value = cuda.local.array(CHUNK, float32)
     unused = cuda.local.array(CHUNK, float32)
@@ -371,7 +374,7 @@ def reduce_columns(u, edges, scale, active, nodes, first_row, first_plane):
 
     Block and grid as those of `solve_columns`.
     """
-    shared = cuda.shared.array((NODE_FIELDS, COLUMN_THREADS), float32)
+    shared = cuda.shared.array(COLUMN_NODES, float32)
     left = cuda.local.array(CHUNK, float32)
     value = cuda.local.array(CHUNK, float32)
     unused = cuda.local.array(CHUNK, float32)

@@ -16,6 +16,7 @@ SMALL = 1e-4  # of the definition: keeps log(0) and flat neighbours finite
 ITERATIONS = 3
 _ROWS = 8  # of a block of `edge_weights`
 _TILE = kernels.COLUMNS + 1
+_LOGS = (_ROWS + 1) * _TILE
 
 
 @exact_part
@@ -60,7 +61,7 @@ def edge_weights(guide, u, across, down, alpha, offset, light, active, first_row
     no such pixel. The logarithms are rounded correctly to the last place or two, since what counts
     is their difference. Block: (32, 8); grid: tiles, planes.
     """
-    logs = cuda.shared.array((_ROWS + 1) * _TILE, float32)
+    logs = cuda.shared.array(_LOGS, float32)
     plane = cuda.blockIdx.z + first_plane
     if active[plane] == ZERO:
         return
