@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from . import _driver
 from .graph import Replay
 
 Shape = tuple[int, int, int, int]
+Active = tuple[bool, ...]
 Weights = npt.NDArray[np.float32]
 
 _KEPT = 4  # workspaces, of the shapes used last
@@ -82,11 +84,14 @@ class Workspace:
     and `end` order what different callers' streams do with it.
     """
 
-    def __init__(self, shape: Shape, params: FilterParams, per_channel: bool) -> None:
+    def __init__(
+        self, shape: Shape, params: FilterParams, per_channel: bool, active: Active
+    ) -> None:
         from .rounds import Rounds
 
         self.shape = shape
-        self.rounds = Rounds(shape, params, per_channel=per_channel)
+        self.active = active
+        self.rounds = Rounds(shape, params, per_channel=per_channel, active=active)
         self.lock = threading.Lock()
         self._used: Any = None
         self._kinds: OrderedDict[tuple[np.dtype[Any], int], dict[int, Any]] = OrderedDict()
@@ -135,6 +140,36 @@ class Workspace:
         return slots[slot]
 
 
+@dataclass(frozen=True)
+class Job:
+    """What the memory of a call depends on.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N, H, W, C) of the whole batch.
+    active : tuple of bool
+        Filters that have any weight; the others need no memory.
+    """
+
+    shape: Shape
+    params: FilterParams
+    per_channel: bool
+    active: Active
+
+    def bytes(self, images: int) -> int:
+        """What the rounds of so many images at a time take on the device."""
+        from .rounds import Rounds
+
+        size: int = Rounds.workspace_bytes(
+            (images, *self.shape[1:]),
+            self.params,
+            per_channel=self.per_channel,
+            active=self.active,
+        )
+        return size
+
+
 class _Cache:
     """Workspaces by shape, the one used last kept longest."""
 
@@ -142,25 +177,32 @@ class _Cache:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[Any, ...], Workspace] = OrderedDict()
 
-    def get(self, images: int, shape: Shape, params: FilterParams, per_channel: bool) -> Workspace:
-        """Get a workspace for at least so many images of a shape, or make one."""
-        key = (_driver.current_device(), shape[1:], params, per_channel)
+    @staticmethod
+    def _key(job: Job) -> tuple[Any, ...]:
+        return _driver.current_device(), job.shape[1:], job.params, job.per_channel
+
+    def get(self, images: int, job: Job) -> Workspace:
+        """Get a workspace for at least so many images, or make one."""
+        key = self._key(job)
         with self._lock:
             found = self._held.pop(key, None)
-            if found is None or found.shape[0] < images:
-                found = None  # what is too small goes before what replaces it comes
-                found = Workspace((images, *shape[1:]), params, per_channel)
+            active = job.active
+            if found is not None and not _suits(found, images, job):
+                # Calls with other filters will come again: the new one serves both.
+                active = tuple(a or b for a, b in zip(active, found.active, strict=True))
+                found = None  # it goes before what replaces it comes
+            if found is None:
+                found = Workspace((images, *job.shape[1:]), job.params, job.per_channel, active)
             self._held[key] = found
             while len(self._held) > _KEPT:
                 self._held.popitem(last=False)
             return found
 
-    def capacity(self, shape: Shape, params: FilterParams, per_channel: bool) -> int:
-        """How many images the workspace that is there for a shape takes, 0 where there is none."""
-        key = (_driver.current_device(), shape[1:], params, per_channel)
+    def has(self, images: int, job: Job) -> bool:
+        """Whether a workspace for so many images is there."""
         with self._lock:
-            found = self._held.get(key)
-            return 0 if found is None else found.shape[0]
+            found = self._held.get(self._key(job))
+            return found is not None and _suits(found, images, job)
 
     def clear(self) -> None:
         """Drop all that nobody is using."""
@@ -171,54 +213,48 @@ class _Cache:
         return len(self._held)
 
 
+def _suits(workspace: Workspace, images: int, job: Job) -> bool:
+    has = zip(workspace.active, job.active, strict=True)
+    return workspace.shape[0] >= images and all(a or not b for a, b in has)
+
+
 cache = _Cache()
 
 
-def fitting(
-    images: int, shape: Shape, needed: Callable[[int], int], params: FilterParams, per_channel: bool
-) -> int:
+def _fitting(images: int, job: Job, more: Callable[[int], int]) -> int:
     """How many of the images are to be done at a time: all, or as many as fit in free memory."""
-    if cache.capacity(shape, params, per_channel) >= images:
+    if cache.has(images, job):
         return images
     room = _SHARE * _driver.free_memory()
-    if needed(images) > room:
+    if job.bytes(images) + more(images) > room:
         cache.clear()
         room = _SHARE * _driver.free_memory()
-    while images > 1 and needed(images) > room:
+    while images > 1 and job.bytes(images) + more(images) > room:
         images = (images + 1) // 2
     return images
 
 
-def _once(
-    images: int,
-    shape: Shape,
-    params: FilterParams,
-    per_channel: bool,
-    use: Callable[[Workspace, int], None],
-) -> None:
-    workspace = cache.get(images, shape, params, per_channel)
+def _once(images: int, job: Job, use: Callable[[Workspace, int], None]) -> None:
+    workspace = cache.get(images, job)
     with workspace.lock:
         use(workspace, images)
 
 
 def with_workspace(
     images: int,
-    shape: Shape,
-    params: FilterParams,
-    per_channel: bool,
-    needed: Callable[[int], int],
+    job: Job,
+    more: Callable[[int], int],
     use: Callable[[Workspace, int], None],
 ) -> None:
-    """Do something with a workspace: in fewer images at a time where memory does not suffice.
+    """Do a job with a workspace: in fewer images at a time where memory does not suffice.
 
     Parameters
     ----------
     images : int
         Images at a time at most.
-    shape : tuple of int
-        (N, H, W, C) of the whole batch.
-    needed : callable
-        Bytes for so many images at a time.
+    job : Job
+    more : callable
+        Bytes besides the rounds' for so many images at a time.
     use : callable
         Gets the workspace, its lock held, and how many images it is to do at a time. It is called
         again with fewer where the device's memory runs out on the way.
@@ -228,10 +264,10 @@ def with_workspace(
     DeviceMemoryError
         One image is too many.
     """
-    images = fitting(images, shape, needed, params, per_channel)
+    images = _fitting(images, job, more)
     while True:
         try:
-            _once(images, shape, params, per_channel, use)
+            _once(images, job, use)
             return
         except Exception as error:
             if not _driver.is_out_of_memory(error):
@@ -241,11 +277,12 @@ def with_workspace(
         if images == 1:
             break
         images = (images + 1) // 2
+    _, height, width, channels = job.shape
     raise DeviceMemoryError(
-        f"backend 'cuda': an image of {shape[1]} x {shape[2]} pixels with {shape[3]} channel(s) needs "
-        f"{_mebibytes(needed(1))} of GPU memory; free: {_mebibytes(_driver.free_memory())}; to fix: "
-        "smaller images, less memory held by others (of torch, torch.cuda.empty_cache()), or "
-        "backend='cpu'"
+        f"backend 'cuda': an image of {height} x {width} pixels with {channels} channel(s) needs "
+        f"{_mebibytes(job.bytes(1) + more(1))} of GPU memory; free: "
+        f"{_mebibytes(_driver.free_memory())}; to fix: smaller images, less memory held by others "
+        "(of torch, torch.cuda.empty_cache()), or backend='cpu'"
     )
 
 

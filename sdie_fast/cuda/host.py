@@ -7,14 +7,14 @@ for results. A batch of one chunk uses the compute stream alone.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._params import FilterParams
 from . import _driver
-from ._workspace import Buffers, Shape, Workspace, with_workspace
+from ._workspace import Buffers, Job, Shape, Workspace, with_workspace
 from .graph import worth_recording
 
 # Bytes of a chunk: small enough that the first is soon on its way, large enough that a copy takes
@@ -47,52 +47,41 @@ class Streams:
         self.down = cuda.stream() if pipelined else self.compute
 
 
-def enhance(
-    src: Planes,
-    dst: Planes,
-    weights: Weights,
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    active: tuple[bool, ...],
-) -> None:
+def enhance(job: Job, src: Planes, dst: Planes, weights: Weights, white_level: float) -> None:
     """Enhance (N, H, W, C) images on the host; returns when `dst` holds the results.
 
     Parameters
     ----------
+    job : Job
+        Of the images' shape.
     src, dst : ndarray, uint8, uint16 or float32, (N, H, W, C)
         Any strides, not overlapping.
     weights : ndarray, float32, (N, T, 6)
         Normalised.
-    active : tuple of bool
-        Which of the six filters have any weight.
+    white_level : float
+        What counts as 1.0.
 
     Raises
     ------
     DeviceMemoryError
         Not even one image fits.
     """
-    from .rounds import Rounds
+    images = job.shape[0]
+    per_image = src.dtype.itemsize * math.prod(job.shape[1:])
+    at_a_time = min(images, max(1, CHUNK_BYTES // per_image))
 
-    shape: Shape = src.shape
-    rounds = weights.shape[1]
-    per_image = src.dtype.itemsize * int(np.prod(shape[1:]))
-    at_a_time = min(shape[0], max(1, CHUNK_BYTES // per_image))
+    def more(count: int) -> int:
+        sets = SLOTS if count < images else 1
+        return sets * Buffers.bytes((count, *job.shape[1:]), src.dtype, weights.shape[1])
 
-    def needed(images: int) -> int:
-        part = (images, *shape[1:])
-        staged = Buffers.bytes(part, src.dtype, rounds) * (SLOTS if images < shape[0] else 1)
-        return int(Rounds.workspace_bytes(part, params, per_channel=per_channel)) + staged
-
-    def use(workspace: Workspace, images: int) -> None:
-        pipeline = _Pipeline(workspace, images, src, dst, weights, active, white_level)
+    def use(workspace: Workspace, count: int) -> None:
+        pipeline = _Pipeline(workspace, count, job, src, dst, weights, white_level)
         try:
             pipeline.run()
         finally:
             pipeline.wait()
 
-    with_workspace(at_a_time, shape, params, per_channel, needed, use)
+    with_workspace(at_a_time, job, more, use)
 
 
 class _Pipeline:
@@ -102,15 +91,15 @@ class _Pipeline:
         self,
         workspace: Workspace,
         images: int,
+        job: Job,
         src: Planes,
         dst: Planes,
         weights: Weights,
-        active: tuple[bool, ...],
         white_level: float,
     ) -> None:
         self._workspace = workspace
         self._src, self._dst, self._weights = src, dst, weights
-        self._active, self._white = active, white_level
+        self._active, self._white = job.active, white_level
         # Chunks of nearly one size: a last small one would leave the streams idle.
         chunks = -(-len(src) // images)
         self._size = -(-len(src) // chunks)

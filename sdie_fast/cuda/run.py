@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .._device_array import DeviceArray
 from .._params import FilterParams
 from . import _driver, host
-from ._workspace import Buffers, Shape, Workspace, with_workspace
+from ._workspace import Buffers, Job, Workspace, with_workspace
 from .exchange import contiguous_strides, describe, ordered
 from .graph import worth_recording
 
@@ -60,62 +60,44 @@ def run(
     del threads
     _driver.cuda()
     active = tuple(bool(weights[..., k].any()) for k in range(weights.shape[2]))
+    job = Job(src.shape, params, per_channel, active)
     if isinstance(src, DeviceArray):
-        _on_device(src, dst, weights, params, white_level, per_channel, active)
+        _on_device(job, src, dst, weights, white_level)
     else:
-        host.enhance(
-            src,
-            dst,
-            weights,
-            params,
-            white_level=white_level,
-            per_channel=per_channel,
-            active=active,
-        )
+        host.enhance(job, src, dst, weights, white_level)
 
 
 def _on_device(
-    src: DeviceArray,
-    dst: DeviceArray,
-    weights: Weights,
-    params: FilterParams,
-    white: float,
-    per_channel: bool,
-    active: tuple[bool, ...],
+    job: Job, src: DeviceArray, dst: DeviceArray, weights: Weights, white: float
 ) -> None:
-    from .rounds import Rounds
-
-    shape: Shape = src.shape  # type: ignore[assignment]
-    rounds = weights.shape[1]
+    total, rounds = weights.shape[:2]
     size = src.size * src.itemsize
     recorded = worth_recording(size) and _is_contiguous(src) and _is_contiguous(dst)
 
-    def needed(images: int) -> int:
-        part = (images, *shape[1:])
-        space: int = Rounds.workspace_bytes(part, params, per_channel=per_channel)
-        return space + images * rounds * 24 + (2 * size if recorded else 0)
+    def more(images: int) -> int:
+        return int(images * rounds * 24 + (2 * size if recorded else 0))
 
     def use(workspace: Workspace, images: int) -> None:
         with ordered(src, dst) as stream:
             workspace.begin(stream)
             try:
-                if recorded and images == shape[0]:
-                    _recorded(workspace, src, dst, weights, active, white, stream)
+                if recorded and images == total:
+                    _recorded(workspace, job, src, dst, weights, white, stream)
                 else:
-                    _plain(workspace, images, src, dst, weights, active, white, stream)
+                    _plain(workspace, images, job, src, dst, weights, white, stream)
             finally:
                 workspace.end(stream)
 
-    with_workspace(shape[0], shape, params, per_channel, needed, use)
+    with_workspace(total, job, more, use)
 
 
 def _plain(
     workspace: Workspace,
     images: int,
+    job: Job,
     src: DeviceArray,
     dst: DeviceArray,
     weights: Weights,
-    active: tuple[bool, ...],
     white: float,
     stream: Any,
 ) -> None:
@@ -128,7 +110,7 @@ def _plain(
             _driver.numba_array(src[part]),
             _driver.numba_array(dst[part]),
             held,
-            active,
+            job.active,
             white_level=white,
             stream=stream,
         )
@@ -136,10 +118,10 @@ def _plain(
 
 def _recorded(
     workspace: Workspace,
+    job: Job,
     src: DeviceArray,
     dst: DeviceArray,
     weights: Weights,
-    active: tuple[bool, ...],
     white: float,
     stream: Any,
 ) -> None:
@@ -151,9 +133,9 @@ def _recorded(
     inside.copy_to_device(_driver.numba_array(_plainly_laid(src)), stream=stream)
 
     def enqueue(on: Any) -> None:
-        workspace.rounds(inside, outside, held, active, white_level=white, stream=on)
+        workspace.rounds(inside, outside, held, job.active, white_level=white, stream=on)
 
-    buffers.replay((count, active, white), enqueue, stream)
+    buffers.replay((count, job.active, white), enqueue, stream)
     _driver.numba_array(_plainly_laid(dst)).copy_to_device(outside, stream=stream)
 
 
