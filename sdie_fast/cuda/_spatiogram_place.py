@@ -14,8 +14,9 @@ ratio, which itself changes by a constant factor. The first two are exponentials
 Narrow bins need no care of their own: S is at least one pixel squared, so that a weight which
 underflows at the first pixel is still 2^-17 of the sum, or less, at the last one.
 
-That holds where the floor is not far below the highest possible weight, about 1. Where it is (a patch
-that lies outside of every bin), each pixel gets its own largest exponent first, as in the reference.
+That holds where the floor is not far below the highest possible weight, about 1. Where it is, since
+every bin is narrower than the patch, the thread finds a floor for its own pixels. Where that is too low
+as well, far outside of every bin, each pixel gets its own largest exponent first, as in the reference.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 from numba import cuda, float32, int32, types
 
-from ._device import F32, HALF, INDEX, TWO, ZERO, exp2, part
+from ._device import F32, HALF, INDEX, ONE, TWO, ZERO, exp2, part
 from ._spatiogram_statistics import (
     ALIGNMENT,
     BIN,
@@ -47,11 +48,13 @@ from ._spatiogram_statistics import (
 RUN = 8  # pixels of a column that a thread computes
 ENTRY = 8  # floats of a bin's polynomial: 1, x, y, -xx, xy, -yy, factor of the ratios, bin
 ENTRIES = MAX_BINS * ENTRY
+ENTRY_STARTS = ENTRIES - ENTRY  # mask
 MOST_THREADS = 256
 
 FAINT = F32(22.0)  # a bin is passed over at 2^-22 of the sum: 63 of them are 2e-5 at the most
-LOWEST_FLOOR = F32(-20.0)  # below it every pixel is given its own largest exponent
+LOWEST_FLOOR = F32(-20.0)  # a floor below it is not used
 STEEPEST = F32(60.0)  # a ratio above 2^60 only follows a weight that stays 0
+POSITIVE = 0x7FFFFFFF  # tells the compiler that an index needs no wrapping, as INDEX does
 NO_FLOOR = -(2**31) + 128  # both ends of what float32 and int32 hold
 
 
@@ -86,6 +89,18 @@ def _exponent(entry, at, x, y):
     """A bin's exponent at a place in the patch."""
     across = entry[at + 1] - entry[at + 3] * x + entry[at + 4] * y
     return entry[at] + x * across + y * (entry[at + 2] - entry[at + 5] * y)
+
+
+@part
+def _column_floor(count, entries, highest, limit, place_x, place_y):
+    """Find the best lower bound of the exponents at a thread's pixels: each bin's at an end."""
+    floor = F32(NO_FLOOR)
+    for i in range(count):
+        if highest[i] >= limit:
+            first = _exponent(entries, i * ENTRY, place_x, place_y)
+            last = _exponent(entries, i * ENTRY, place_x, place_y + F32(RUN - 1))
+            floor = max(floor, min(first, last))
+    return floor
 
 
 @part
@@ -134,7 +149,7 @@ def equalise_by_place(image, active, bins, records, used, out):
     columns, rows = int32(cuda.blockDim.x), int32(cuda.blockDim.y * RUN)
     across = quotient(width + columns - 1, columns)
     patches = int32(across * quotient(height + rows - 1, rows))
-    plane = quotient(cuda.blockIdx.x, patches)
+    plane = quotient(cuda.blockIdx.x, patches) & POSITIVE
     if active[plane] == ZERO:
         return
     patch = int32(cuda.blockIdx.x - plane * patches)
@@ -142,7 +157,7 @@ def equalise_by_place(image, active, bins, records, used, out):
     top = int32(patch_row * rows)
     left = int32((patch - patch_row * across) * columns)
     half_width, half_height = HALF * F32(int32(columns - 1)), HALF * F32(int32(rows - 1))
-    thread = int32(cuda.threadIdx.y * columns + cuda.threadIdx.x)
+    thread = (cuda.threadIdx.y * columns + cuda.threadIdx.x) & INDEX
     count = used[plane]
     if thread == 0:
         floor[0] = NO_FLOOR
@@ -159,10 +174,10 @@ def equalise_by_place(image, active, bins, records, used, out):
         )
         highest[i] = high
         cuda.atomic.max(floor, 0, int32(math.floor(max(low, F32(NO_FLOOR)))))
-        i = int32(i + columns * cuda.blockDim.y)
+        i = (i + columns * cuda.blockDim.y) & INDEX
     cuda.syncthreads()
 
-    x, y = int32(left + cuda.threadIdx.x), int32(top + cuda.threadIdx.y * RUN)
+    x, y = (left + cuda.threadIdx.x) & POSITIVE, (top + cuda.threadIdx.y * RUN) & POSITIVE
     if x >= width:
         return
     place_x = F32(int32(cuda.threadIdx.x)) - half_width
@@ -170,10 +185,12 @@ def equalise_by_place(image, active, bins, records, used, out):
     base = F32(floor[0])
     limit = base - FAINT
     if base < LOWEST_FLOOR:
-        _equalise_far(
-            image, plane, x, y, bins, count, entries, highest, limit, place_x, place_y, out
-        )
-        return
+        base = _column_floor(count, entries, highest, limit, place_x, place_y)
+        if base < LOWEST_FLOOR:
+            _equalise_far(
+                image, plane, x, y, bins, count, entries, highest, limit, place_x, place_y, out
+            )
+            return
 
     level = cuda.local.array(RUN, float32)
     below = cuda.local.array(RUN, float32)
@@ -184,11 +201,11 @@ def equalise_by_place(image, active, bins, records, used, out):
             level[k] = image[plane, y + k, x] * F32(bins)
         below[k] = ZERO
         total[k] = ZERO
-    between = place_y + place_y + F32(1.0)  # twice the place half-way to the next pixel
+    between = place_y + place_y + ONE  # twice the place half-way to the next pixel
     for i in range(count):
-        if highest[i] < limit:
+        if highest[i & INDEX] < limit:
             continue
-        at = (i * ENTRY) & INDEX
+        at = (i * ENTRY) & ENTRY_STARTS
         constant, along_x, along_y = entries[at], entries[at + 1], entries[at + 2]
         xx, xy, yy = entries[at + 3], entries[at + 4], entries[at + 5]
         factor, own_bin = entries[at + 6], entries[at + 7]
@@ -203,7 +220,7 @@ def equalise_by_place(image, active, bins, records, used, out):
             ratio *= factor
     for k in range(RUN):
         if y + k < height:
-            out[plane, y + k, x] = below[k] / total[k]
+            out[plane, y + k, x] = below[k] * (ONE / total[k])
 
 
 _PLANES = types.Array(types.float32, 3, "C")
