@@ -44,7 +44,7 @@ def picture(rng, *shape):
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (1, 1, 9), (1, 9, 1), (1, 7, 8), (1, 8, 7), (1, 17, 33), (2, 10, 3)]
+    "shape", [(1, 1, 1), (1, 1, 9), (1, 9, 1), (1, 7, 8), (1, 8, 7), (1, 10, 33), (2, 10, 3)]
 )
 def test_sizes(smooth, rng, shape):
     planes = picture(rng, *shape)
@@ -53,18 +53,25 @@ def test_sizes(smooth, rng, shape):
         assert np.abs(result - expect(plane)).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("segments", [2, 3])
+@pytest.mark.parametrize(("length", "segments"), [(17, 2), (39, 3), (48, 3)])
 @pytest.mark.parametrize("across", [True, False])
-def test_lines_of_several_segments(smooth, rng, segments, across):
-    # One pixel more than whole segments, and one less, and a flat stretch over a border between
-    # two, through which the solution is carried.
-    length = (segments - 1) * _fast_kernels.SEGMENT + (1 if segments == 2 else _fast_kernels.SEGMENT - 1)
+def test_lines_of_several_segments(smooth, rng, monkeypatch, length, segments, across):
+    monkeypatch.setattr(wls_fast, "MOST_CHUNKS", 2)
+    assert wls_fast._segments(length)[0] == segments
     planes = picture(rng, 1, 2, length)
-    planes[..., 200:300] = 0.4
+    planes[..., 10:35] = 0.4  # flat over the borders of segments: it carries the solution across
     if not across:
         planes = np.ascontiguousarray(planes.transpose(0, 2, 1))
     got = smooth(planes, lambda_=20.0)
     assert np.abs(got[0] - expect(planes[0], lambda_=20.0)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("length", [1, 8, 256, 257, 300, 1024, 16384, 100000])
+def test_segments_cover_a_line(length):
+    segments, chunks = wls_fast._segments(length)
+    assert chunks <= _fast_kernels.SLOTS
+    segment = chunks * _fast_kernels.CHUNK
+    assert (segments - 1) * segment < length <= segments * segment
 
 
 @pytest.mark.parametrize("settings", [{"lambda_": 100.0}, {"alpha": 0.2}, {"alpha": 2.0, "lambda_": 1e-3}])
