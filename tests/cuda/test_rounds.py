@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -75,7 +77,7 @@ def test_types_and_colours(enhance, rng, dtype, channels, per_channel):
 
 
 def test_all_fast_filters_together(enhance, rng):
-    images = picture(rng, 2, 9, 10, 1).astype(np.float32)
+    images = picture(rng, 2, 7, 8, 1).astype(np.float32)
     weights = some_weights(rng, 2, 2, (True, True, True, True, True, False))
     weights[1, 1] = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # one image without wls in one round
     got = enhance(images, weights, FAST)
@@ -148,9 +150,8 @@ def test_fewer_images_than_memory_and_again(cuda, rng):
 
 def test_launches_of_part_of_a_grid(enhance, rng, monkeypatch):
     monkeypatch.setattr(_device, "GRID_LIMIT", 1)
-    images = picture(rng, 2, 33, 4, 1).astype(np.float32)
-    active = (True, True, False, False, False, False)
-    weights = some_weights(rng, 2, 1, active)
+    images = picture(rng, 2, 33, 7, 1).astype(np.float32)
+    weights = some_weights(rng, 2, 1, FEW)
     got = enhance(images, weights, FAST)
     assert np.abs(got - expect(images, weights, FAST)).max() < TOLERANCE
 
@@ -165,8 +166,14 @@ def test_values_outside_the_range_count_as_its_ends(enhance, rng):
 
 @pytest.mark.parametrize(
     "params",
-    [FilterParams(), FAST, FilterParams.published_code(), FilterParams(spatiogram_method="global")],
-    ids=["default", "fast", "published", "global"],
+    [
+        FAST,
+        replace(FAST, spatiogram_method="global"),
+        replace(FilterParams.published_code(), wls_solver="fast"),
+        FilterParams(),
+        FilterParams.published_code(),
+    ],
+    ids=["fast", "global", "published, fast", "default", "published"],
 )
 def test_all_six_filters(enhance, rng, params):
     images = picture(rng, 1, 15, 16, 1).astype(np.float32)

@@ -8,7 +8,7 @@ import pytest
 from sdie_fast import reference
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import _fast_kernels, wls_fast
+from sdie_fast.cuda import _device, _fast_kernels, wls_fast
 
 TOLERANCE = 1e-5
 
@@ -106,6 +106,14 @@ def test_planes_of_weight_zero_are_left_alone(smooth, rng):
     assert np.isnan(got[1]).all()
     for k in (0, 2):
         assert np.abs(got[k] - expect(planes[k])).max() < TOLERANCE
+
+
+def test_launches_of_part_of_a_grid(smooth, rng, monkeypatch):
+    monkeypatch.setattr(_device, "GRID_LIMIT", 1)
+    planes = picture(rng, 2, 9, 4)
+    got = smooth(planes)
+    for plane, result in zip(planes, got, strict=True):
+        assert np.abs(result - expect(plane)).max() < TOLERANCE
 
 
 def test_fewer_planes_than_memory(smooth, rng):
