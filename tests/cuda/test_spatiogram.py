@@ -242,9 +242,11 @@ def test_cuts_of_a_plane(cuda):
 # ---- by level ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clip_limit", [0.01, 1.0, 4.0, 40.0])
-@pytest.mark.parametrize(("size", "tiles"), [((15, 21), 3), ((16, 18), 3), ((9, 20), 1)])
-def test_clahe(equalise, clip_limit, size, tiles, rng):
+@pytest.mark.parametrize(
+    ("size", "tiles", "clip_limit"),
+    [((15, 21), 3, 0.01), ((16, 18), 3, 4.0), ((15, 20), 2, 40.0), ((9, 20), 1, 1.0)],
+)
+def test_clahe(equalise, size, tiles, clip_limit, rng):
     plane = texture(rng, *size)
     got = equalise(plane, method="clahe", clip_limit=clip_limit, tiles=tiles)
     wanted = expect(plane, method="clahe", clip_limit=clip_limit, tiles=tiles)
@@ -262,15 +264,16 @@ def test_clahe_of_tiles_that_are_clipped(equalise, clip_limit, rng):
 
 def test_clahe_of_more_tiles_than_pixels(equalise, rng):
     """The padding is reflected more than once."""
-    plane = texture(rng, 3, 4)
-    got = equalise(plane, method="clahe", tiles=7)
-    assert np.abs(got - expect(plane, method="clahe", tiles=7)).max() <= TOLERANCE["clahe"]
+    plane = texture(rng, 2, 3)
+    got = equalise(plane, method="clahe", tiles=5)
+    assert np.abs(got - expect(plane, method="clahe", tiles=5)).max() <= TOLERANCE["clahe"]
 
 
 @pytest.mark.parametrize("method", ["clahe", "global"])
 def test_levels_of_hard_scenes(equalise, method, rng):
-    planes = scenes(rng, 12, 17)
-    planes["8 bit"] = rng.integers(0, 256, (12, 17)) / np.float32(255)
+    kept = ("flat", "white", "black and white", "bright pixels", "ramp along x")
+    planes = {name: plane for name, plane in scenes(rng, 9, 12).items() if name in kept}
+    planes["8 bit"] = rng.integers(0, 256, (9, 12)) / np.float32(255)
     got = equalise(np.stack(list(planes.values())), method=method, tiles=1)
     for (name, plane), result in zip(planes.items(), got, strict=True):
         error = np.abs(result - expect(plane, method=method, tiles=1)).max()
