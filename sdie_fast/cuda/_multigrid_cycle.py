@@ -7,7 +7,6 @@ from numba import cuda
 from ._device import F32, ONE, ZERO
 from ._multigrid_coarsen import coarsen, go_down, go_up
 from ._multigrid_levels import (
-    COARSEST,
     EAST,
     FIRST,
     GROUND,
@@ -87,7 +86,9 @@ def set_up(work, levels, inverse, teams, team, rank, size, shared):
 
 
 @section
-def _smooth_level(work, levels, k, offset, start, backwards, teams, team, rank, size, tile, origins):
+def _smooth_level(
+    work, levels, k, offset, start, backwards, teams, team, rank, size, tile, origins
+):
     """One pass of the smoother; returns where the correction is afterwards."""
     z_in = start
     z_out = levels[k, FIRST] if start == levels[k, SECOND] else levels[k, SECOND]

@@ -37,7 +37,7 @@ from ._multigrid_team import (
     total,
 )
 from ._multigrid_tiles import ORIGINS, TILES_FLOATS
-from .wls_fast import SMALL, _weight, from_lightness, lightness
+from .wls_fast import _weight, from_lightness, lightness
 
 MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
@@ -74,8 +74,10 @@ def _weigh(work, levels, guide, out, image, scale, alpha, offset, light, teams, 
 
 @section
 def _edge(p, q, alpha, offset):
-    """The weight between two pixels. The logarithm of a ratio near 1 keeps the digits of its own
-    that the difference of two logarithms would lose."""
+    """Weigh the edge between two pixels.
+
+    Of near-equal pixels the logarithm of the ratio keeps digits that a difference of logarithms loses.
+    """
     low, high = min(p, q), max(p, q)
     return _weight(F32(math.log1p((high - low) / (low + offset))), ZERO, alpha)
 
@@ -117,7 +119,9 @@ def _bound(work, levels, sums, chunks, teams, team, rank, size, shared):
     barrier(teams, team, size)
     for chunk in range(rank, chunks, size):
         least = F32(3e38)
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
+        for i in range(
+            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x
+        ):
             x = i - np.int64(np.uint32(i) // np.uint32(w)) * w
             value = work[columns + i] + _conductance(work, east, columns, i, 1, x, w - 1 - x)
             least = min(least, value)
@@ -133,12 +137,14 @@ def _bound(work, levels, sums, chunks, teams, team, rank, size, shared):
 
 @section
 def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, rank, size, shared):
-    """p = z + ratio p and A p = A z + ratio A p, and the chunks' sums of p A p; fresh: p was 0."""
+    """Turn p to z + ratio p, A p likewise, and list the chunks' sums of p A p; fresh: p was 0."""
     operator, z = operator_of(levels, 0), levels[0, SECOND]
     n = operator[0]
     for chunk in range(rank, chunks, size):
         value = ZERO
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
+        for i in range(
+            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x
+        ):
             p, q = work[(z + i) & PIXEL], image_of(work, operator, False, z, i)
             if not fresh:
                 p += ratio * work[(direction + i) & PIXEL]
@@ -156,7 +162,7 @@ def _left(bounds, fresh, alpha_before, beta, alpha):
     """Bound the squared energy norm of the error after a step, in units of z.r before it.
 
     bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
-    before the step (Meurant & Tichy 2013, equation 3.6); below 0 once the steps have shown an
+    before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
     eigenvalue below mu. The guess after the first that still stands is taken: a quarter of it.
     """
     guess = ONE
@@ -267,7 +273,19 @@ def solve(
     while image < out.shape[0]:
         if active[image] != ZERO:
             _weigh(
-                work, levels, guide, out, image, scale, alpha, offset, light, teams, team, rank, size
+                work,
+                levels,
+                guide,
+                out,
+                image,
+                scale,
+                alpha,
+                offset,
+                light,
+                teams,
+                team,
+                rank,
+                size,
             )
             taken = _solve(
                 work, levels, places, out, image, tol, teams, team, rank, size, tile, origins
