@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from ._device import F32, ONE, PIXEL, ZERO, part
+from ._device import F32, ONE, PIXEL, SIMULATED, ZERO, part
 from ._multigrid_coarsen import image_of, operator_of
 from ._multigrid_cycle import cycle, set_up
 from ._multigrid_levels import (
@@ -38,6 +38,12 @@ from ._multigrid_team import (
 )
 from ._multigrid_tiles import ORIGINS, TILES_FLOATS
 from .wls_fast import _weight, from_lightness, lightness
+
+# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
+# each is a thread of Python's.
+THREADS = 4 if SIMULATED else 128
+BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
+_bounded = {} if SIMULATED else {"launch_bounds": (THREADS, BLOCKS)}  # so that registers do, too
 
 MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
@@ -244,7 +250,7 @@ def _solve(
     return iterations
 
 
-@cuda.jit(fastmath=True)
+@cuda.jit(fastmath=True, **_bounded)
 def solve(
     guide, out, active, light, scale, alpha, offset, tol, memory, levels, inverse, sums, other_sums,
     direction, image_of_direction, chunks, teams, blocks, iterations,

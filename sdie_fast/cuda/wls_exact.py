@@ -49,18 +49,14 @@ from ._multigrid_team import TEAM
 from ._multigrid_tiles import FIVE_TILES, SIDE
 from .wls_fast import SMALL
 
-# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
-# each is a thread of Python's.
-THREADS = 4 if SIMULATED else 128
-BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
 STEEPEST = 1.5  # most that intensity changes when lightness / 100 does
 
 
 def _room() -> int:
     """Blocks that the device runs at once."""
     if SIMULATED:
-        return BLOCKS
-    return BLOCKS * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+        return kernels.BLOCKS
+    return kernels.BLOCKS * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 class ExactWls:
@@ -130,9 +126,9 @@ class ExactWls:
         tiles = ceil_div(height, SIDE) * ceil_div(width, SIDE)
         blocks = max(1, min(room // planes, ceil_div(tiles, FIVE_TILES)))
         teams = min(planes, room // blocks)
-        kernels.reset[1, THREADS, stream](self._teams)
+        kernels.reset[1, kernels.THREADS, stream](self._teams)
         # On L* / 100 the definition's small constant is a hundredth, too.
-        kernels.solve[teams * blocks, THREADS, stream](
+        kernels.solve[teams * blocks, kernels.THREADS, stream](
             guide.reshape(planes, height * width), out.reshape(planes, height * width),
             self._all if active is None else active, int(on_lightness), F32(lambda_), F32(alpha),
             F32(SMALL / 100 if on_lightness else SMALL), F32(tol / STEEPEST if on_lightness else tol),
