@@ -164,11 +164,12 @@ def to_host(array: DeviceArray, params: FilterParams) -> npt.NDArray[Any]:
 def from_host(values: npt.NDArray[Any], array: DeviceArray, params: FilterParams) -> None:
     """Copy images from the host into (N, H, W, C) images of the same shape and dtype."""
     stream = _driver.stream(array.stream)
+    values = np.ascontiguousarray(values)
     if _is_contiguous(array):
         target = _driver.numba_array(_plainly_laid(array))
-        target.copy_to_device(np.ascontiguousarray(values), stream=stream)
+        target.copy_to_device(values, stream=stream)
     else:
-        staged = _driver.cuda().to_device(np.ascontiguousarray(values), stream=stream)
+        staged = _driver.cuda().to_device(values, stream=stream)
         source = describe("image", staged)
         _identity(replace(source, stream=array.stream), array, params)
     # The host's array is the caller's again when this returns.
