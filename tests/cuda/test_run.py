@@ -1,14 +1,12 @@
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
 
 import sdie_fast as sdie
-from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError, _backends
-from sdie_fast.actor import Actions, Parameter
-from sdie_fast.cuda import _driver, _workspace, exchange, rounds, run
+from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
+from sdie_fast.cuda import _driver, _workspace, rounds
 
 PARAMS = FilterParams(window=3)
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
@@ -352,95 +350,3 @@ def test_threads_get_their_own_results(rng, picture):
     in_threads(work, 8)
     for k in range(8):
         assert_near(results[k], images[k], [1, 0, k, 0, 0, 0])
-
-
-class TestCopies:
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-    def test_there_and_back(self, cuda, rng, picture, dtype):
-        image = picture(rng, (2, 8, 9, 3), dtype)
-        given = exchange.describe("image", cuda.to_device(image))
-        np.testing.assert_array_equal(run.to_host(given, PARAMS), image)
-        target = cuda.to_device(np.zeros_like(image))
-        run.from_host(image, exchange.describe("out", target), PARAMS)
-        np.testing.assert_array_equal(target.copy_to_host(), image)
-
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-    def test_any_strides(self, cuda, rng, picture, dtype):
-        frame = picture(rng, (2, 8, 18, 3), dtype)
-        given = exchange.describe("image", cuda.to_device(frame))[:, ::-1, ::2]
-        np.testing.assert_array_equal(run.to_host(given, PARAMS), frame[:, ::-1, ::2])
-        target = cuda.to_device(frame)
-        part = exchange.describe("out", target)[:, :, 17::-2]
-        run.from_host(
-            1 - frame[:, :, ::2] if dtype == np.float32 else ~frame[:, :, ::2], part, PARAMS
-        )
-        frame[:, :, 17::-2] = 1 - frame[:, :, ::2] if dtype == np.float32 else ~frame[:, :, ::2]
-        np.testing.assert_array_equal(target.copy_to_host(), frame)  # and nothing between
-
-
-class FakeActor:
-    """Answers by the mean of what it sees, with identity and bilateral alone."""
-
-    def __init__(self, kind, rounds, meaning):
-        self.file = types.SimpleNamespace(side=8, actions=meaning)
-        self.kind, self.rounds, self.size = kind, rounds, meaning.size
-
-    def __call__(self, seen, at=None):
-        actions = np.full((len(seen), self.rounds, self.size), -1, np.float32)
-        actions[..., 0] = 0
-        actions[..., 2] = (seen.mean(axis=(1, 2)) / 128 - 1)[:, None] + 0.1 * np.arange(self.rounds)
-        if self.size > 6:
-            actions[..., 6] = 0.3
-        return actions if self.kind == "schedule" else actions[:, at]
-
-
-@pytest.fixture(params=["policy", "schedule", "policy with a parameter"])
-def enhancer(request, monkeypatch):
-    """Makes an enhancer whose network is the fake one."""
-    kind = request.param.split()[0]
-    chosen = Actions()
-    if "parameter" in request.param:
-        chosen = Actions((Parameter("bilateral_sigma_range", 0.05, 0.5),))
-
-    def make(backend, **options):
-        found = sdie.Enhancer(sdie.Recipe([IDENTITY] * 2, PARAMS), backend, **options)
-        found._actor = FakeActor(kind, 2, chosen)
-        found.recipe = types.SimpleNamespace(kind=kind, params=PARAMS, rounds=2, passes=1)
-        return found
-
-    return make
-
-
-class TestEnhancer:
-    recipe = sdie.Recipe(WEIGHTS, PARAMS)
-
-    @pytest.mark.parametrize("backend", ["auto", "cuda"])
-    def test_fixed_weights(self, cuda, rng, picture, backend):
-        made = sdie.Enhancer(self.recipe, backend)
-        image = picture(rng, (9, 10), np.uint8)
-        result, trace = made(cuda.to_device(image))
-        assert_near(result.copy_to_host(), image)
-        np.testing.assert_array_equal(trace, self.recipe.weights)
-        result, _ = made(image)  # the same enhancer, on the host
-        assert isinstance(result, np.ndarray)
-        assert_near(result, image)
-        assert made.backend == ("cuda" if backend == "cuda" else _backends.resolve("auto").name)
-
-    @pytest.mark.parametrize(("shape", "dtype"), [((2, 9, 10), np.uint8), ((8, 9, 3), np.float32)])
-    def test_networks(self, cuda, rng, picture, enhancer, shape, dtype):
-        image = picture(rng, shape, dtype)
-        expected, expected_trace = enhancer("reference")(image)
-        tolerance = 1 if dtype != np.float32 else 5e-5
-        out = cuda.to_device(np.zeros_like(image))
-        result, trace = enhancer("auto")(cuda.to_device(image), out)
-        assert result is out
-        for found, at in ((out.copy_to_host(), trace), enhancer("cuda")(image)):
-            np.testing.assert_allclose(
-                found.astype(float), expected.astype(float), rtol=0, atol=tolerance
-            )
-            np.testing.assert_allclose(at, expected_trace, atol=5e-3)
-
-    def test_networks_look_at_the_values(self, cuda, enhancer):
-        image = np.full((9, 10), 1.5, np.float32)
-        with pytest.raises(InvalidArgumentError, match=r"values from 1.5 to 1.5"):
-            enhancer("cuda")(cuda.to_device(image))
