@@ -31,9 +31,7 @@ class TestAreas:
 
 
 class TestLook:
-    @pytest.mark.parametrize(
-        ("shape", "side"), [((2, 9, 17), 8), ((1, 16, 8), 8), ((1, 5, 6), 8)]
-    )
+    @pytest.mark.parametrize(("shape", "side"), [((2, 9, 17), 8), ((1, 16, 8), 8), ((1, 5, 6), 8)])
     def test_sees_what_the_host_sees(self, cuda, rng, shape, side):
         image = rng.integers(0, 256, shape, np.uint8)
         given = exchange.describe("image", cuda.to_device(image))[..., np.newaxis]
