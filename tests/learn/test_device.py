@@ -180,16 +180,17 @@ class TestSteps:
         assert isinstance(seen["image"], np.ndarray)
 
 
+@pytest.fixture(scope="module", params=["cpu", GPU])
+def sam(request):
+    pytest.importorskip("segment_anything")
+    pytest.importorskip("onnx")
+    from sdie_fast.segment.torch_sam import TorchSam
+
+    return TorchSam(device=request.param)
+
+
 class TestWithSam:
     """The segmenter beside it on the device."""
-
-    @pytest.fixture(scope="class", params=["cpu", GPU])
-    def sam(self, request):
-        pytest.importorskip("segment_anything")
-        pytest.importorskip("onnx")
-        from sdie_fast.segment.torch_sam import TorchSam
-
-        return TorchSam(device=request.param)
 
     def test_the_same(self, sam, cases):
         given = {"rounds": 2, "params": FAST, "side": 16, "options": {"grid": 2}, "relative": True}
@@ -256,12 +257,11 @@ class TestReplay:
 class TestRuns:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch):
+        """Without the recipes: exporting them takes most of a run's time, and test_train.py does it."""
         pytest.importorskip("onnxscript")
-        pytest.importorskip("matplotlib")
-        from sdie_fast.learn import distill
+        from sdie_fast.learn import train
 
-        monkeypatch.setattr(distill, "STEPS", 10)
-        monkeypatch.setattr(distill, "VARIANTS", 2)
+        monkeypatch.setattr(train, "finish", lambda _: None)
 
     @pytest.fixture
     def config(self):
@@ -300,3 +300,71 @@ class TestRuns:
         told = [[r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)]
         np.testing.assert_allclose(told[0], told[1], rtol=0.2)
         assert {v.dtype for v in half.agent.actor.parameters()} == {torch.float32}
+
+
+class TestCommand:
+    """`sdie-fast train` and `evaluate` with the segmenter in torch."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        from PIL import Image
+
+        for k in range(3):
+            case = make_case(k, 48)
+            for kind, plane in (("images", case.image), ("masks", case.truth.astype(np.uint8) * 255)):
+                path = tmp_path / "data" / kind / "blob" / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(plane).save(path)
+        return tmp_path / "data"
+
+    def call(self, *arguments):
+        from typer.testing import CliRunner
+
+        from sdie_fast.cli import app
+
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+    def test_train(self, folder, tmp_path, monkeypatch):
+        for needed in ("onnxscript", "matplotlib", "segment_anything"):
+            pytest.importorskip(needed)
+        from sdie_fast.learn import distill, env
+
+        monkeypatch.setattr(distill, "STEPS", 10)
+        monkeypatch.setattr(distill, "VARIANTS", 2)
+        places = []
+        begin = env.SdieEnv.reset
+        monkeypatch.setattr(
+            env.SdieEnv, "reset", lambda self, *given: (places.append(type(self.place)), begin(self, *given))[1]
+        )
+        run = tmp_path / "run"
+        torch_small = ("--segmenter-backend", "torch", "--size", 48)
+        done = self.call(
+            "train", folder, "--out", run, "--shots", 1, "--segmentations", 4, "--rounds", 2, "--passes", 1, "--views", 1,
+            "--grid", 2, "--no-compare", *torch_small,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert {*places} == {Device}
+        assert "SAM small float32, torch" in (run / "config.json").read_text()
+        done = self.call("evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small)
+        assert done.exit_code == 0, done.output
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--device", "gpu"], "device: received 'gpu'"),
+            (["--device", "cuda:99"], "'cuda:99' is not there"),
+            (["--segmenter-backend", "jax"], "accepted: auto, onnx, torch"),
+            (["--segmenter-dtype", "bfloat16"], "with --segmenter-backend torch"),
+            (["--segmenter-backend", "torch", "--provider", "tensorrt"], "accepted: auto, cuda, cpu"),
+            (["--segmenter-backend", "torch", "--segmenter-dtype", "float16"], "dtype: received 'float16'"),
+            (["--segmenter-backend", "onnx", "--segmenter", "FILE"], "sdie-fast export-sam"),
+            (["--segmenter", "FILE"], "not a checkpoint"),
+        ],
+    )
+    def test_refusals(self, folder, tmp_path, arguments, told):
+        (tmp_path / "sam.pth").write_bytes(b"no")
+        given = [a.replace("FILE", str(tmp_path / "sam.pth")) for a in arguments]
+        done = self.call("train", folder, "--out", tmp_path / "run", "--size", 48, *given)
+        assert done.exit_code == 2, done.output
+        assert told in " ".join(done.output.split())
+        assert not (tmp_path / "run").exists()
