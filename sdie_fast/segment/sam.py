@@ -239,7 +239,8 @@ def _on_host(images: Any) -> bool:
     """Whether images are arrays of NumPy's, or nothing that is known."""
     some = images if isinstance(images, (list, tuple)) else [images]
     return not any(
-        hasattr(image, "__cuda_array_interface__") or type(image).__module__.split(".")[0] == "torch"
+        hasattr(image, "__cuda_array_interface__")
+        or type(image).__module__.split(".")[0] == "torch"
         for image in some
     )
 
@@ -249,6 +250,6 @@ def _tensors() -> Any:
         from . import tensors
     except ImportError as error:
         raise ModelError(
-            f'images: on a GPU they are made ready by torch; {error.name} is missing: pip install torch'
+            f"images: on a GPU they are made ready by torch; {error.name} is missing: pip install torch"
         ) from error
     return tensors

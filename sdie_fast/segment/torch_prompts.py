@@ -21,7 +21,9 @@ from .tensors import from_model, valid
 if TYPE_CHECKING:
     from .torch_sam import TorchSam
 
-LOGITS = 2**28  # decoded at once, 1 GiB in float32: images of a grid are taken together up to so many
+LOGITS = (
+    2**28
+)  # decoded at once, 1 GiB in float32: images of a grid are taken together up to so many
 
 
 class Answers:
@@ -34,9 +36,7 @@ class Answers:
         As `Answer` has them.
     """
 
-    def __init__(
-        self, masks: torch.Tensor, quality: torch.Tensor, stability: torch.Tensor
-    ) -> None:
+    def __init__(self, masks: torch.Tensor, quality: torch.Tensor, stability: torch.Tensor) -> None:
         self.masks, self.quality, self.stability = masks, quality, stability
         self._host: tuple[Masks, Any] | None = None
 

@@ -81,7 +81,9 @@ class TorchSam(Segmenter):
         self.dtype, self.decoder_dtype = dtype, decoder_dtype
         self._batch = _validate.integer(1, 2**16)("batch", batch)
         usual = 8 if self.device.type == "cpu" else 64
-        self._prompts = _validate.integer(1, 2**16)("prompts", usual if prompts is None else prompts)
+        self._prompts = _validate.integer(1, 2**16)(
+            "prompts", usual if prompts is None else prompts
+        )
         sam, self.architecture = _load(source)
         sam = sam.requires_grad_(False).eval().to(self.device)
         self._mean, self._std = sam.pixel_mean.flatten(), sam.pixel_std.flatten()
@@ -93,7 +95,9 @@ class TorchSam(Segmenter):
         memory = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         self._memory = memory
         self._encoder = sam.image_encoder.to(dtype=DTYPES[dtype], memory_format=memory)
-        self._run: Any = torch.compile(self._encoder) if _validate.flag("compile", compile) else self._encoder
+        self._run: Any = (
+            torch.compile(self._encoder) if _validate.flag("compile", compile) else self._encoder
+        )
 
     @property
     def name(self) -> str:
@@ -191,7 +195,8 @@ class TorchSam(Segmenter):
         pairs = [point_arrays(p, g) for p, g in zip(checked, embeddings.geometries, strict=True)]
         of_image = [k for k, p in enumerate(checked) for _ in range(len(p))]
         points, labels = (
-            torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device) for k in range(2)
+            torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device)
+            for k in range(2)
         )
         rows = torch.tensor(of_image).to(self.device)
         masks = self._masks(checked)

@@ -1,7 +1,5 @@
 """The environment's tensors against its arrays: the same pictures, rewards, observations, runs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -38,7 +36,13 @@ def device(request):
 def odd_cases(shape=(33, 47)):
     rng = np.random.default_rng(3)
     return [
-        Case(rng.integers(0, 256, shape, np.uint8), rng.random(shape) < 0.1 * k, "auto", "c", f"c/{k}")
+        Case(
+            rng.integers(0, 256, shape, np.uint8),
+            rng.random(shape) < 0.1 * k,
+            "auto",
+            "c",
+            f"c/{k}",
+        )
         for k in range(4)
     ]
 
@@ -59,7 +63,9 @@ class TestPlaces:
         state, other = host.begin(a), there.begin(b)
         for _ in range(2):
             np.testing.assert_array_equal(host.levels(state), there.host(there.levels(other)))
-            np.testing.assert_array_equal(host.observe(state, 16), on_host(there.observe(other, 16)))
+            np.testing.assert_array_equal(
+                host.observe(state, 16), on_host(there.observe(other, 16))
+            )
             actions = rng.uniform(-1, 1, (3, 6)).astype(np.float32)
             state, other = host.round(state, actions), there.round(other, actions)
             assert other.device.type == device
@@ -82,7 +88,10 @@ class TestPlaces:
 
     def test_chosen_parameters(self, device):
         meaning = Actions((Parameter("guided_eps", 0.001, 0.1),))
-        host, there = Host(odd_cases(), FAST, meaning, 1), Device(odd_cases(), FAST, meaning, 1, device)
+        host, there = (
+            Host(odd_cases(), FAST, meaning, 1),
+            Device(odd_cases(), FAST, meaning, 1, device),
+        )
         actions = np.random.default_rng(0).uniform(-1, 1, (4, 7)).astype(np.float32)
         state = host.round(host.begin(host.images(range(4))), actions)
         other = there.round(there.begin(there.images(range(4))), actions)
@@ -93,7 +102,10 @@ class TestPlaces:
         host, there = places
         rng = np.random.default_rng(1)
         which = [3, 1, 0, 0]
-        answers = [Answer(rng.random((33, 47)) < p, float(q)) for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))]
+        answers = [
+            Answer(rng.random((33, 47)) < p, float(q))
+            for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))
+        ]
         lists = [[a, b] for a, b in zip(answers, answers[::-1], strict=True)]
         for kind in ("miou", "fb-iou"):
             assert there.rewards(answers, which, kind) == host.rewards(answers, which, kind)
@@ -239,7 +251,10 @@ class TestReplay:
             plain.add(seen, at % 3, action, reward, after)
             given = (torch.from_numpy(v).to(device) for v in (seen, after))
             replay.add(next(given), at % 3, action, torch.from_numpy(reward), next(given))
-        a, b = (r.sample(np.random.default_rng(1), 20, 2, d) for r, d in ((replay, device), (plain, "cpu")))
+        a, b = (
+            r.sample(np.random.default_rng(1), 20, 2, d)
+            for r, d in ((replay, device), (plain, "cpu"))
+        )
         for name in ("action", "reward", "done"):
             assert getattr(a, name).device.type == device
             assert torch.equal(getattr(a, name).cpu(), getattr(b, name))
@@ -284,10 +299,15 @@ class TestRuns:
         plain = self.run(cases, config, tmp_path / "host")
         there = self.run(cases, config, tmp_path / "there", resident=True)
         assert there.history == plain.history
-        short = dataclasses.replace(config, segmentations=40)
-        self.run(cases, short, tmp_path / "both")
+
+        def kill(progress):
+            if progress.episode == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.run(cases, config, tmp_path / "both", watch=kill)
         both = self.run(cases, config, tmp_path / "both", resident=True)
-        assert [r["return"] for r in both.history] == [r["return"] for r in plain.history]
+        assert both.history == plain.history
         for k, v in both.agent.actor.state_dict().items():
             assert torch.equal(v, plain.agent.actor.state_dict()[k])
 
@@ -296,8 +316,12 @@ class TestRuns:
         half = self.run(cases, config, tmp_path / "half", amp=True, resident=True)
         plain = self.run(cases, config, tmp_path / "plain")
         assert half.history != plain.history
-        assert half.history[0]["return"] == plain.history[0]["return"]  # before the networks have a say
-        told = [[r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)]
+        assert (
+            half.history[0]["return"] == plain.history[0]["return"]
+        )  # before the networks have a say
+        told = [
+            [r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)
+        ]
         np.testing.assert_allclose(told[0], told[1], rtol=0.2)
         assert {v.dtype for v in half.agent.actor.parameters()} == {torch.float32}
 
@@ -311,7 +335,10 @@ class TestCommand:
 
         for k in range(3):
             case = make_case(k, 48)
-            for kind, plane in (("images", case.image), ("masks", case.truth.astype(np.uint8) * 255)):
+            for kind, plane in (
+                ("images", case.image),
+                ("masks", case.truth.astype(np.uint8) * 255),
+            ):
                 path = tmp_path / "data" / kind / "blob" / f"{k}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(plane).save(path)
@@ -334,7 +361,9 @@ class TestCommand:
         places = []
         begin = env.SdieEnv.reset
         monkeypatch.setattr(
-            env.SdieEnv, "reset", lambda self, *given: (places.append(type(self.place)), begin(self, *given))[1]
+            env.SdieEnv,
+            "reset",
+            lambda self, *given: (places.append(type(self.place)), begin(self, *given))[1],
         )
         run = tmp_path / "run"
         torch_small = ("--segmenter-backend", "torch", "--size", 48)
@@ -345,7 +374,9 @@ class TestCommand:
         assert done.exit_code == 0, done.output
         assert {*places} == {Device}
         assert "SAM small float32, torch" in (run / "config.json").read_text()
-        done = self.call("evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small)
+        done = self.call(
+            "evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small
+        )
         assert done.exit_code == 0, done.output
 
     @pytest.mark.parametrize(
@@ -355,8 +386,14 @@ class TestCommand:
             (["--device", "cuda:99"], "'cuda:99' is not there"),
             (["--segmenter-backend", "jax"], "accepted: auto, onnx, torch"),
             (["--segmenter-dtype", "bfloat16"], "with --segmenter-backend torch"),
-            (["--segmenter-backend", "torch", "--provider", "tensorrt"], "accepted: auto, cuda, cpu"),
-            (["--segmenter-backend", "torch", "--segmenter-dtype", "float16"], "dtype: received 'float16'"),
+            (
+                ["--segmenter-backend", "torch", "--provider", "tensorrt"],
+                "accepted: auto, cuda, cpu",
+            ),
+            (
+                ["--segmenter-backend", "torch", "--segmenter-dtype", "float16"],
+                "dtype: received 'float16'",
+            ),
             (["--segmenter-backend", "onnx", "--segmenter", "FILE"], "sdie-fast export-sam"),
             (["--segmenter", "FILE"], "not a checkpoint"),
         ],
