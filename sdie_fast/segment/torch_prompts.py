@@ -6,6 +6,7 @@ overlap (K x K), and an answer's mask and two numbers when somebody asks for the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,8 @@ from .tensors import from_model, valid
 if TYPE_CHECKING:
     from .torch_sam import TorchSam
 
-LOGITS = (
-    2**28
-)  # decoded at once, 1 GiB in float32: images of a grid are taken together up to so many
+# Logits decoded at once, 1 GiB: images of a grid are taken together up to so many.
+LOGITS = 2**28
 
 
 class Answers:
@@ -38,14 +38,16 @@ class Answers:
 
     def __init__(self, masks: torch.Tensor, quality: torch.Tensor, stability: torch.Tensor) -> None:
         self.masks, self.quality, self.stability = masks, quality, stability
-        self._host: tuple[Masks, Any] | None = None
 
-    def host(self) -> tuple[Masks, Any]:
-        """Masks (N, H, W) and the two numbers of each (2, N) as arrays: copied once, for all."""
-        if self._host is None:
-            numbers = torch.stack([self.quality, self.stability]).cpu().numpy()
-            self._host = self.masks.cpu().numpy(), numbers
-        return self._host
+    @functools.cached_property
+    def host_masks(self) -> Masks:
+        """The masks as an array (N, H, W): copied once, for all."""
+        return np.asarray(self.masks.cpu().numpy())
+
+    @functools.cached_property
+    def host_numbers(self) -> Any:
+        """Quality and stability as an array (2, N): likewise."""
+        return torch.stack([self.quality, self.stability]).cpu().numpy()
 
     def __iter__(self) -> Any:
         return (DeviceAnswer(self, k) for k in range(len(self.masks)))
@@ -69,17 +71,17 @@ class DeviceAnswer(Answer):
     @property
     def mask(self) -> Masks:  # type: ignore[override]
         """The mask, bool (H, W)."""
-        return self._batch.host()[0][self._at]
+        return self._batch.host_masks[self._at]
 
     @property
     def quality(self) -> float:  # type: ignore[override]
         """Mean predicted IoU."""
-        return float(self._batch.host()[1][0, self._at])
+        return float(self._batch.host_numbers[0, self._at])
 
     @property
     def stability(self) -> float:  # type: ignore[override]
         """Mean stability."""
-        return float(self._batch.host()[1][1, self._at])
+        return float(self._batch.host_numbers[1, self._at])
 
 
 def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:

@@ -217,7 +217,8 @@ class TestWithSam:
             if sam.device.type == "cpu":
                 np.testing.assert_allclose(one.reward, two.reward, atol=1e-6)
 
-    def test_no_picture_leaves(self, sam, cases, monkeypatch):
+    @pytest.mark.parametrize("credit", ["best", "vote"])
+    def test_no_picture_leaves(self, sam, monkeypatch, credit):
         """A step's own work moves counts and hashes: less than any picture or mask."""
         largest = 0
         cpu = torch.Tensor.cpu
@@ -231,7 +232,7 @@ class TestWithSam:
         options = {"grid": 2, "quality": 0.3, "stability": 0.3}
         env = SdieEnv(
             sam, [make_case(k, 64) for k in range(3)], rounds=2, params=FAST, side=64, options=options,
-            credit="best", device=str(sam.device),
+            credit=credit, device=str(sam.device),
         )  # fmt: skip
         env.reset()
         step = env.step(np.zeros((3, 6)))
