@@ -15,8 +15,9 @@ import torch
 from torch.nn import functional
 
 from .geometry import Geometry
-from .prompts import OFFSET, Answer, Auto, answer_each, grid_of, is_plain, keep_best
+from .prompts import OFFSET, Answer, Auto, grid_of, is_plain, keep_best
 from .segmenter import Embeddings, Masks, Prompt
+from .support import Support
 from .tensors import from_model, valid
 
 if TYPE_CHECKING:
@@ -100,10 +101,7 @@ def overlaps(masks: torch.Tensor) -> torch.Tensor:
 
 
 def answer_on_device(sam: TorchSam, views: Sequence[Any], prompts: Sequence[Any]) -> list[Answer]:
-    """Answer each image's prompt: see `Segmenter.answers`.
-
-    A Support's places follow from one another, one image at a time: those are answered by `prompts.answer_each`.
-    """
+    """Answer each image's prompt: see `Segmenter.answers`."""
     found: list[Answer | None] = [None] * len(views)
     groups: dict[Any, list[int]] = {}
     prompts = list(prompts)
@@ -115,7 +113,7 @@ def answer_on_device(sam: TorchSam, views: Sequence[Any], prompts: Sequence[Any]
     for (kind, _), rows in groups.items():
         some, given = [views[k] for k in rows], [prompts[k] for k in rows]
         if kind is None:
-            answers: Any = answer_each(sam, some, given)
+            answers: Any = _supported(sam, sam.encode(_flat(some)), given)
         elif isinstance(given[0], Auto):
             answers = _automatic(sam, some, given[0])
         else:
@@ -126,7 +124,7 @@ def answer_on_device(sam: TorchSam, views: Sequence[Any], prompts: Sequence[Any]
 
 
 def _kind(prompt: Any) -> Any:
-    """Equal for prompts that are decoded together; None for those that are not."""
+    """Equal for prompts that are decoded together; None for a Support, whose places follow from one another."""
     if isinstance(prompt, Auto):
         return prompt
     if not isinstance(prompt, Prompt):
@@ -154,6 +152,57 @@ def _prompted(sam: TorchSam, embeddings: Embeddings, prompts: Sequence[Prompt]) 
     every = torch.ones_like(image, dtype=torch.bool)
     steady = stability(valid(chosen, geometry), OFFSET)
     return _united(from_model(chosen, geometry) > 0, judged, steady, image, every, count)
+
+
+def _supported(sam: TorchSam, embeddings: Embeddings, supports: Sequence[Support]) -> Answers:
+    """What the supports show, as `prompts._supported` finds it: one image after the other; all of one shape."""
+    found = [_places(sam, embeddings[k], support) for k, support in enumerate(supports)]
+    masks, quality, steady = (torch.stack(part) for part in zip(*found, strict=True))
+    return Answers(masks, quality, steady)
+
+
+def _places(
+    sam: TorchSam, embedding: Embeddings, support: Support
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mask, quality and stability of one image."""
+    geometry = embedding.geometries[0]
+    height, width = geometry.height, geometry.width
+    direction, level = support.direction(sam)
+    features = embedding.features[0]
+    features = features / features.norm(dim=0).clamp(min=1e-6)
+    similar = torch.tensordot(torch.from_numpy(direction).to(features.device), features, 1) - level
+    remaining = from_model(similar[None], geometry)[0]
+    lowest = divmod(int(remaining.argmin()), width)
+    radius = max(2, round(0.1 * max(height, width)))
+    y = torch.arange(height, device=features.device)[:, None]
+    x = torch.arange(width, device=features.device)[None]
+    result = torch.zeros_like(remaining, dtype=torch.bool)
+    scores: list[torch.Tensor] = []
+    steady: list[torch.Tensor] = []
+    for _ in range(support.places):
+        value, at = (float(v) for v in remaining.flatten().max(0))
+        if value <= 0 and scores:
+            break
+        peak = divmod(int(at), width)
+        points = np.array([[peak[::-1], lowest[::-1]]], np.float32) + 0.5
+        labels = np.array([[1.0, 0.0]], np.float32)
+        logits, quality = sam.predict(embedding, [Prompt(points, labels)])
+        best = int(quality[0].argmax())
+        for with_box in (False, True):
+            rough = from_model(logits[:, best], geometry)[0] > 0
+            rows, columns = (torch.nonzero(rough.any(axis))[:, 0] for axis in (1, 0))
+            if not len(rows):
+                break
+            edges = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+            box = edges.cpu().numpy()[None].astype(np.float32) if with_box else None
+            logits, quality = sam.predict(embedding, [Prompt(points, labels, box)], logits[:, best])
+            best = int(quality[0].argmax())
+        mask = from_model(logits[:, best], geometry)[0] > 0
+        result |= mask
+        scores.append(quality[0, best].double())
+        steady.append(stability(valid(logits[0, best], geometry), OFFSET).double())
+        remaining[mask | ((y - peak[0]) ** 2 + (x - peak[1]) ** 2 <= radius**2)] = -torch.inf
+    return result, torch.stack(scores).mean(), torch.stack(steady).mean()
 
 
 def _united(

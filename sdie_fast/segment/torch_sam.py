@@ -174,7 +174,10 @@ class TorchSam(Segmenter):
 
     @torch.no_grad()
     def predict(
-        self, embeddings: Embeddings, prompts: Sequence[Prompt]
+        self,
+        embeddings: Embeddings,
+        prompts: Sequence[Prompt],
+        masks: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode prompts on the embeddings of one or several images.
 
@@ -184,6 +187,8 @@ class TorchSam(Segmenter):
             Of N images.
         prompts : sequence of Prompt
             One for each, of K_1 to K_N prompts; all with as many points, and all or none with boxes, and with masks.
+        masks : Tensor, float32, (K_1 + ... + K_N, h, w), optional
+            Logits of an earlier decoding that are on the device, instead of the prompts' own.
 
         Returns
         -------
@@ -199,16 +204,16 @@ class TorchSam(Segmenter):
             for k in range(2)
         )
         rows = torch.tensor(of_image).to(self.device)
-        masks = self._masks(checked)
+        given = self._masks(checked) if masks is None else masks[:, None]
         features = _on(embeddings.features, self.device)
         logits, quality = [], []
         for start in range(0, len(rows), self._prompts):
             part = slice(start, start + self._prompts)
             single = of_image[part][0] == of_image[part][-1]
             own = features[of_image[start]][None] if single else features[rows[part]]
-            given = None if masks is None else masks[part]
-            has = None if given is None else given.new_ones(len(given), 1, 1, 1)
-            sparse, dense = self._decoder.embed(points[part], labels[part], given, has)
+            before = None if given is None else given[part]
+            has = None if before is None else before.new_ones(len(before), 1, 1, 1)
+            sparse, dense = self._decoder.embed(points[part], labels[part], before, has)
             half = self.decoder_dtype != "float32"
             with torch.autocast(self.device.type, DTYPES[self.decoder_dtype], enabled=half):
                 found = self._decoder.predict(own, sparse, dense)

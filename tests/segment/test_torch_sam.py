@@ -252,6 +252,19 @@ class TestDevice:
             np.testing.assert_array_equal(a.tensor.cpu().numpy(), a.mask)
         assert {a.mask.any() for a in expected} == {options.get("quality") != 1.0}
 
+    @pytest.mark.parametrize("places", [1, 3])
+    def test_support(self, torch_small, scenes, places):
+        """Against the very same model's logits, by NumPy."""
+        shown, truth = scene(0)
+        support = Support([shown], [truth], places)
+        views = torch_small.take(scenes)
+        expected = prompts.answer_each(torch_small, views, [support] * 3)
+        for a, b in zip(torch_small.answers(views, [support] * 3), expected, strict=True):
+            assert isinstance(a, device_prompts.DeviceAnswer)
+            assert iou(a.mask, b.mask) > 0.999
+            assert a.quality == pytest.approx(b.quality, abs=1e-4)
+            assert a.stability == pytest.approx(b.stability, abs=1e-4)
+
     def test_auto_in_parts(self, torch_small, scenes, monkeypatch):
         """Images are taken together as far as memory goes, which changes nothing."""
         whole, quality = torch_small(scenes, grid=3)
