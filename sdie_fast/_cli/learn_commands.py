@@ -58,9 +58,7 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
-    rounds: Annotated[
-        int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)
-    ] = 2,
+    rounds: Annotated[int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)] = 2,
     passes: Annotated[
         int,
         typer.Option(
