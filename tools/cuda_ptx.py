@@ -1,4 +1,6 @@
-"""Compile every CUDA kernel to PTX, on any machine, and look at what came out: python tools/cuda_ptx.py
+"""Compile every CUDA kernel to PTX, on any machine, and look at what came out.
+
+    python tools/cuda_ptx.py
 
 No GPU and no CUDA toolkit is needed: numba-cuda and the NVVM that pip brings with it (`pip install "numba-cuda[cu13]"`)
 compile for an architecture that is not there. Each kernel is compiled for the signatures that it is called with, as listed
@@ -44,7 +46,7 @@ _RELEASE = re.compile(r"release (\d+)\.(\d+)")
 
 
 class TooOldError(RuntimeError):
-    """This ptxas does not read the PTX that NVVM wrote."""
+    """The ptxas found does not read the PTX that NVVM wrote."""
 
 
 @dataclasses.dataclass
@@ -106,7 +108,10 @@ def find_ptxas(given: str | None = None) -> tuple[str, tuple[int, int]] | None:
         places = [Path(p) for p in [shutil.which("ptxas")] if p]
         for root in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"):
             places += [Path(root) / "bin" / "ptxas"] if root else []
-        for package, pattern in (("nvidia", "*/bin/ptxas"), ("triton", "backends/nvidia/bin/ptxas*")):
+        for package, pattern in (
+            ("nvidia", "*/bin/ptxas"),
+            ("triton", "backends/nvidia/bin/ptxas*"),
+        ):
             spec = importlib.util.find_spec(package)
             for folder in (spec.submodule_search_locations or []) if spec else []:
                 places += Path(folder).glob(pattern)
@@ -287,7 +292,9 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print(table(reports))
         assembler = (
-            f"ptxas of CUDA {ptxas[1][0]}.{ptxas[1][1]}" if ptxas else "no ptxas found: not assembled"
+            f"ptxas of CUDA {ptxas[1][0]}.{ptxas[1][1]}"
+            if ptxas
+            else "no ptxas found: not assembled"
         )
         print(
             f"{len(reports)} kernels for sm_{args.arch[0]}{args.arch[1]}, {len(failed)} failed; {assembler}"
