@@ -1,9 +1,11 @@
 """One round as a user would compose it from torch's operations, on any device: the peer of `sdie_fast.cuda`.
 
 Same definitions and borders as `sdie_fast.reference`, float32 throughout, the whole batch in each operation. Planes are
-(N, H, W) in [0, 1]. Everything is written so that `torch.compile` fuses what can be fused: taps are sums of shifted views
-of one padded plane (which as `unfold` would hold 49 copies of the batch), sums over the window are separable, and the
-tridiagonal systems, which eager loops would solve a column at a time, are reduced all columns at once.
+(N, H, W) in [0, 1]. Written to be fast in eager mode and to be fused by `torch.compile`: the bilateral filter's taps are
+shifted views of one padded plane (`unfold` would hold 49 copies of the batch), sums over the window are separable, and
+tridiagonal systems, which a loop would solve a column at a time, are reduced all columns at once.
+
+On a GPU the caller sets `torch.backends.cudnn.allow_tf32 = False`: else convolutions keep 10 bits of each factor.
 """
 
 from __future__ import annotations
@@ -53,20 +55,28 @@ def bilateral(
     return g + total / norm
 
 
-def _window_sum(g: Tensor, taps: list[float]) -> Tensor:
-    """Separable weighted sum over the window, by two convolutions."""
+def _box(g: Tensor, size: int) -> Tensor:
+    """Average over the square window, rows and then columns."""
+    from torch.nn.functional import avg_pool2d
+
+    rows = avg_pool2d(_pad(g, size // 2)[:, None], (1, size), stride=1)
+    return avg_pool2d(rows, (size, 1), stride=1)[:, 0]
+
+
+def gaussian(window: int, sigma: float, device: Any) -> Tensor:
+    """Sample a Gaussian at the window's taps, scaled to sum 1."""
     import torch
+
+    taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-(window // 2), window // 2 + 1)]
+    return torch.tensor([t / sum(taps) for t in taps], dtype=torch.float32, device=device)
+
+
+def sharpen(g: Tensor, taps: Tensor, *, amount: float, threshold: float) -> Tensor:
+    """Unsharp masking by a separable Gaussian: two convolutions."""
     from torch.nn.functional import conv2d
 
-    tap = torch.tensor(taps, dtype=g.dtype, device=g.device)
-    rows = conv2d(_pad(g, len(taps) // 2)[:, None], tap.view(1, 1, 1, -1))
-    return conv2d(rows, tap.view(1, 1, -1, 1))[:, 0]
-
-
-def sharpen(g: Tensor, *, window: int, amount: float, radius: float, threshold: float) -> Tensor:
-    """Unsharp masking by a Gaussian cut to the window."""
-    taps = [math.exp(-0.5 * (k / radius) ** 2) for k in range(-(window // 2), window // 2 + 1)]
-    high = g - _window_sum(g, [t / sum(taps) for t in taps])
+    rows = conv2d(_pad(g, len(taps) // 2)[:, None], taps.view(1, 1, 1, -1))
+    high = g - conv2d(rows, taps.view(1, 1, -1, 1))[:, 0]
     if threshold > 0:
         high = high * (high.abs() >= threshold)
     return g + amount * high
@@ -74,12 +84,11 @@ def sharpen(g: Tensor, *, window: int, amount: float, radius: float, threshold: 
 
 def guided(g: Tensor, *, window: int, eps: float) -> Tensor:
     """He et al. 2013 with the image as its own guide; four box means."""
-    box = [1.0 / window] * window
-    mean = _window_sum(g, box)
-    variance = _window_sum(g * g, box) - mean * mean
+    mean = _box(g, window)
+    variance = _box(g * g, window) - mean * mean
     a = variance / (variance + eps)
     b = mean - a * mean
-    return _window_sum(a, box) * g + _window_sum(b, box)
+    return _box(a, window) * g + _box(b, window)
 
 
 def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
@@ -131,7 +140,6 @@ def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
     maximum norm, which bounds the error: the matrix is an M-matrix whose rows sum to 1, so its inverse has the maximum
     norm 1. Looks at it, and so waits for the device, every twentieth iteration.
     """
-    import torch
     from torch.nn.functional import pad
 
     log = (g + WLS_SMALL).log()
@@ -225,8 +233,10 @@ def spatiogram(g: Tensor, *, bins: int) -> Tensor:
     return below / total
 
 
-def filters(params: FilterParams) -> tuple[Callable[[Tensor], Tensor], ...]:
+def filters(params: FilterParams, device: Any = "cpu") -> tuple[Callable[[Tensor], Tensor], ...]:
     """List the six filters with their parameters bound, in the order of `sdie_fast.FILTERS`.
+
+    What they need on the device is put there now: a call uploads nothing, so that a CUDA graph can hold it.
 
     Raises
     ------
@@ -239,6 +249,7 @@ def filters(params: FilterParams) -> tuple[Callable[[Tensor], Tensor], ...]:
             "composed in torch: wls_domain 'intensity' and the spatiogram only"
         )
     _, _, wide, sharp, flat, _ = p.windows()
+    taps = gaussian(sharp, p.sharpen_radius, device)
 
     def wls(g: Tensor) -> Tensor:
         if p.wls_solver == "fast":
@@ -255,20 +266,14 @@ def filters(params: FilterParams) -> tuple[Callable[[Tensor], Tensor], ...]:
             sigma_range=p.bilateral_sigma_range,
             footprint=p.bilateral_footprint,
         ),
-        lambda g: sharpen(
-            g,
-            window=sharp,
-            amount=p.sharpen_amount,
-            radius=p.sharpen_radius,
-            threshold=p.sharpen_threshold,
-        ),
+        lambda g: sharpen(g, taps, amount=p.sharpen_amount, threshold=p.sharpen_threshold),
         lambda g: guided(g, window=flat, eps=p.guided_eps),
         lambda g: spatiogram(g, bins=p.spatiogram_bins),
     )
 
 
 def round_of(
-    params: FilterParams, active: tuple[bool, ...], rounds: int = 1
+    params: FilterParams, active: tuple[bool, ...], rounds: int = 1, device: Any = "cpu"
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Make `rounds` rounds in one function of a uint8 batch and its weights, to be called or compiled.
 
@@ -279,6 +284,8 @@ def round_of(
         Which filters are computed: part of the program, as in `sdie_fast.cuda`.
     rounds : int
         T.
+    device : torch.device or str
+        Where it will be called.
 
     Returns
     -------
@@ -287,7 +294,7 @@ def round_of(
     """
     import torch
 
-    each = filters(params)
+    each = filters(params, device)
 
     def run(images: Tensor, weights: Tensor) -> Tensor:
         g = images.to(torch.float32) * (1.0 / 255.0)
