@@ -94,12 +94,12 @@ def operations(params: FilterParams, active: tuple[bool, ...]) -> Operations:
     active : six bool
         Which filters are computed.
     """
-    _, _, _, sharp, flat, _ = params.windows()
+    sharp = params.windows()[3]
     each = (
         Operations(0, 0),
         _wls(params),
         _bilateral(params),
-        # A symmetric kernel twice: half the products.
+        # A symmetric kernel both ways: equal taps are added before they are multiplied.
         Operations(2 * (sharp // 2 + sharp // 2 + 1) + 3, 0),
         # Four box sums both ways, by running sums of two operations, and 13 with a reciprocal.
         Operations(4 * 2 * 2 + 13, 1),

@@ -12,7 +12,7 @@ import statistics
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32, int32
+from numba import cuda, float32
 
 THREADS = 256
 UNROLL = 4  # loads in flight in a thread
@@ -103,6 +103,21 @@ def _seconds(enqueue: Any, stream: Any, repeats: int) -> float:
     return statistics.median(taken)
 
 
+def _copy_rate(megabytes: int, stream: Any, repeats: int) -> float:
+    span = THREADS * UNROLL
+    count = megabytes * (1 << 20) // 8 // span * span
+    src, dst = cuda.device_array(count, np.uint64), cuda.device_array(count, np.uint64)
+    noise = np.random.default_rng(0).integers(0, 1 << 63, min(count, 1 << 20), dtype=np.uint64)
+    for start in range(0, count, len(noise)):
+        part = src[start : start + len(noise)]
+        part.copy_to_device(noise[: part.size])
+
+    def enqueue() -> None:
+        copy[count // span, THREADS, stream](src, dst, np.int32(count))
+
+    return 2.0 * count * 8 / _seconds(enqueue, stream, repeats)
+
+
 def measure(*, megabytes: int = 1024, blocks_per_sm: int = 64, repeats: int = 7) -> Rates:
     """Measure all three on the current device.
 
@@ -116,25 +131,19 @@ def measure(*, megabytes: int = 1024, blocks_per_sm: int = 64, repeats: int = 7)
         Timed calls of each, after one that is not; the median counts.
     """
     stream = cuda.stream()
-    span = THREADS * UNROLL
-    count = megabytes * (1 << 20) // 8 // span * span
-    rng = np.random.default_rng(0)
-    src = cuda.device_array(count, np.uint64)
-    noise = rng.integers(0, 1 << 63, min(count, 1 << 20), dtype=np.uint64)
-    for start in range(0, count, len(noise)):
-        part = src[start : start + len(noise)]
-        part.copy_to_device(noise[: part.size])
-    dst = cuda.device_array(count, np.uint64)
-    moved = _seconds(
-        lambda: copy[count // span, THREADS, stream](src, dst, int32(count)), stream, repeats
-    )
-    del src, dst
     blocks = cuda.get_current_device().MULTIPROCESSOR_COUNT * blocks_per_sm
     out = cuda.device_array(blocks * THREADS, np.float32)
     a, b, steps = np.float32(0.75), np.float32(0.25), np.int32(STEPS)
-    added = _seconds(
-        lambda: multiply_add[blocks, THREADS, stream](out, a, b, steps), stream, repeats
-    )
-    raised = _seconds(lambda: exponentials[blocks, THREADS, stream](out, a, steps), stream, repeats)
+
+    def add() -> None:
+        multiply_add[blocks, THREADS, stream](out, a, b, steps)
+
+    def power() -> None:
+        exponentials[blocks, THREADS, stream](out, a, steps)
+
     operations = float(blocks) * THREADS * CHAINS * STEPS
-    return Rates(2.0 * count * 8 / moved, operations / added, operations / raised)
+    return Rates(
+        bytes=_copy_rate(megabytes, stream, repeats),
+        lanes=operations / _seconds(add, stream, repeats),
+        special=operations / _seconds(power, stream, repeats),
+    )
