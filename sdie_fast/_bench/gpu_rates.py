@@ -7,12 +7,13 @@ the floors of `gpu_floor` divide by. numba-cuda is imported with this module.
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from typing import Any
 
 import numpy as np
 from numba import cuda, float32
+
+from ..cuda._device import exp2
 
 THREADS = 256
 UNROLL = 4  # loads in flight in a thread
@@ -71,14 +72,14 @@ def exponentials(out, a, steps):
     v0, v1, v2, v3 = x, x + a, x - a, a
     v4, v5, v6, v7 = -x, a - x, -x - a, x + x
     for _ in range(steps):
-        v0 = math.exp2(-v0)
-        v1 = math.exp2(-v1)
-        v2 = math.exp2(-v2)
-        v3 = math.exp2(-v3)
-        v4 = math.exp2(-v4)
-        v5 = math.exp2(-v5)
-        v6 = math.exp2(-v6)
-        v7 = math.exp2(-v7)
+        v0 = exp2(-v0)
+        v1 = exp2(-v1)
+        v2 = exp2(-v2)
+        v3 = exp2(-v3)
+        v4 = exp2(-v4)
+        v5 = exp2(-v5)
+        v6 = exp2(-v6)
+        v7 = exp2(-v7)
     out[i] = ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7))
 
 
