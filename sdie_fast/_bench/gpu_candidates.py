@@ -350,7 +350,7 @@ def makers(case: Case, *, gpu: bool, peers: bool, compiled: bool) -> Iterator[tu
     if not peers:
         return
     yield COMPOSED, torch_eager
-    if gpu and compiled:
+    if gpu and compiled and case.name in ("round", "local"):
         yield f"{COMPOSED}, compiled", torch_compiled
     if gpu and case.name == "single":
         yield f"{COMPOSED}, replayed", torch_replayed

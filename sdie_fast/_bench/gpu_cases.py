@@ -109,8 +109,9 @@ def bound(case: Case, *, rounded: bool) -> float:
     return 0.5 * case.rounds + (1.0 if rounded else 0.5)
 
 
-# OpenCV's fast global smoother and its equalisation are other filters than the ones they stand for.
-OTHER_DEFINITION = (128.0, 32.0)
+# OpenCV's fast global smoother and its equalisation are other filters than the ones they stand for: its answer, (largest,
+# mean), is only looked at for being an image of the same thing.
+OTHER_DEFINITION = (255.0, 64.0)
 
 
 def difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
