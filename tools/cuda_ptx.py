@@ -170,29 +170,16 @@ def assemble(ptxas: str, ptx: str, arch: str, max_registers: int | None) -> dict
     return parse_ptxas(done.stdout + done.stderr)
 
 
-def compile_kernel(kernel: Any, signature: Any, capability: tuple[int, int]) -> str:
-    """PTX of one Numba CUDA kernel (what `numba.cuda.jit` returned), with the options it was given."""
-    from numba import cuda
-
-    options = {
-        key: kernel.targetoptions[key]
-        for key in ("fastmath", "lineinfo", "launch_bounds")
-        if kernel.targetoptions.get(key)
-    }
-    ptx, _ = cuda.compile(
-        kernel.py_func, signature, device=False, abi="numba", cc=capability, **options
-    )
-    return str(ptx)
-
-
 def examine(
     name: str, kernel: Any, signature: Any, capability: tuple[int, int], ptxas: str | None
 ) -> tuple[Report, str]:
     """Compile one kernel and gather its report; returns also the PTX ("" where there is none)."""
+    from sdie_fast.cuda import _catalogue
+
     begin = time.perf_counter()
     report = Report(name, 0.0, 0, 0, allowance(name), 0)
     try:
-        ptx = compile_kernel(kernel, signature, capability)
+        ptx = _catalogue.ptx(kernel, signature, capability)
     except Exception as error:  # whatever the compiler raises: it is the result
         report.error = f"{type(error).__name__}: {error}"
         return report, ""
@@ -285,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         report, ptx = examine(name, kernel, signature, args.arch, ptxas[0] if ptxas else None)
         reports.append(report)
         if args.out and ptx:
-            (args.out / f"{name.replace('/', '_')}.ptx").write_text(ptx)
+            (args.out / (re.sub(r"\W+", "_", name) + ".ptx")).write_text(ptx)
     failed = [r for r in reports if r.error]
     if args.json:
         print(json.dumps([{**dataclasses.asdict(r), "warps": r.warps} for r in reports], indent=2))

@@ -86,7 +86,7 @@ if [[ -n $wheels ]]; then
 fi
 
 say "build"
-if ! "$python" -m pip install -q --no-index --no-deps --no-build-isolation --target "$site" \
+if ! "$python" -m pip install -q --no-index --no-deps --no-build-isolation --upgrade --target "$site" \
   --config-settings=build-dir="$work/build" "$repo" >"$out/build.log" 2>&1; then
   tail -30 "$out/build.log"
   echo "the build failed: is something missing? (scikit-build-core, nanobind, cmake, a C++20 compiler; --wheels brings packages)"

@@ -355,9 +355,7 @@ def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix
             for j in range(RUN):
                 mixed[j] = with_identity * tile[centre + j * pitch]
             if bilateral > 0 and with_bilateral > ZERO:
-                bilateral_column(
-                    tile, column, row, range_scale, space_scale, with_bilateral, mixed
-                )
+                bilateral_column(tile, column, row, range_scale, space_scale, with_bilateral, mixed)
             if sharpen > 0 and with_sharpen > ZERO:
                 sharpen_column(
                     tile, blur, gauss, column, row, amount, threshold, with_sharpen, mixed
