@@ -119,10 +119,10 @@ import cuda_ptx
 from numba import cuda, float32
 
 @cuda.jit
-def half(a):
-    a[0] = a[0] * 0.5
+def scale(a):
+    a[0] = a[0] * 0.1  # a power of two would be narrowed
 
-report, ptx = cuda_ptx.examine("half", half, (float32[::1],), (9, 0), None)
+report, ptx = cuda_ptx.examine("scale", scale, (float32[::1],), (9, 0), None)
 print(report.float64 > 0, report.error)
 """
     )
