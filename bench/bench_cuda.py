@@ -11,6 +11,7 @@ Cases
     round    512 images of 200 x 200, one round of all six filters, fast WLS     local  the local filters alone
     exact    exact WLS alone                                                     single one image, five rounds
     square   20 images of 1024 x 1024                                            line   one frame of 16,384 x 1,024
+    crossover  from which size on an image on the host is enhanced sooner by the GPU than by all cores of the CPU
     encoder  SAM ViT-B's encoder in bfloat16, batches of 8, random weights
 
 How it is measured
@@ -47,7 +48,7 @@ from sdie_fast._bench import gpu_candidates, gpu_cases, gpu_encoder, gpu_floor, 
 from sdie_fast._bench.gpu_timing import EventClock, host_clock, interleave
 from sdie_fast.errors import SdieError
 
-NAMES = (*(case.name for case in gpu_cases.CASES), "encoder")
+NAMES = (*(case.name for case in gpu_cases.CASES), "crossover", "encoder")
 PACKAGES = ("sdie-fast", "torch", "triton", "numba", "numba-cuda", "cupy-cuda13x", "numpy")
 OPENCV = ("opencv-contrib-python-headless", "opencv-python-headless")
 
@@ -146,7 +147,8 @@ class Bench:
             for name, word in words.items():
                 self.rows.append({"case": case.name, "candidate": name, "difference": word})
             return
-        times = interleave({name: c.timed for name, c in ready.items()}, seconds=args.seconds)
+        seconds = args.seconds / (len(gpu_cases.CROSSOVER) if case.name == "crossover" else 1)
+        times = interleave({name: c.timed for name, c in ready.items()}, seconds=seconds)
         each = gpu_floor.operations(setup.params, case.active)
         floor = gpu_floor.floor_of(case.pixels, case.rounds, 2 * case.pixels, each, self.rates)
         base = None
@@ -160,6 +162,7 @@ class Bench:
                     "title": case.title,
                     "candidate": name,
                     "where": ready[name].where,
+                    "elements": case.pixels,
                     "images": ready[name].images,
                     "median_ms": t.median * 1e3,
                     "iqr_ms": t.iqr * 1e3,
@@ -306,6 +309,9 @@ def main(arguments: list[str] | None = None) -> int:
     bench = Bench(args, torch, rates)
     for case in gpu_cases.CASES:
         if case.name in args.case and not bench.late(case.name):
+            bench.enhancement(case.tiny() if args.dry_run else case)
+    if "crossover" in args.case and not bench.late("crossover"):
+        for case in gpu_cases.CROSSOVER[:1] if args.dry_run else gpu_cases.CROSSOVER:
             bench.enhancement(case.tiny() if args.dry_run else case)
     if "encoder" in args.case and not bench.late("encoder"):
         bench.encoder()

@@ -179,6 +179,19 @@ def test_figures(report):
     assert "| 8.00x | missed |" in report.targets_table(rows)
 
 
+def test_crossover(report):
+    def pair(elements, gpu, cpu):
+        return [
+            {"case": "crossover", "elements": elements, "where": where, "median_ms": ms}
+            for where, ms in (("host to host", gpu), ("CPU", cpu))
+        ]
+
+    rows = [*pair(100, 0.1, 0.2), *pair(200, 0.5, 0.4), *pair(400, 0.6, 0.8), *pair(800, 0.7, 1.6)]
+    assert report.crossover(rows) == 400  # 100 was luck: 200 was not faster
+    assert report.crossover(rows[:4]) is None
+    assert report.crossover([]) is None
+
+
 def test_section(report, tmp_path):
     batch = CASE["round"].pixels
     found = {

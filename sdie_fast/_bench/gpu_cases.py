@@ -64,6 +64,12 @@ CASES = (
     Case("line", "one frame of 16,384 x 1,024, one fast round", 1, 1024, 16384),
 )
 
+# From which size on a GPU pays for an image on the host, its copies included: one image through one round.
+CROSSOVER = tuple(
+    Case("crossover", f"one image of {side} x {side}, one fast round", 1, side, side)
+    for side in (64, 128, 200, 256, 512, 1024, 2048)
+)
+
 
 def draw(case: Case, sets: int) -> Planes:
     """Draw (sets, N, H, W) images, no two alike: synthetic surfaces, shifted and tiled."""

@@ -80,6 +80,23 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
     return found
 
 
+def crossover(rows: Sequence[Row]) -> int | None:
+    """Elements from which on an image on the host is enhanced sooner by the GPU than by all cores; None: never seen.
+
+    The least size measured at which, and at all larger ones, the GPU was faster.
+    """
+    times: dict[int, dict[str, float]] = {}
+    for r in rows:
+        if r["case"] == "crossover":
+            times.setdefault(int(r["elements"]), {})[r["where"]] = float(r["median_ms"])
+    least = None
+    for elements, by_where in sorted(times.items(), reverse=True):
+        if not by_where.get("host to host", float("inf")) < by_where.get("CPU", 0.0):
+            break
+        least = elements
+    return least
+
+
 def _figure(key: str, value: float) -> str:
     if key == "single":
         return f"{value:.3f} ms"
@@ -118,8 +135,8 @@ def rows_table(rows: Sequence[Row]) -> str:
     for r in rows:
         if r["case"] == "encoder":
             continue
-        first = r["title"] if r["case"] != previous else ""
-        previous = r["case"]
+        first = r["title"] if r["title"] != previous else ""
+        previous = r["title"]
         share = r.get("share")
         lines.append(
             f"| {first} | {r['candidate']} | {r['where']} | {r['median_ms']:.3f} | {r['iqr_ms']:.3f} "
@@ -180,6 +197,15 @@ def markdown(report: Mapping[str, Any] | None) -> str:
         "",
         rows_table(rows),
     ]
+    if any(r["case"] == "crossover" for r in rows):
+        least = crossover(rows)
+        parts += [
+            "",
+            "Images on the host: the GPU is not faster at the largest size measured."
+            if least is None
+            else f"Images on the host: the GPU is faster from {least:,} elements on "
+            "(`_backends.CROSSOVER_ELEMENTS`).",
+        ]
     encoder = encoder_table(rows)
     if encoder:
         parts += ["", encoder]
