@@ -11,6 +11,7 @@ from . import filters
 from .enhance import Enhancer, enhance
 from .errors import (
     BackendUnavailableError,
+    DeviceMemoryError,
     ImageFileError,
     InvalidArgumentError,
     InvalidTypeError,
@@ -23,6 +24,7 @@ from .recipe import Recipe, default_recipe
 __all__ = [
     "FILTERS",
     "BackendUnavailableError",
+    "DeviceMemoryError",
     "Enhancer",
     "FilterParams",
     "ImageFileError",

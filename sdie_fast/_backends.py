@@ -5,33 +5,41 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from .errors import BackendUnavailableError
+from ._device_array import DeviceArray
+from .errors import BackendUnavailableError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from . import _core
     from ._params import FilterParams
 
 Planes = npt.NDArray[Any]
+Array = TypeVar("Array")  # a numpy.ndarray, or an array on a CUDA device: the answer is of its kind
+
+# Elements of an image or a batch on the host from which "auto" takes the GPU: where the kernels save
+# more than the copies up and down cost. NOT MEASURED on any GPU yet, and until then it is never.
+CROSSOVER_ELEMENTS = math.inf
 
 
 class Run(Protocol):
     """Enhances (N, H, W, C) `src` into `dst`, both of one dtype.
 
-    The weights are normalised, float32 and (N, T, 6).
+    They are ndarrays; to "cuda" they may also be two `DeviceArray`s. The weights are normalised,
+    float32 and (N, T, 6).
     """
 
     def __call__(
         self,
-        src: Planes,
-        dst: Planes,
+        src: Any,
+        dst: Any,
         weights: npt.NDArray[np.float32],
         params: FilterParams,
         *,
@@ -43,13 +51,17 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """One way of computing; `reason` and `fix` say why it is not available, and what would help."""
+    """One way of computing; `reason` and `fix` say why it is not available, and what would help.
+
+    `note` says on what it runs, where that is not plain.
+    """
 
     name: str
     available: bool
     reason: str
     fix: str
     run: Run
+    note: str = ""
 
 
 @functools.lru_cache(maxsize=64)
@@ -121,8 +133,40 @@ def _reference() -> Backend:
     return Backend("reference", found, reason, fix, _run_reference)
 
 
-# Fastest first: the order in which "auto" tries them.
-_MAKERS = {"cpu": _cpu, "reference": _reference}
+def _run_cuda(
+    src: Any,
+    dst: Any,
+    weights: npt.NDArray[np.float32],
+    params: FilterParams,
+    *,
+    white_level: float,
+    per_channel: bool,
+    threads: int,
+) -> None:
+    from .cuda.run import run as run_cuda
+
+    run_cuda(
+        src,
+        dst,
+        weights,
+        params,
+        white_level=white_level,
+        per_channel=per_channel,
+        threads=threads,
+    )
+
+
+def _cuda() -> Backend:
+    from .cuda import _driver
+
+    found = _driver.state()
+    return Backend("cuda", found.available, found.reason, found.fix, _run_cuda, found.note)
+
+
+# Fastest first. For arrays on the host "auto" tries those in HOST in this order; it asks for the
+# GPU's driver only where the crossover says so.
+_MAKERS = {"cuda": _cuda, "cpu": _cpu, "reference": _reference}
+HOST = ("cpu", "reference")
 NAMES = (*_MAKERS, "auto")
 
 _name = _validate.choice(*NAMES)
@@ -140,7 +184,7 @@ def backends() -> tuple[Backend, ...]:
 
 
 def resolve(name: str) -> Backend:
-    """Get the backend to run for a name a caller gave.
+    """Get the backend to run for a name a caller gave, for arrays on the host.
 
     Raises
     ------
@@ -162,7 +206,7 @@ def resolve(name: str) -> Backend:
 @functools.cache
 def _automatic() -> Backend:
     missing: list[Backend] = []
-    for backend in backends():
+    for backend in map(get, HOST):
         if backend.available:
             if missing:
                 warnings.warn(
@@ -171,7 +215,7 @@ def _automatic() -> Backend:
                         f"{b.name!r} cannot run: {b.reason} (to fix: {b.fix})" for b in missing
                     ),
                     RuntimeWarning,
-                    stacklevel=5,  # the caller of enhance() or of a filter
+                    stacklevel=6,  # the caller of enhance() or of a filter
                 )
             return backend
         missing.append(backend)
@@ -181,30 +225,91 @@ def _automatic() -> Backend:
     )
 
 
+def placed(name: str, value: Any) -> Any:
+    """Describe an array on a CUDA device as a `DeviceArray`; anything else comes back as it is."""
+    if value is None or isinstance(value, np.ndarray):
+        return value
+    from .cuda import exchange
+
+    return exchange.describe(name, value) if exchange.on_device(value) else value
+
+
+def choose(name: str, image: Any) -> Backend:
+    """Get the backend to run on an image, by the name a caller gave and where the image lies.
+
+    On a CUDA device "auto" is "cuda"; on the host it is "cuda" from `CROSSOVER_ELEMENTS` on, where
+    there is a GPU, and what `resolve` says below.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A backend of the host for an image on a device.
+    BackendUnavailableError, InvalidTypeError
+        As for `resolve`.
+    """
+    if not isinstance(image, np.ndarray):
+        from .cuda import exchange
+
+        if exchange.on_device(image):
+            if _name("backend", name) not in ("auto", "cuda"):
+                raise InvalidArgumentError(
+                    f"backend: received {name!r} with an image on a CUDA device; accepted: 'cuda', "
+                    "'auto' (to fix: one of them, or copy the image to the host, as a numpy.ndarray)"
+                )
+            return resolve("cuda")
+    elif name == "auto" and image.size >= CROSSOVER_ELEMENTS and get("cuda").available:
+        return get("cuda")
+    return resolve(name)
+
+
 def run(
-    image: npt.NDArray[Any],
+    image: Array,
     weights: npt.ArrayLike,
     params: FilterParams,
     *,
-    out: npt.NDArray[Any] | None,
+    out: Array | None,
     backend: str,
     threads: int | None,
     white_level: float | None,
     per_channel: bool,
     max_pixels: int | None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Check every argument, then enhance; the arguments are those of `sdie_fast.enhance`."""
-    chosen = resolve(backend)
+    chosen = choose(backend, image)
     count = _validate.threads(threads)
     each_channel = _validate.flag("per_channel", per_channel)
-    src = _validate.image(image, max_pixels)
+    array = placed("image", image)
+    src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
     normal = _validate.weights(weights)
     _validate.size(src, int(((normal > 0) * params.windows()).max()))
     per_image = _validate.weights_per_image(normal, len(src))
-    result, dst = _validate.output(out, image)
-    _validate.intensities(src, white)
+    result, dst = output(out, array)
+    if not isinstance(array, DeviceArray):
+        # On a device that would mean waiting for all that is under way to the values.
+        _validate.intensities(src, white)
     chosen.run(
         src, dst, per_image, params, white_level=white, per_channel=each_channel, threads=count
     )
-    return result
+    answer: Array = result
+    return answer
+
+
+def output(out: Any, image: Any) -> tuple[Any, Any]:
+    """Check `out` for an image as `placed` gives it, or make one of the image's kind.
+
+    Returns
+    -------
+    out
+        The object given, or a new array.
+    planes : ndarray or DeviceArray of shape (N, H, W, C)
+        A view of it.
+    """
+    if not isinstance(image, DeviceArray):
+        result, planes = _validate.output(placed("out", out), image)
+        return (result if out is None else out), planes
+    if out is None:
+        from .cuda import exchange
+
+        out = exchange.empty_like(image)
+    return out, _validate.output(placed("out", out), image)[1]

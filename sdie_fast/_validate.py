@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ._device_array import DeviceArray
 from .errors import InvalidArgumentError, InvalidTypeError
 
 Image = npt.NDArray[Any]
@@ -62,8 +63,9 @@ def _wrong(name: str, received: str, accepted: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"{name}: received {received}; accepted: {accepted}")
 
 
-def _describe(array: npt.NDArray[Any]) -> str:
-    return f"{array.dtype} array of shape {array.shape}"
+def _describe(array: Image | DeviceArray) -> str:
+    place = f" on CUDA device {array.device}" if isinstance(array, DeviceArray) else ""
+    return f"{array.dtype} array of shape {array.shape}{place}"
 
 
 # Numbers, choices and switches. `Rule`s are made once, in tables, and applied as rule(name, value).
@@ -189,10 +191,10 @@ def threads(value: Any) -> int:
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
-# Arrays.
+# Arrays: NumPy's, and those on a CUDA device as `DeviceArray` describes them.
 
 
-def image(value: Any, max_pixels: Any = None) -> Image:
+def image(value: Any, max_pixels: Any = None) -> Any:
     """Check an image or a batch by its type, shape and size (its values: `intensities`).
 
     Parameters
@@ -205,8 +207,8 @@ def image(value: Any, max_pixels: Any = None) -> Image:
 
     Returns
     -------
-    ndarray of shape (N, H, W, C), C = 1 or 3
-        A view of the array; a copy only where its elements are not aligned in memory.
+    ndarray or DeviceArray of shape (N, H, W, C), C = 1 or 3
+        A view of the array; a copy only of an ndarray whose elements are not aligned in memory.
     """
     array = _array("image", value)
     if array.dtype not in DTYPES:
@@ -224,12 +226,18 @@ def image(value: Any, max_pixels: Any = None) -> Image:
         raise _wrong("image", received, f"at most {limit} (max_pixels= raises the limit)")
     if max(height, width) > _MAX_SIDE:
         raise _wrong("image", received, f"at most {_MAX_SIDE} a side")
-    return planes if planes.flags.aligned else planes.copy()
+    if planes.flags.aligned:
+        return planes
+    if isinstance(planes, DeviceArray):
+        raise _wrong("image", f"{_describe(array)}, misaligned", "an aligned array")
+    return planes.copy()
 
 
-def _array(name: str, value: Any) -> Image:
+def _array(name: str, value: Any) -> Any:
+    if isinstance(value, DeviceArray):
+        return value
     if not isinstance(value, np.ndarray):
-        raise _wrong_type(name, value, "a numpy.ndarray")
+        raise _wrong_type(name, value, "a numpy.ndarray, or an array on a CUDA device")
     if isinstance(value, np.ma.MaskedArray):
         raise InvalidTypeError(
             f"{name}: received a masked array; accepted: a numpy.ndarray without a mask"
@@ -237,7 +245,7 @@ def _array(name: str, value: Any) -> Image:
     return np.asarray(value)
 
 
-def _as_planes(array: Image) -> Image:
+def _as_planes(array: Any) -> Any:
     """View an array as (N, H, W, C): from three axes on, a last axis of exactly 3 is colour."""
     if array.ndim == 2:
         return array[np.newaxis, :, :, np.newaxis]
@@ -271,7 +279,7 @@ def intensities(planes: Image, white: float) -> None:
             raise _wrong("image", f"values up to {brightest}", f"at most white_level={white:g}")
 
 
-def size(planes: Image, window: int) -> None:
+def size(planes: Image | DeviceArray, window: int) -> None:
     """Check that (N, H, W, C) images are no smaller than the largest window in use."""
     _, height, width, _ = planes.shape
     if min(height, width) < window:
@@ -282,20 +290,23 @@ def size(planes: Image, window: int) -> None:
         )
 
 
-def output(value: Any, image: Image) -> tuple[Image, Image]:
+def output(value: Any, image: Any) -> tuple[Any, Any]:
     """Check `out`, or make one: the image's shape and dtype, writable, apart from it in memory.
+
+    Both are ndarrays, or both `DeviceArray`s of one device, of which none is made here.
 
     Returns
     -------
-    out : ndarray
+    out : ndarray or DeviceArray
         The object given, or a new array.
-    planes : ndarray of shape (N, H, W, C)
+    planes : ndarray or DeviceArray of shape (N, H, W, C)
         A view of it.
     """
     if value is None:
         value = np.empty(image.shape, image.dtype)
         return value, _as_planes(value)
     array = _array("out", value)
+    _same_place(array, image)
     if array.dtype != image.dtype:
         raise InvalidTypeError(
             f"out: received {_describe(array)}; accepted dtype: the image's {image.dtype}"
@@ -315,7 +326,19 @@ def output(value: Any, image: Image) -> tuple[Image, Image]:
     return value, _as_planes(array)
 
 
-def _shares_memory(a: Image, b: Image) -> bool:
+def _same_place(array: Image | DeviceArray, image: Image | DeviceArray) -> None:
+    devices = [a.device if isinstance(a, DeviceArray) else None for a in (array, image)]
+    if devices[0] != devices[1]:
+        where = "the host" if devices[1] is None else f"CUDA device {devices[1]}"
+        received = _describe(array) + (" on the host" if devices[0] is None else "")
+        raise _wrong("out", received, f"an array on {where}, where the image is")
+
+
+def _shares_memory(a: Image | DeviceArray, b: Image | DeviceArray) -> bool:
+    if isinstance(a, DeviceArray):
+        a = a.addresses
+    if isinstance(b, DeviceArray):
+        b = b.addresses
     if not np.may_share_memory(a, b):
         return False
     shares: Any = np.shares_memory  # older stubs know no number for max_work
@@ -325,7 +348,7 @@ def _shares_memory(a: Image, b: Image) -> bool:
         return True
 
 
-def _overlaps_itself(array: Image) -> bool:
+def _overlaps_itself(array: Image | DeviceArray) -> bool:
     # Arrays whose axes do not nest by stride count as overlapping; those of every slice and
     # transpose of an ordinary array do nest.
     reach = array.itemsize
@@ -354,6 +377,11 @@ def weights(value: Any) -> npt.NDArray[np.float32]:
     ndarray, float32, shape (T, 6) or (N, T, 6)
         w = a / sum(a): each vector sums to one.
     """
+    if getattr(value, "is_cuda", False) or hasattr(value, "__cuda_array_interface__"):
+        raise InvalidTypeError(
+            f"weights: received a {type(value).__name__} on a CUDA device; accepted: real numbers "
+            "on the host (of torch, weights.cpu())"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:  # a ragged list

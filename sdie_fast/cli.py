@@ -85,7 +85,7 @@ def enhance(
         str, typer.Option(help="With --weights: WLS solver, exact or fast.")
     ] = "exact",
     threads: Threads = None,
-    backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, cuda, cpu or reference.")] = "auto",
     per_channel: Annotated[
         bool,
         typer.Option("--per-channel", help="Colour: filter every channel instead of luma alone."),
@@ -226,6 +226,12 @@ def bench(
     footprint: Annotated[
         str, typer.Option(help="Of our bilateral filter in a round: disk (as OpenCV) or square.")
     ] = "disk",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Ours: cpu, cuda or reference. Images are on the host: cuda's times hold the copies."
+        ),
+    ] = "cpu",
     as_json: Json = False,
 ) -> None:
     """Measure latency: filters, one round, five rounds, side by side with what users compose today.
@@ -243,6 +249,7 @@ def bench(
             peers=peers,
             repeats=repeats,
             footprint=footprint,
+            backend=backend,
             progress=None
             if as_json
             else lambda text: stderr.print(text, style="dim", highlight=False),
@@ -306,8 +313,11 @@ def doctor(as_json: Json = False) -> None:
         table.add_row("SDIE_FAST_ISA", facts["SDIE_FAST_ISA"] or "not set")
         for b in facts["backends"]:
             state = "available" if b["available"] else f"missing: {b['reason']}. To fix: {b['fix']}"
+            if b["note"]:
+                state += f": {b['note']}"
             table.add_row(f"backend {b['name']}", state)
-        table.add_row("backend auto", facts["auto"] or "none can run")
+        host, device = facts["auto"] or "none can run", facts["auto_on_device"] or "none can run"
+        table.add_row("backend auto", f"{host}; for arrays on a CUDA device: {device}")
         for p in facts["segmentation"]:
             table.add_row(
                 f"segmentation on {p['provider']}",

@@ -10,23 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _backends, _validate
+from ._backends import Array
+from ._device_array import DeviceArray
 from ._params import DEFAULTS, FILTERS, FilterParams
 from .actor import Actions, Actor, observe
 from .recipe import Recipe
 
 
 def enhance(
-    image: npt.NDArray[Any],
+    image: Array,
     weights: npt.ArrayLike,
     *,
     params: FilterParams | None = None,
-    out: npt.NDArray[Any] | None = None,
+    out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Enhance an image or a batch by T weighted rounds of the six filters.
 
     One round is M' = clip(sum_i w_i f_i(M), 0, 1) with w = a / sum(a) (Liu, Chen, Cui, Li, ECAI
@@ -35,24 +37,34 @@ def enhance(
 
     Parameters
     ----------
-    image : ndarray, uint8, uint16 or float32
+    image : ndarray or array on a CUDA device, uint8, uint16 or float32
         Shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3): a last axis of exactly 3 is colour (RGB)
         wherever there are three axes or more, always. H and W are at least the largest window of
         the filters in use. Any strides; native byte order. float32 values lie in [0, 1].
+
+        Arrays on a CUDA device are torch tensors, CuPy arrays, Numba device arrays, and whatever
+        else has ``__cuda_array_interface__`` or speaks DLPack, on the current device. They are read
+        and written where they lie, in the order of their library's current stream (Numba's: of the
+        stream they are bound to), and the call returns as soon as the work is enqueued. Their
+        values are not checked, since that would mean waiting: what lies outside [0, 1] is clipped,
+        and what comes of NaN is not defined.
     weights : array_like
         Non-negative numbers a, in the order of `sdie_fast.FILTERS`: (6,) for one round, (T, 6) for
         T rounds, (N, T, 6) for T rounds of each image of a batch. They need not sum to one, but
         some weight of each round is positive.
     params : FilterParams, optional
         Parameters of the filters; None means the defaults.
-    out : ndarray, optional
-        Where to write: same shape and dtype as the image, writable, sharing no memory with it; any
-        strides.
-    backend : {"auto", "cpu", "reference"}
-        A backend named explicitly raises where it cannot run; "auto" is the fastest that can.
+    out : ndarray or array on a CUDA device, optional
+        Where to write: same shape and dtype as the image, on the host or the device as the image
+        is, writable, sharing no memory with it; any strides.
+    backend : {"auto", "cuda", "cpu", "reference"}
+        A backend named explicitly raises where it cannot run. "auto" is "cuda" for arrays on a CUDA
+        device. For arrays on the host it is the fastest of the others that can run: from which size
+        on a GPU would pay, copies included, has not been measured. "cuda" takes arrays on the host
+        as well: in chunks, copies beside the kernels.
     threads : int, optional
         Threads to use at most, 1 to 1024; None means every CPU this process may run on. Results do
-        not depend on it.
+        not depend on it. "cuda" uses none.
     white_level : float, optional
         The uint16 value that counts as 1.0, in [1, 65535]: None means 65535; 4095 suits a 12-bit
         camera. No value may exceed it. Only for uint16.
@@ -64,9 +76,9 @@ def enhance(
 
     Returns
     -------
-    ndarray
-        Of the image's shape and dtype: `out` itself where it is given. Integers are rounded half
-        up.
+    ndarray or array on a CUDA device
+        Of the image's kind, shape and dtype: `out` itself where it is given (to arrays of unknown
+        libraries on a device the answer is a Numba device array). Integers are rounded half up.
 
     Raises
     ------
@@ -74,6 +86,8 @@ def enhance(
         An argument that cannot be used; nothing has been written to `out`.
     BackendUnavailableError
         The backend named cannot run here.
+    DeviceMemoryError
+        A GPU's memory does not suffice even for one image.
     """
     return _backends.run(
         image,
@@ -96,7 +110,14 @@ class Enhancer:
     recipe : Recipe or path
         A recipe, a directory that holds recipe.json, or that file.
     backend, threads, white_level, per_channel, max_pixels
-        As for `enhance`. The backend is chosen once, here.
+        As for `enhance`. The backend for arrays on the host is chosen once, here.
+
+    Notes
+    -----
+    Recipes of weights alone run wholly on the GPU with "cuda". A recipe's network runs on the host
+    and looks at the image there: a "schedule" costs an image on a device one copy to the host, a
+    "policy" costs two copies of float32 images (up and down) in each round, and images on a device
+    one more each way; those calls wait for the GPU.
 
     Raises
     ------
@@ -120,6 +141,7 @@ class Enhancer:
     ) -> None:
         self.recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
         self.backend = _backends.resolve(backend).name
+        self._named = backend
         self.threads = _validate.threads(threads)
         self.white_level = white_level
         self.per_channel = _validate.flag("per_channel", per_channel)
@@ -129,8 +151,8 @@ class Enhancer:
         self._rounds = self.recipe.rounds // self.recipe.passes  # of the first pass
 
     def __call__(
-        self, image: npt.NDArray[Any], out: npt.NDArray[Any] | None = None
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        self, image: Array, out: Array | None = None
+    ) -> tuple[Array, npt.NDArray[np.float32]]:
         """Enhance an image or a batch.
 
         Parameters
@@ -140,7 +162,7 @@ class Enhancer:
 
         Returns
         -------
-        out : ndarray
+        out : ndarray or array on a CUDA device
             The enhanced image.
         trace : ndarray, float32, read-only
             The normalised weights used: (T, 6) where all images had the same, or there was one,
@@ -150,41 +172,88 @@ class Enhancer:
             weights = self.recipe.weights
             assert weights is not None
             weights = weights[: self._rounds]
-            return self._run(image, weights, self.recipe.params, out), weights
-        planes = _validate.image(image, self.max_pixels)
+            # What "auto" is depends on where the image lies, too.
+            backend = self.backend if isinstance(image, np.ndarray) else self._named
+            return self._run(image, weights, out, backend), weights
+        _backends.choose(self._named, image)  # raises where it cannot run on such an image
+        array = _backends.placed("image", image)
+        planes = _validate.image(array, self.max_pixels)
         white = _validate.white_level(self.white_level, planes.dtype)
-        result, target = _validate.output(out, image)
-        _validate.intensities(planes, white)
-        if self.recipe.kind == "schedule":
-            trace = self._scheduled(self._actor, planes, white, target)
+        result, target = _backends.output(out, array)
+        if isinstance(planes, DeviceArray):
+            trace = self._from_device(self._actor, planes, white, target)
         else:
-            trace = self._followed(self._actor, planes, white, target)
+            _validate.intensities(planes, white)
+            trace = self._looking(self._actor, planes, white, target, self.backend)
         if len(planes) == 1:
             trace = trace[0]
         trace.flags.writeable = False
         return result, trace
 
+    def _looking(
+        self,
+        actor: Actor,
+        planes: npt.NDArray[Any],
+        white: float,
+        target: npt.NDArray[Any],
+        backend: str,
+    ) -> npt.NDArray[np.float32]:
+        if self.recipe.kind == "schedule":
+            return self._scheduled(actor, planes, white, target, backend)
+        return self._followed(actor, planes, white, target, backend)
+
+    def _from_device(
+        self, actor: Actor, planes: DeviceArray, white: float, target: DeviceArray
+    ) -> npt.NDArray[np.float32]:
+        """The network looks at a copy on the host; a schedule's rounds run on the device."""
+        from .cuda import run as on_device
+
+        seen = on_device.to_host(planes, self.recipe.params)
+        _validate.intensities(seen, white)  # here they are at hand
+        meaning = actor.file.actions
+        if self.recipe.kind == "schedule" and not meaning.parameters:
+            actions = actor(observe(_grey(seen, white), actor.file.side))
+            trace = meaning.weights(actions[:, : self._rounds])
+            self._run(_flat(planes), trace, _flat(target), "cuda")
+            return trace
+        result = np.empty_like(seen)
+        trace = self._looking(actor, seen, white, result, "cuda")
+        on_device.from_host(result, target, self.recipe.params)
+        return trace
+
     def _scheduled(
-        self, actor: Actor, planes: npt.NDArray[Any], white: float, target: npt.NDArray[Any]
+        self,
+        actor: Actor,
+        planes: npt.NDArray[Any],
+        white: float,
+        target: npt.NDArray[Any],
+        backend: str,
     ) -> npt.NDArray[np.float32]:
         """One look at the images gives all rounds."""
         meaning = actor.file.actions
         actions = actor(observe(_grey(planes, white), actor.file.side))
         if meaning.parameters:
-            return self._by_rounds(actor, planes, white, target, lambda _, at: actions[:, at])
+            return self._by_rounds(
+                actor, planes, white, target, backend, lambda _, at: actions[:, at]
+            )
         trace = meaning.weights(actions[:, : self._rounds])
-        self._run(_flat(planes), trace, self.recipe.params, _flat(target))
+        self._run(_flat(planes), trace, _flat(target), backend)
         return trace
 
     def _followed(
-        self, actor: Actor, planes: npt.NDArray[Any], white: float, target: npt.NDArray[Any]
+        self,
+        actor: Actor,
+        planes: npt.NDArray[Any],
+        white: float,
+        target: npt.NDArray[Any],
+        backend: str,
     ) -> npt.NDArray[np.float32]:
         """A look before each round."""
 
         def act(grey: npt.NDArray[np.float32], at: int) -> npt.NDArray[np.float32]:
             return actor(observe(grey, actor.file.side), at)
 
-        return self._by_rounds(actor, planes, white, target, act)
+        return self._by_rounds(actor, planes, white, target, backend, act)
 
     def _by_rounds(
         self,
@@ -192,6 +261,7 @@ class Enhancer:
         planes: npt.NDArray[Any],
         white: float,
         target: npt.NDArray[Any],
+        backend: str,
         act: Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]],
     ) -> npt.NDArray[np.float32]:
         """One round after the other, float32 in between; `act` gives the actions of grey images and a round."""
@@ -210,7 +280,7 @@ class Enhancer:
                 actions,
                 actor.file.actions,
                 self.recipe.params,
-                backend=self.backend,
+                backend=backend,
                 threads=self.threads,
                 per_channel=self.per_channel,
             )
@@ -219,15 +289,13 @@ class Enhancer:
         _store(state, target, white)
         return trace
 
-    def _run(
-        self, image: npt.NDArray[Any], weights: npt.ArrayLike, params: FilterParams, out: Any
-    ) -> npt.NDArray[Any]:
+    def _run(self, image: Array, weights: npt.ArrayLike, out: Array | None, backend: str) -> Array:
         return enhance(
             image,
             weights,
-            params=params,
+            params=self.recipe.params,
             out=out,
-            backend=self.backend,
+            backend=backend,
             threads=self.threads,
             white_level=self.white_level,
             per_channel=self.per_channel,
@@ -258,9 +326,10 @@ def one_round(
         Of `enhance`.
     """
     weights = meaning.weights(actions)[:, None]
-    flat = _flat(state)
+    flat: npt.NDArray[np.float32] = _flat(state)
     if not meaning.parameters:
-        return enhance(flat, weights, params=params, **options).reshape(state.shape)
+        answer = enhance(flat, weights, params=params, **options)
+        return np.asarray(answer).reshape(state.shape)
     out = np.empty_like(state)
     for k, action in enumerate(actions):
         own = meaning.params(action, params)
@@ -268,7 +337,7 @@ def one_round(
     return out
 
 
-def _flat(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _flat(planes: Any) -> Any:
     """(N, H, W, C) as callers have it: (N, H, W) where it is grey."""
     return planes[..., 0] if planes.shape[3] == 1 else planes
 

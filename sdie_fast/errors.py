@@ -22,6 +22,10 @@ class BackendUnavailableError(SdieError, RuntimeError):
     """A backend asked for by name cannot run here; the message gives the reason and the fix."""
 
 
+class DeviceMemoryError(SdieError, MemoryError):
+    """A GPU's memory does not suffice; the message says what was needed and what was free."""
+
+
 class RecipeError(SdieError, ValueError):
     """A recipe cannot be read or written; the message names the file and the field."""
 

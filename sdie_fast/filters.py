@@ -4,15 +4,16 @@ Each function applies one filter to a whole image or batch; a weighted round of 
 `sdie_fast.enhance`. The definitions are stated, formula by formula, in `sdie_fast.reference`. What
 the functions share:
 
-image : ndarray, uint8, uint16 or float32
+image : ndarray or array on a CUDA device, uint8, uint16 or float32
     Shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3): a last axis of exactly 3 is colour wherever
     there are three axes or more. Any strides. Intensities are value / 255, value / white_level, or
-    float32 in [0, 1].
-out : ndarray, optional
-    Where to write: same shape and dtype, sharing no memory with the image; any strides. It is what
-    is returned.
+    float32 in [0, 1]. Arrays on a CUDA device are those `sdie_fast.enhance` takes.
+out : ndarray or array on a CUDA device, optional
+    Where to write: same shape and dtype, in the same place as the image, sharing no memory with
+    it; any strides. It is what is returned.
 backend : str
-    "cpu", "reference", or "auto": the fastest that can run here.
+    "cuda", "cpu", "reference", or "auto": the GPU for arrays on it, else the fastest that can run
+    here (see `sdie_fast.enhance`).
 threads : int, optional
     Threads to use at most; None means every CPU this process may run on. Results do not depend on
     it.
@@ -25,37 +26,39 @@ max_pixels : int, optional
     Largest H * W accepted; None means 2**28.
 
 They raise `InvalidArgumentError` or `InvalidTypeError` for arguments they cannot use (parameters by
-the names of `FilterParams`' fields, with their ranges), and `BackendUnavailableError`.
+the names of `FilterParams`' fields, with their ranges), `BackendUnavailableError`, and
+`DeviceMemoryError` where a GPU's memory does not suffice.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _backends
+from ._backends import Array
 from ._params import FILTERS, FilterParams
 
 __all__ = ["FILTERS", "FilterParams", "bilateral", "guided", "sharpen", "spatiogram", "wls"]
 
 
 def wls(
-    image: npt.NDArray[Any],
+    image: Array,
     *,
     lambda_: float = 1.0,
     alpha: float = 1.2,
     solver: Literal["exact", "fast"] = "exact",
     tol: float = 1 / 510,
     domain: Literal["intensity", "lightness"] = "intensity",
-    out: npt.NDArray[Any] | None = None,
+    out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Smooth by weighted least squares, keeping strong edges (Farbman et al. 2008).
 
     Parameters
@@ -76,8 +79,8 @@ def wls(
 
     Returns
     -------
-    ndarray
-        Of the image's shape and dtype: `out` itself where it is given.
+    ndarray or array on a CUDA device
+        Of the image's kind, shape and dtype: `out` itself where it is given.
     """
     params = FilterParams(
         wls_lambda=lambda_, wls_alpha=alpha, wls_solver=solver, wls_tol=tol, wls_domain=domain
@@ -96,19 +99,19 @@ def wls(
 
 
 def bilateral(
-    image: npt.NDArray[Any],
+    image: Array,
     *,
     window: int = 7,
     sigma_space: float = 1.5,
     sigma_range: float = 0.1,
     footprint: Literal["square", "disk"] = "square",
-    out: npt.NDArray[Any] | None = None,
+    out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Smooth by a bilateral filter, Gaussian in space and intensity (Tomasi, Manduchi 1998).
 
     Parameters
@@ -126,8 +129,8 @@ def bilateral(
 
     Returns
     -------
-    ndarray
-        Of the image's shape and dtype: `out` itself where it is given.
+    ndarray or array on a CUDA device
+        Of the image's kind, shape and dtype: `out` itself where it is given.
     """
     params = FilterParams(
         bilateral_window=window,
@@ -149,19 +152,19 @@ def bilateral(
 
 
 def sharpen(
-    image: npt.NDArray[Any],
+    image: Array,
     *,
     window: int = 7,
     amount: float = 0.8,
     radius: float = 1.5,
     threshold: float = 0.0,
-    out: npt.NDArray[Any] | None = None,
+    out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Sharpen by unsharp masking: I + amount * (I - G*I), as MATLAB's imsharpen, clipped to [0, 1].
 
     Parameters
@@ -180,8 +183,8 @@ def sharpen(
 
     Returns
     -------
-    ndarray
-        Of the image's shape and dtype: `out` itself where it is given.
+    ndarray or array on a CUDA device
+        Of the image's kind, shape and dtype: `out` itself where it is given.
     """
     params = FilterParams(
         sharpen_window=window,
@@ -203,17 +206,17 @@ def sharpen(
 
 
 def guided(
-    image: npt.NDArray[Any],
+    image: Array,
     *,
     window: int = 7,
     eps: float = 0.01,
-    out: npt.NDArray[Any] | None = None,
+    out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Smooth by the self-guided filter (He et al. 2013), as MATLAB's imguidedfilter.
 
     Parameters
@@ -227,8 +230,8 @@ def guided(
 
     Returns
     -------
-    ndarray
-        Of the image's shape and dtype: `out` itself where it is given.
+    ndarray or array on a CUDA device
+        Of the image's kind, shape and dtype: `out` itself where it is given.
     """
     params = FilterParams(guided_window=window, guided_eps=eps)
     return _backends.run(
@@ -245,19 +248,19 @@ def guided(
 
 
 def spatiogram(
-    image: npt.NDArray[Any],
+    image: Array,
     *,
     method: Literal["spatiogram", "clahe", "global"] = "spatiogram",
     bins: int = 32,
     clip_limit: float = 1.0,
     tiles: int = 5,
-    out: npt.NDArray[Any] | None = None,
+    out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
-) -> npt.NDArray[Any]:
+) -> Array:
     """Equalise contrast by a spatially weighted histogram.
 
     Parameters
@@ -278,8 +281,8 @@ def spatiogram(
 
     Returns
     -------
-    ndarray
-        Of the image's shape and dtype: `out` itself where it is given.
+    ndarray or array on a CUDA device
+        Of the image's kind, shape and dtype: `out` itself where it is given.
     """
     params = FilterParams(
         spatiogram_method=method,

@@ -20,9 +20,11 @@ settings.register_profile("sdie", deadline=None, max_examples=40)
 settings.load_profile("sdie")
 
 
-@pytest.fixture(scope="session", params=[b.name for b in _backends.backends()])
+@pytest.fixture(
+    scope="session", params=[pytest.param("cuda", marks=pytest.mark.gpu), "cpu", "reference"]
+)
 def backend(request):
-    """Name of each backend that can run here."""
+    """Name of each backend that can run here; Numba's simulator has tests of its own."""
     found = _backends.get(request.param)
     if not found.available:
         pytest.skip(f"backend {found.name}: {found.reason}")

@@ -35,8 +35,8 @@ def without(monkeypatch):
 
 
 def test_names():
-    assert _backends.NAMES == ("cpu", "reference", "auto")
-    assert [b.name for b in _backends.backends()] == ["cpu", "reference"]
+    assert _backends.NAMES == ("cuda", "cpu", "reference", "auto")
+    assert [b.name for b in _backends.backends()] == ["cuda", "cpu", "reference"]
 
 
 def test_each_backend_is_available_or_says_why_not():
@@ -49,9 +49,9 @@ def test_resolve(backend):
     assert _backends.resolve(backend).name == backend
 
 
-@pytest.mark.parametrize("name", ["cuda", "CPU", ""])
+@pytest.mark.parametrize("name", ["gpu", "CPU", ""])
 def test_unknown_name(name):
-    told = f"backend: received '{name}'; accepted: 'cpu', 'reference', 'auto'"
+    told = f"backend: received '{name}'; accepted: 'cuda', 'cpu', 'reference', 'auto'"
     with pytest.raises(InvalidArgumentError, match=told):
         _backends.resolve(name)
 
@@ -99,6 +99,48 @@ def test_auto_raises_where_nothing_runs(without):
     without("cpu", "reference")
     with pytest.raises(BackendUnavailableError, match=r"no cpu today.*no reference today"):
         sdie.enhance(IMAGE, np.ones(6))
+
+
+def test_auto_says_nothing_of_a_gpu_that_is_not_there(without, compiled):
+    without("cuda")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sdie.enhance(IMAGE, np.ones(6))
+
+
+def test_auto_leaves_the_gpu_alone_until_the_crossover_is_measured(python):
+    # Not even the driver is asked, which would spoil a fork.
+    code = (
+        "import sys, numpy as np, sdie_fast as sdie; from sdie_fast import _backends as b;"
+        "sdie.enhance(np.zeros((9, 9), np.uint8), np.ones(6)); sdie.Enhancer(sdie.default_recipe());"
+        "print(b.CROSSOVER_ELEMENTS, [m for m in sys.modules if m.startswith(('numba', 'sdie_fast.cuda'))])"
+    )
+    assert python(code) == "inf []"
+
+
+def test_above_the_crossover_auto_takes_the_gpu(monkeypatch, compiled):
+    ran = []
+
+    def run(src, dst, weights, params, **options):
+        ran.append(src.shape)
+        dst[...] = src
+
+    real = _backends.get
+    gpu = _backends.Backend("cuda", True, "", "", run)
+    monkeypatch.setattr(_backends, "get", lambda name: gpu if name == "cuda" else real(name))
+    monkeypatch.setattr(_backends, "CROSSOVER_ELEMENTS", 81)
+    sdie.enhance(IMAGE, np.ones(6))
+    sdie.enhance(IMAGE[:8], np.ones(6))
+    sdie.enhance(IMAGE, np.ones(6), backend="cpu")
+    assert ran == [(1, 9, 9, 1)]
+
+
+def test_listing_the_backends_imports_no_numba(python):
+    code = (
+        "import sys; from sdie_fast import _backends as b; b.backends();"
+        "print([m for m in sys.modules if m.split('.')[0] in ('numba', 'numba_cuda', 'cuda')])"
+    )
+    assert python(code) == "[]"
 
 
 PRINT_CPU = (

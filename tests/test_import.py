@@ -40,6 +40,7 @@ def test_errors_are_also_the_built_in_ones():
         (sdie_fast.InvalidArgumentError, ValueError),
         (sdie_fast.InvalidTypeError, TypeError),
         (sdie_fast.BackendUnavailableError, RuntimeError),
+        (sdie_fast.DeviceMemoryError, MemoryError),
         (sdie_fast.RecipeError, ValueError),
         (sdie_fast.ImageFileError, OSError),
     ]

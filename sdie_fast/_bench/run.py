@@ -111,7 +111,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
 
 
 def candidates(
-    case: str, g: Plane, threads: int, footprint: str, peers: bool
+    case: str, g: Plane, threads: int, footprint: str, peers: bool, backend: str = "cpu"
 ) -> tuple[dict[str, Call], dict[str, str]]:
     """List the candidates of a case, ours first, and the kind of bound each other one is held to."""
     fast = FilterParams(wls_solver="fast", bilateral_footprint=footprint)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def candidates(
     out = np.empty_like(g)
 
     def ours(weights: npt.ArrayLike, params: FilterParams) -> Call:
-        return lambda: enhance(g, weights, params=params, out=out, threads=threads, backend="cpu")
+        return lambda: enhance(g, weights, params=params, out=out, threads=threads, backend=backend)
 
     cv2 = peer.find("cv2") if peers else None
     cv = peer.OpenCV(cv2, threads) if cv2 is not None else None
@@ -161,12 +161,13 @@ def candidates(
         batch = np.stack([np.roll(g, k, axis=1) for k in range(BATCH)])
         results = np.empty_like(batch)
         calls["sdie_fast"] = lambda: enhance(
-            batch, equal, params=fast, out=results, threads=threads, backend="cpu"
+            batch, equal, params=fast, out=results, threads=threads, backend=backend
         )
-        calls["sdie_fast, one thread"] = lambda: enhance(
-            batch, equal, params=fast, out=results, threads=1, backend="cpu"
-        )
-        kinds["sdie_fast, one thread"] = "same"
+        if backend == "cpu":
+            calls["sdie_fast, one thread"] = lambda: enhance(
+                batch, equal, params=fast, out=results, threads=1, backend="cpu"
+            )
+            kinds["sdie_fast, one thread"] = "same"
     else:
         calls["sdie_fast"] = ours(_one_hot(case), exact)
         if cv is not None:
@@ -221,14 +222,15 @@ def measure(
     peers: bool,
     repeats: int,
     footprint: str,
+    backend: str = "cpu",
     progress: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """Compare and time every case at every size; returns {"machine": ..., "rows": [...]}.
 
     Raises
     ------
-    InvalidArgumentError
-        Unknown case or footprint.
+    InvalidArgumentError, BackendUnavailableError
+        Unknown case, footprint or backend, or a backend that cannot run here.
     SdieError
         A peer's answer lies further from ours than its definition explains: nothing is timed.
     """
@@ -236,6 +238,7 @@ def measure(
     for case in chosen:
         if case not in CASES:
             raise InvalidArgumentError(f"--case: {case!r}; accepted are {', '.join(CASES)}")
+    found = _backends.resolve(backend)
     rows = []
     with _limited(threads):
         for height, width in sizes:
@@ -243,7 +246,7 @@ def measure(
             for case in chosen:
                 if progress is not None:
                     progress(f"{case} at {height} x {width}")
-                calls, kinds = candidates(case, g, threads, footprint, peers)
+                calls, kinds = candidates(case, g, threads, footprint, peers, found.name)
                 first = next(iter(calls))
                 answers = {name: np.array(call()) for name, call in calls.items()}
                 differences = {first: ""}
@@ -267,4 +270,5 @@ def measure(
                             "difference": differences[name],
                         }
                     )
-    return {"machine": machine(threads), "rows": rows}
+    device = {"backend": found.name, "device": found.note} if found.name != "cpu" else {}
+    return {"machine": machine(threads) | device, "rows": rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import sys
@@ -17,6 +18,10 @@ _PACKAGES = (
     "pillow",
     "onnxruntime",
     "onnxruntime-gpu",
+    "numba",
+    "numba-cuda",
+    "cuda-bindings",
+    "cupy",
     "torch",
     "segment-anything",
     "opencv-contrib-python-headless",
@@ -32,10 +37,23 @@ def _installed(name: str) -> str | None:
         return None
 
 
+def _started(backend: _backends.Backend) -> _backends.Backend:
+    """Whether numba.cuda starts is known when it has been started: here there is time for that."""
+    if backend.name != "cuda" or not backend.available:
+        return backend
+    from ..cuda import _driver
+
+    found = _driver.start()
+    return dataclasses.replace(
+        backend, available=found.available, reason=found.reason, fix=found.fix
+    )
+
+
 def examine() -> dict[str, Any]:
     """Gather the facts; nothing here fails because something is missing."""
-    backends = _backends.backends()
+    backends = [_started(b) for b in _backends.backends()]
     usable = [b.name for b in backends if b.available]
+    host = [name for name in _backends.HOST if name in usable]
     core: dict[str, Any] | None = None
     if "cpu" in usable:
         from .. import _core
@@ -53,10 +71,17 @@ def examine() -> dict[str, Any]:
         "core": core,
         "SDIE_FAST_ISA": os.environ.get("SDIE_FAST_ISA"),
         "backends": [
-            {"name": b.name, "available": b.available, "reason": b.reason, "fix": b.fix}
+            {
+                "name": b.name,
+                "available": b.available,
+                "reason": b.reason,
+                "fix": b.fix,
+                "note": b.note,
+            }
             for b in backends
         ],
-        "auto": usable[0] if usable else None,
+        "auto": host[0] if host else None,
+        "auto_on_device": "cuda" if "cuda" in usable else None,
         "segmentation": [
             {"provider": name, "available": not reason, "reason": reason}
             for name, reason in available().items()

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sdie_fast as sdie
-from sdie_fast import cli
+from sdie_fast import _backends, cli
 from sdie_fast._cli import batch, images
 from sdie_fast.data import synthetic
 from sdie_fast.errors import ImageFileError, InvalidArgumentError
@@ -260,7 +260,12 @@ def test_doctor(call):
     assert "backend auto" in call("doctor").stdout
     facts = json.loads(call("doctor", "--json").stdout)
     assert facts["usable"]
-    assert {b["name"] for b in facts["backends"]} == {"cpu", "reference"}
+    assert [b["name"] for b in facts["backends"]] == ["cuda", "cpu", "reference"]
+    for b in facts["backends"]:
+        assert b["available"] == (not b["reason"]) == (not b["fix"])
+    assert facts["auto"] in ("cpu", "reference")
+    assert facts["auto_on_device"] == ("cuda" if facts["backends"][0]["available"] else None)
+    assert "numba-cuda" in facts["packages"]
     assert facts["threads"]["default"] >= 1
 
 
@@ -305,6 +310,30 @@ def test_bench(call, compiled):
     assert json.loads(done.stdout)["rows"][0]["candidate"] == "sdie_fast"
     assert "Mpx/s" in call("bench", "--size", "32", "--case", "sharpen", "--repeats", 3).stdout
     assert call("bench", "--size", "2").exit_code == 2
+
+
+def test_bench_of_another_backend(call):
+    done = call(
+        "bench", "--size", "32", "--case", "guided", "--case", "batch", "--no-peers", "--repeats", 3,
+        "--backend", "reference", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["machine"]["backend"] == "reference"
+    assert [row["candidate"] for row in report["rows"]] == ["sdie_fast", "sdie_fast"]
+    assert "accepted: 'cuda', 'cpu'" in call("bench", "--backend", "tpu").stderr
+
+
+@pytest.mark.parametrize("command", [("enhance", "in", "out"), ("bench",)])
+def test_cuda_where_it_cannot_run(call, tree, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    gone = _backends.Backend("cuda", False, "no GPU today", "buy one", None)
+    real = _backends.get
+    monkeypatch.setattr(_backends, "get", lambda name: gone if name == "cuda" else real(name))
+    done = call(*command, "--backend", "cuda")
+    assert done.exit_code == 2
+    assert "'cuda' cannot run here: no GPU today; to fix: buy one" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_teaches(call):

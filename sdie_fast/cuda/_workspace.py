@@ -1,0 +1,290 @@
+"""What one shape of image needs on the device, allocated once, kept while it is in use, and dropped when memory is short."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._params import FilterParams
+from ..errors import DeviceMemoryError
+from . import _driver
+from .graph import Replay
+
+Shape = tuple[int, int, int, int]
+Active = tuple[bool, ...]
+Weights = npt.NDArray[np.float32]
+
+_KEPT = 4  # workspaces, of the shapes used last
+_KINDS_KEPT = 2  # of dtype and T, for each workspace
+_UPLOADS = 16  # copies of weights that may be under way
+_SHARE = 0.9  # of the free memory that is taken
+
+
+class WeightBuffer:
+    """Weights on the device, uploaded where they differ from those that are there.
+
+    An upload reads pinned memory some time after it is enqueued, and waiting for it would be
+    waiting for everything enqueued before: so each takes a pinned buffer of its own out of a few
+    that are used in turn.
+    """
+
+    def __init__(self, images: int, rounds: int) -> None:
+        self._device = _driver.cuda().device_array((images, rounds, 6), np.float32)
+        self._held: Weights | None = None
+        self._pinned: list[tuple[Any, Any]] = []  # the oldest upload first
+
+    def put(self, weights: Weights, stream: Any) -> Any:
+        """Enqueue the upload of (n, T, 6) weights; returns the device array they will be in."""
+        target = self._device[: len(weights)]
+        if self._held is None or not np.array_equal(self._held, weights):
+            pinned, event = self._next()
+            pinned[: len(weights)] = weights
+            target.copy_to_device(pinned[: len(weights)], stream=stream)
+            event.record(stream)
+            self._pinned.append((pinned, event))
+            self._held = weights.copy()
+        return target
+
+    def _next(self) -> tuple[Any, Any]:
+        if self._pinned and (len(self._pinned) >= _UPLOADS or _driver.finished(self._pinned[0][1])):
+            pinned, event = self._pinned.pop(0)
+            event.synchronize()
+            return pinned, event
+        return _driver.cuda().pinned_array(self._device.shape, np.float32), _driver.event()
+
+
+class Buffers:
+    """A batch and its result on the device, C-contiguous, at addresses that stay."""
+
+    def __init__(self, shape: Shape, dtype: np.dtype[Any], rounds: int) -> None:
+        cuda = _driver.cuda()
+        self.images = shape[0]
+        self.src = cuda.device_array(shape, dtype)
+        self.dst = cuda.device_array(shape, dtype)
+        self.weights = WeightBuffer(shape[0], rounds)
+        self.replay = Replay()
+
+    @staticmethod
+    def bytes(shape: Shape, dtype: np.dtype[Any], rounds: int) -> int:
+        """How much device memory one set takes."""
+        images, height, width, channels = shape
+        return images * (2 * height * width * channels * dtype.itemsize + rounds * 6 * 4)
+
+
+class Workspace:
+    """The rounds of one shape with their memory, and the buffers that go with them.
+
+    It is used by one caller at a time, who holds `lock` while enqueueing; on the device, `begin`
+    and `end` order what different callers' streams do with it.
+    """
+
+    def __init__(
+        self, shape: Shape, params: FilterParams, per_channel: bool, active: Active
+    ) -> None:
+        from .rounds import Rounds
+
+        self.shape = shape
+        self.active = active
+        self.rounds = Rounds(shape, params, per_channel=per_channel, active=active)
+        self.lock = threading.Lock()
+        self._used: Any = None
+        self._kinds: OrderedDict[tuple[np.dtype[Any], int], dict[int, Any]] = OrderedDict()
+        self._weights: OrderedDict[int, WeightBuffer] = OrderedDict()
+        self._streams: dict[bool, Any] = {}
+
+    def begin(self, stream: Any) -> None:
+        """Make a stream wait for the last use."""
+        if self._used is not None:
+            self._used.wait(stream)
+
+    def end(self, stream: Any) -> None:
+        """Mark the end of a use."""
+        if self._used is None:
+            self._used = _driver.event()
+        self._used.record(stream)
+
+    def streams(self, make: Callable[[bool], Any], pipelined: bool) -> Any:
+        """Get the streams of the host's way, made once."""
+        if pipelined not in self._streams:
+            self._streams[pipelined] = make(pipelined)
+        return self._streams[pipelined]
+
+    def weights(self, rounds: int) -> WeightBuffer:
+        """Get the weights' buffer for T rounds of the whole batch."""
+        if rounds not in self._weights:
+            self._weights[rounds] = WeightBuffer(self.shape[0], rounds)
+        self._weights.move_to_end(rounds)
+        while len(self._weights) > _KINDS_KEPT:
+            self._weights.popitem(last=False)
+        return self._weights[rounds]
+
+    def buffers(self, slot: int, images: int, dtype: np.dtype[Any], rounds: int, make: Any) -> Any:
+        """Get the buffers of a slot for at least so many images, of one dtype and T rounds.
+
+        `make` is their class, `Buffers` or one derived from it, always the same for a slot.
+        """
+        slots = self._kinds.setdefault((dtype, rounds), {})
+        self._kinds.move_to_end((dtype, rounds))
+        while len(self._kinds) > _KINDS_KEPT:
+            self._kinds.popitem(last=False)
+        if slot in slots and slots[slot].images < images:
+            del slots[slot]  # before what replaces it is allocated
+        if slot not in slots:
+            slots[slot] = make((images, *self.shape[1:]), dtype, rounds)
+        return slots[slot]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the memory of a call depends on.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N, H, W, C) of the whole batch.
+    active : tuple of bool
+        Filters that have any weight; the others need no memory.
+    """
+
+    shape: Shape
+    params: FilterParams
+    per_channel: bool
+    active: Active
+
+    def bytes(self, images: int) -> int:
+        """What the rounds of so many images at a time take on the device."""
+        from .rounds import Rounds
+
+        size: int = Rounds.workspace_bytes(
+            (images, *self.shape[1:]),
+            self.params,
+            per_channel=self.per_channel,
+            active=self.active,
+        )
+        return size
+
+
+class _Cache:
+    """Workspaces by shape, the one used last kept longest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[Any, ...], Workspace] = OrderedDict()
+
+    @staticmethod
+    def _key(job: Job) -> tuple[Any, ...]:
+        return _driver.current_device(), job.shape[1:], job.params, job.per_channel
+
+    def get(self, images: int, job: Job) -> Workspace:
+        """Get a workspace for at least so many images, or make one."""
+        key = self._key(job)
+        with self._lock:
+            found = self._held.pop(key, None)
+            active = job.active
+            if found is not None and not _suits(found, images, job):
+                # Calls with other filters will come again: the new one serves both.
+                active = tuple(a or b for a, b in zip(active, found.active, strict=True))
+                found = None  # it goes before what replaces it comes
+            if found is None:
+                found = Workspace((images, *job.shape[1:]), job.params, job.per_channel, active)
+            self._held[key] = found
+            while len(self._held) > _KEPT:
+                self._held.popitem(last=False)
+            return found
+
+    def has(self, images: int, job: Job) -> bool:
+        """Whether a workspace for so many images is there."""
+        with self._lock:
+            found = self._held.get(self._key(job))
+            return found is not None and _suits(found, images, job)
+
+    def clear(self) -> None:
+        """Drop all that nobody is using."""
+        with self._lock:
+            self._held.clear()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _suits(workspace: Workspace, images: int, job: Job) -> bool:
+    has = zip(workspace.active, job.active, strict=True)
+    return workspace.shape[0] >= images and all(a or not b for a, b in has)
+
+
+cache = _Cache()
+
+
+def _fitting(images: int, job: Job, more: Callable[[int], int]) -> int:
+    """How many of the images are to be done at a time: all, or as many as fit in free memory."""
+    if cache.has(images, job):
+        return images
+    room = _SHARE * _driver.free_memory()
+    if job.bytes(images) + more(images) > room:
+        cache.clear()
+        room = _SHARE * _driver.free_memory()
+    while images > 1 and job.bytes(images) + more(images) > room:
+        images = (images + 1) // 2
+    return images
+
+
+def _once(images: int, job: Job, use: Callable[[Workspace, int], None]) -> None:
+    workspace = cache.get(images, job)
+    with workspace.lock:
+        use(workspace, images)
+
+
+def with_workspace(
+    images: int,
+    job: Job,
+    more: Callable[[int], int],
+    use: Callable[[Workspace, int], None],
+) -> None:
+    """Do a job with a workspace: in fewer images at a time where memory does not suffice.
+
+    Parameters
+    ----------
+    images : int
+        Images at a time at most.
+    job : Job
+    more : callable
+        Bytes besides the rounds' for so many images at a time.
+    use : callable
+        Gets the workspace, its lock held, and how many images it is to do at a time. It is called
+        again with fewer where the device's memory runs out on the way.
+
+    Raises
+    ------
+    DeviceMemoryError
+        One image is too many.
+    """
+    images = _fitting(images, job, more)
+    while True:
+        try:
+            _once(images, job, use)
+            return
+        except Exception as error:
+            if not _driver.is_out_of_memory(error):
+                raise
+        # Here the error is gone, and with it the frames that held what had been allocated.
+        cache.clear()
+        if images == 1:
+            break
+        images = (images + 1) // 2
+    _, height, width, channels = job.shape
+    raise DeviceMemoryError(
+        f"backend 'cuda': an image of {height} x {width} pixels with {channels} channel(s) needs "
+        f"{_mebibytes(job.bytes(1) + more(1))} of GPU memory; free: "
+        f"{_mebibytes(_driver.free_memory())}; to fix: smaller images, less memory held by others "
+        "(of torch, torch.cuda.empty_cache()), or backend='cpu'"
+    )
+
+
+def _mebibytes(size: float) -> str:
+    return f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,74 @@
+"""The CUDA backend's tests: on a GPU where there is one (marked gpu there), else in Numba's simulator."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdie_fast import _backends
+from sdie_fast.cuda import _driver
+
+HERE = Path(__file__).parent
+# Asked before Numba is imported anywhere: its simulator is chosen by the environment at that time.
+ON_GPU = _driver.state().available and not _driver.simulated()
+if not ON_GPU and "numba" not in sys.modules:
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
+
+def _why_not() -> str:
+    missing = _driver._missing_package()
+    if missing:
+        return f"{missing} is missing: {_driver.INSTALL}"
+    if not ON_GPU and not _driver.simulated():
+        return "no GPU, and Numba was imported without NUMBA_ENABLE_CUDASIM=1"
+    return ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    reason = _why_not()
+    for item in items:
+        if HERE in item.path.parents:
+            if ON_GPU:
+                item.add_marker(pytest.mark.gpu)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+_KNOWN = (_driver.state, _driver.start, _driver.cuda, _backends.get)
+
+
+@pytest.fixture
+def forget():
+    """Lets the package find out anew what can run."""
+
+    def clear():
+        for known in _KNOWN:
+            known.cache_clear()
+
+    return clear
+
+
+@pytest.fixture(autouse=True)
+def accepted(monkeypatch, forget):
+    """The simulator counts as a GPU, in these tests alone."""
+    monkeypatch.setenv("SDIE_FAST_CUDA_SIMULATOR", "1")
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def simulated():
+    """For tests whose fakes are made of the host's memory."""
+    if not _driver.simulated():
+        pytest.skip("made of the simulator's arrays")
+
+
+@pytest.fixture
+def cuda():
+    """numba.cuda, of the GPU or of the simulator."""
+    return _driver.cuda()
