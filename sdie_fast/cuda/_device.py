@@ -13,9 +13,11 @@ from numba import config, cuda
 F32 = np.float32
 ZERO, HALF, ONE, TWO = F32(0.0), F32(0.5), F32(1.0), F32(2.0)
 
-# An index masked by this is known to the compiler not to be negative, which spares Python's
-# wrapping of negative indices: six instructions at each access of shared memory.
-INDEX = 0xFFFF
+# An index masked by one of these is known to the compiler not to be negative, which spares Python's
+# wrapping of negative indices: six instructions an axis at each access.
+INDEX = 0xFFFF  # in shared memory
+PLACE = 0x7FFFFFFF  # along an axis of an image
+PIXEL = 0x7FFFFFFFFFFFFFFF  # in a batch
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 

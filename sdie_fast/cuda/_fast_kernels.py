@@ -32,7 +32,7 @@ from typing import Any
 
 from numba import cuda, float32, int64
 
-from ._device import INDEX, ONE, ZERO, part
+from ._device import INDEX, ONE, PLACE, ZERO, part
 
 CHUNK_BITS = 3
 CHUNK = 1 << CHUNK_BITS  # nodes of a thread
@@ -127,12 +127,12 @@ def _solve_nodes(
         rights[at] = right * inverse
         cuda.syncthreads()
         if slot >= reach:
-            other = at - reach * step
+            other = (at - reach * step) & INDEX
             ground += left * grounds[other]
             current += left * currents[other]
             left = left * lefts[other]
         if slot + reach < slots:
-            other = at + reach * step
+            other = (at + reach * step) & INDEX
             ground += right * grounds[other]
             current += right * currents[other]
             right = right * rights[other]
@@ -173,7 +173,7 @@ def _reduce_nodes(node, slot, slots, at, step, shared):
         currents_before[at] = node[CURRENT_BEFORE]
         cuda.syncthreads()
         if slot % (2 * reach) == 0 and slot + reach < slots:
-            other = at + reach * step
+            other = (at + reach * step) & INDEX
             ground = node[GROUND] + grounds_before[other]
             current = node[CURRENT] + currents_before[other]
             after = couplings[other]
@@ -194,13 +194,19 @@ def _stage(source, scale, plane, line, first, staged):
     """Copy a segment of a row to shared memory, coalesced; pixels past the end become 0."""
     lanes = cuda.blockDim.x
     base = cuda.threadIdx.y * lanes * (CHUNK + 1)
-    inside = line < source.shape[1]
-    for k in range(CHUNK):
-        i = k * lanes + cuda.threadIdx.x
-        value = ZERO
-        if inside and first + i < source.shape[2]:
-            value = source[plane, line, first + i] * scale
-        staged[(base + i + (i >> CHUNK_BITS)) & INDEX] = value
+    height, width = source.shape[1], source.shape[2]
+    if line < height and first + lanes * CHUNK <= width:
+        for k in range(CHUNK):
+            i = k * lanes + cuda.threadIdx.x
+            value = source[plane, line & PLACE, (first + i) & PLACE]
+            staged[(base + i + (i >> CHUNK_BITS)) & INDEX] = value * scale
+    else:
+        for k in range(CHUNK):
+            i = k * lanes + cuda.threadIdx.x
+            value = ZERO
+            if line < height and first + i < width:
+                value = source[plane, line & PLACE, (first + i) & PLACE] * scale
+            staged[(base + i + (i >> CHUNK_BITS)) & INDEX] = value
 
 
 @part
@@ -218,12 +224,49 @@ def _load_row(u, edges, scale, plane, line, first, staged_u, staged_edges, left,
 @part
 def _load_column(u, edges, scale, plane, line, first, left, value):
     """Read a chunk of a column: left[] and value[] of `_eliminate`."""
-    for i in range(CHUNK):
-        left[i] = ZERO
-        value[i] = ZERO
-        if line < u.shape[2] and first + i < u.shape[1]:
-            left[i] = edges[plane, first + i, line] * scale
-            value[i] = u[plane, first + i, line]
+    height, width = u.shape[1], u.shape[2]
+    if line < width and first + CHUNK <= height:
+        for i in range(CHUNK):
+            left[i] = edges[plane, (first + i) & PLACE, line & PLACE] * scale
+            value[i] = u[plane, (first + i) & PLACE, line & PLACE]
+    else:
+        for i in range(CHUNK):
+            left[i] = ZERO
+            value[i] = ZERO
+            if line < width and first + i < height:
+                left[i] = edges[plane, (first + i) & PLACE, line & PLACE] * scale
+                value[i] = u[plane, (first + i) & PLACE, line & PLACE]
+
+
+@part
+def _store_column(u, plane, line, first, value):
+    height, width = u.shape[1], u.shape[2]
+    if line < width and first + CHUNK <= height:
+        for i in range(CHUNK):
+            u[plane, (first + i) & PLACE, line & PLACE] = value[i]
+    else:
+        for i in range(CHUNK):
+            if line < width and first + i < height:
+                u[plane, (first + i) & PLACE, line & PLACE] = value[i]
+
+
+@part
+def _store_row(u, plane, line, first, staged):
+    """Copy a segment from shared memory to a row, coalesced."""
+    lanes = cuda.blockDim.x
+    base = cuda.threadIdx.y * lanes * (CHUNK + 1)
+    height, width = u.shape[1], u.shape[2]
+    if line < height and first + lanes * CHUNK <= width:
+        for k in range(CHUNK):
+            i = k * lanes + cuda.threadIdx.x
+            value = staged[(base + i + (i >> CHUNK_BITS)) & INDEX]
+            u[plane, line & PLACE, (first + i) & PLACE] = value
+    else:
+        for k in range(CHUNK):
+            i = k * lanes + cuda.threadIdx.x
+            if line < height and first + i < width:
+                value = staged[(base + i + (i >> CHUNK_BITS)) & INDEX]
+                u[plane, line & PLACE, (first + i) & PLACE] = value
 
 
 @part
@@ -258,14 +301,14 @@ def solve_rows(u, edges, scale, active, segments, ends, first_row, first_plane):
     constant = cuda.local.array(CHUNK, float32)
     node = cuda.local.array(NODE_FIELDS, float32)
 
-    plane = cuda.blockIdx.z + first_plane
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
     if active[plane] == ZERO:
         return
-    segment = cuda.blockIdx.x
+    segment = cuda.blockIdx.x & PLACE
     first = segment * SEGMENT
     line = (cuda.blockIdx.y + first_row) * cuda.blockDim.y + cuda.threadIdx.y
     slot, slots = cuda.threadIdx.x, cuda.blockDim.x
-    at = cuda.threadIdx.y * slots + slot
+    at = (cuda.threadIdx.y * slots + slot) & INDEX
 
     _load_row(u, edges, scale, plane, line, first, staged_u, staged_edges, left, value)
     _eliminate(left, value, into_before, into_next, constant, node)
@@ -284,12 +327,7 @@ def solve_rows(u, edges, scale, active, segments, ends, first_row, first_plane):
     for i in range(CHUNK):
         staged_u[own + i] = value[i]
     cuda.syncthreads()
-    base = cuda.threadIdx.y * slots * (CHUNK + 1)
-    if line < u.shape[1]:
-        for k in range(CHUNK):
-            i = k * slots + slot
-            if first + i < u.shape[2]:
-                u[plane, line, first + i] = staged_u[(base + i + (i >> CHUNK_BITS)) & INDEX]
+    _store_row(u, plane, line, first, staged_u)
 
 
 @cuda.jit(fastmath=True)
@@ -310,14 +348,14 @@ def solve_columns(u, edges, scale, active, segments, ends, first_row, first_plan
     constant = cuda.local.array(CHUNK, float32)
     node = cuda.local.array(NODE_FIELDS, float32)
 
-    plane = cuda.blockIdx.z + first_plane
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
     if active[plane] == ZERO:
         return
-    segment = cuda.blockIdx.y + first_row
+    segment = (cuda.blockIdx.y + first_row) & PLACE
     line = cuda.blockIdx.x * COLUMNS + cuda.threadIdx.x
     slot, slots = cuda.threadIdx.y, cuda.blockDim.y
     first = segment * SEGMENT + slot * CHUNK
-    at = slot * COLUMNS + cuda.threadIdx.x
+    at = (slot * COLUMNS + cuda.threadIdx.x) & INDEX
 
     _load_column(u, edges, scale, plane, line, first, left, value)
     _eliminate(left, value, into_before, into_next, constant, node)
@@ -332,10 +370,7 @@ def solve_columns(u, edges, scale, active, segments, ends, first_row, first_plan
         node, slot, slots, at, COLUMNS, known, before, last, grounds, currents, lefts, rights
     )
     _substitute(value, before, last, into_before, into_next, constant)
-    if line < u.shape[2]:
-        for i in range(CHUNK):
-            if first + i < u.shape[1]:
-                u[plane, first + i, line] = value[i]
+    _store_column(u, plane, line, first, value)
 
 
 @cuda.jit(fastmath=True)
@@ -352,13 +387,13 @@ def reduce_rows(u, edges, scale, active, nodes, first_row, first_plane):
     unused = cuda.local.array(CHUNK, float32)
     node = cuda.local.array(NODE_FIELDS, float32)
 
-    plane = cuda.blockIdx.z + first_plane
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
     if active[plane] == ZERO:
         return
-    segment = cuda.blockIdx.x
+    segment = cuda.blockIdx.x & PLACE
     line = (cuda.blockIdx.y + first_row) * cuda.blockDim.y + cuda.threadIdx.y
     slot, slots = cuda.threadIdx.x, cuda.blockDim.x
-    at = cuda.threadIdx.y * slots + slot
+    at = (cuda.threadIdx.y * slots + slot) & INDEX
     first = segment * SEGMENT
     _load_row(u, edges, scale, plane, line, first, staged_u, staged_edges, left, value)
     _eliminate(left, value, unused, unused, unused, node)
@@ -380,10 +415,10 @@ def reduce_columns(u, edges, scale, active, nodes, first_row, first_plane):
     unused = cuda.local.array(CHUNK, float32)
     node = cuda.local.array(NODE_FIELDS, float32)
 
-    plane = cuda.blockIdx.z + first_plane
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
     if active[plane] == ZERO:
         return
-    segment = cuda.blockIdx.y + first_row
+    segment = (cuda.blockIdx.y + first_row) & PLACE
     line = cuda.blockIdx.x * COLUMNS + cuda.threadIdx.x
     slot, slots = cuda.threadIdx.y, cuda.blockDim.y
     first = segment * SEGMENT + slot * CHUNK
@@ -402,7 +437,7 @@ def solve_ends(nodes, active, ends, first_row, first_plane):
     Overwrites the first two fields of `nodes`.
     """
     line = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    plane = cuda.blockIdx.z + first_plane
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
     if line >= ends.shape[2] or active[plane] == ZERO:
         return
     segments = ends.shape[1]
@@ -429,7 +464,7 @@ def solve_ends(nodes, active, ends, first_row, first_plane):
 
 _PLANES = float32[:, :, ::1]
 _NODES = float32[:, :, :, ::1]
-_ACTIVE = float32[:]
+_ACTIVE = float32[::1]
 _AT = (int64, int64)
 KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
     ("solve_rows", solve_rows, (_PLANES, _PLANES, float32, _ACTIVE, int64, _PLANES, *_AT)),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int64, types
 
-from ._device import F32, HALF, ONE, ZERO, exact_part
+from ._device import F32, HALF, ONE, PLACE, ZERO, exact_part
 
 THREADS = 256  # along x
 ROWS = 8
@@ -23,14 +23,14 @@ RED, GREEN, BLUE = F32(0.299), F32(0.587), F32(0.114)  # ITU-R BT.601
 @cuda.jit
 def load_channels(src, planes, scale, channels, first_row, first_plane):
     """Planes n * channels + c from channel c of image n; `scale` is 1 / white level."""
-    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    x = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) & PLACE
     top = (cuda.blockIdx.y + first_row) * ROWS
-    plane = cuda.blockIdx.z + first_plane
-    n = plane // channels
-    c = plane - n * channels
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
+    n = (plane // channels) & PLACE
+    c = (plane - n * channels) & PLACE
     if x < planes.shape[2]:
         for j in range(ROWS):
-            y = top + j
+            y = (top + j) & PLACE
             if y < planes.shape[1]:
                 planes[plane, y, x] = F32(src[n, y, x, c]) * scale
 
@@ -38,12 +38,12 @@ def load_channels(src, planes, scale, channels, first_row, first_plane):
 @cuda.jit
 def load_luma(src, planes, scale, channels, first_row, first_plane):
     """Plane n from the luma of RGB image n; `channels` is not used."""
-    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    x = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) & PLACE
     top = (cuda.blockIdx.y + first_row) * ROWS
-    n = cuda.blockIdx.z + first_plane
+    n = (cuda.blockIdx.z + first_plane) & PLACE
     if x < planes.shape[2]:
         for j in range(ROWS):
-            y = top + j
+            y = (top + j) & PLACE
             if y < planes.shape[1]:
                 planes[n, y, x] = _luma(src, n, y, x, scale)
 
@@ -56,18 +56,29 @@ def _luma(src, n, y, x, scale):
     return RED * red + GREEN * green + BLUE * blue
 
 
+@cuda.jit
+def spread_weights(weights, turn, channels, smooth, equalised):
+    """Weights of wls and of the spatiogram filter in a round, plane by plane."""
+    plane = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) & PLACE
+    if plane < smooth.shape[0]:
+        image = (plane // channels) & PLACE
+        if image < weights.shape[0]:
+            smooth[plane] = weights[image, turn & PLACE, 1]
+            equalised[plane] = weights[image, turn & PLACE, 5]
+
+
 def _store_kernels(quantise: Any) -> tuple[Any, Any]:
     @cuda.jit
     def store_channels(planes, src, dst, white, channels, first_row, first_plane):
         """Write plane n * channels + c to channel c of image n; `src` is not used."""
-        x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        x = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) & PLACE
         top = (cuda.blockIdx.y + first_row) * ROWS
-        plane = cuda.blockIdx.z + first_plane
-        n = plane // channels
-        c = plane - n * channels
+        plane = (cuda.blockIdx.z + first_plane) & PLACE
+        n = (plane // channels) & PLACE
+        c = (plane - n * channels) & PLACE
         if x < planes.shape[2]:
             for j in range(ROWS):
-                y = top + j
+                y = (top + j) & PLACE
                 if y < planes.shape[1]:
                     dst[n, y, x, c] = quantise(planes[plane, y, x], white)
 
@@ -77,13 +88,13 @@ def _store_kernels(quantise: Any) -> tuple[Any, Any]:
 
         `dst` may be `src`; `channels` is not used.
         """
-        x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        x = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) & PLACE
         top = (cuda.blockIdx.y + first_row) * ROWS
-        n = cuda.blockIdx.z + first_plane
+        n = (cuda.blockIdx.z + first_plane) & PLACE
         scale = ONE / white
         if x < planes.shape[2]:
             for j in range(ROWS):
-                y = top + j
+                y = (top + j) & PLACE
                 if y < planes.shape[1]:
                     change = planes[n, y, x] - _luma(src, n, y, x, scale)
                     for c in range(3):
@@ -128,6 +139,8 @@ def _catalogue() -> tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...]:
             load, store = loader(luma), storer(np.dtype(name), luma)
             found.append((f"{load.__name__} {name}", load, (images, planes, *last)))
             found.append((f"{store.__name__} {name}", store, (planes, images, images, *last)))
+    one = float32[::1]
+    found.append(("spread_weights", spread_weights, (float32[:, :, ::1], int64, int64, one, one)))
     return tuple(found)
 
 

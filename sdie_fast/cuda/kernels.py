@@ -28,12 +28,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba import cuda, float32, int64
+from numba import cuda, float32, int32, int64
 
-from ._device import F32, HALF, INDEX, ONE, ZERO, exp2, part, reflect
+from ._device import F32, HALF, INDEX, ONE, PIXEL, PLACE, ZERO, exp2, part, reflect
 
 COLUMNS = 32  # of a tile: one warp
 RUN = 8  # pixels a thread computes
+AHEAD = 4  # rows a thread reads before it stores them
 SHARED_BYTES = 48 * 1024  # static shared memory of a block
 MAX_ROWS = 32
 
@@ -62,7 +63,8 @@ class _Layout(NamedTuple):
         tile = self.tile_rows * self.tile_pitch
         blur = self.blur_rows * self.half_pitch if sharpen else 1
         box = self.box_rows * (self.box_pitch + self.half_pitch) if guided else 2
-        return 4 * (tile + blur + 2 * box)
+        places = self.tile_rows + COLUMNS + 2 * self.halo
+        return 4 * (places + tile + blur + 2 * box)
 
 
 def _layout(bilateral: int, sharpen: int, guided: int) -> _Layout:
@@ -85,21 +87,55 @@ def _layout(bilateral: int, sharpen: int, guided: int) -> _Layout:
     raise AssertionError("windows of at most 15 fit")
 
 
-def _loader(at: _Layout) -> Any:
+def _loader(at: _Layout) -> tuple[Any, Any]:
     tile_rows, tile_columns, pitch = at.tile_rows, COLUMNS + 2 * at.halo, at.tile_pitch
     halo, step = at.halo, at.rows // RUN
+    threads = COLUMNS * step
+    places = -(-max(tile_rows, tile_columns) // threads)
+    parts = -(-tile_columns // COLUMNS)
+    groups = -(-tile_rows // (step * AHEAD))
+    flight = AHEAD * parts
 
     @part
-    def load_tile(state, plane, left, top, tile):
-        """Fill the tile with the plane around (left, top)."""
-        height, width = state.shape[1], state.shape[2]
-        for column in range(cuda.threadIdx.x, tile_columns, COLUMNS):
-            x = reflect(left + column - halo, width)
-            for row in range(cuda.threadIdx.y, tile_rows, step):
-                y = reflect(top + row - halo, height)
-                tile[(row * pitch + column) & INDEX] = state[plane, y, x]
+    def find_tile(height, width, left, top, thread, rows, columns):
+        """Reflect each row and column of the tile once, for all the pixels that lie there."""
+        for k in range(places):
+            i = (thread + k * threads) & INDEX
+            if i < tile_rows:
+                rows[i] = reflect(top + i - halo, height)
+            if i < tile_columns:
+                columns[i] = reflect(left + i - halo, width)
 
-    return load_tile
+    @part
+    def load_tile(state, first, width, rows, columns, tile):
+        """Fill the tile with pixels of the plane that begins at state[first].
+
+        Each thread has the pixels of `AHEAD` rows in flight together.
+        """
+        values = cuda.local.array(flight, float32)
+        x = cuda.local.array(parts, int64)
+        for k in range(parts):
+            column = (cuda.threadIdx.x + k * COLUMNS) & INDEX
+            x[k] = first
+            if column < tile_columns:
+                x[k] += columns[column]
+        for group in range(groups):
+            top = (group * AHEAD * step + cuda.threadIdx.y) & INDEX
+            for i in range(AHEAD):
+                row = top + i * step
+                if row < tile_rows:
+                    start = (rows[row] & PLACE) * width
+                    for k in range(parts):
+                        values[i * parts + k] = state[(start + x[k]) & PIXEL]
+            for i in range(AHEAD):
+                row = top + i * step
+                if row < tile_rows:
+                    for k in range(parts):
+                        column = (cuda.threadIdx.x + k * COLUMNS) & INDEX
+                        if column < tile_columns:
+                            tile[row * pitch + column] = values[i * parts + k]
+
+    return find_tile, load_tile
 
 
 def _bilateral(at: _Layout, radius: int, disk: bool) -> Any:
@@ -288,11 +324,36 @@ def _guided(at: _Layout, radius: int) -> tuple[Any, Any, Any]:
     return sum_columns, fit_rows, guided_column
 
 
+@part
+def add_column(source, first, width, count, weight, mixed):
+    """Add weight * source to a column's run of `count` pixels, `width` apart."""
+    if count >= RUN:
+        for j in range(RUN):
+            mixed[j] += weight * source[(first + j * width) & PIXEL]
+    else:
+        for j in range(RUN):
+            if j < count:
+                mixed[j] += weight * source[(first + j * width) & PIXEL]
+
+
+@part
+def store_column(mixed, first, width, count, out):
+    """Write a column's run, clipped to [0, 1]."""
+    if count >= RUN:
+        for j in range(RUN):
+            out[(first + j * width) & PIXEL] = min(max(mixed[j], ZERO), ONE)
+    else:
+        for j in range(RUN):
+            if j < count:
+                out[(first + j * width) & PIXEL] = min(max(mixed[j], ZERO), ONE)
+
+
 @functools.lru_cache(maxsize=64)
 def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix:
     """The fused kernel for these radii in pixels, 0 to 7; 0 leaves that filter out.
 
-    Its arguments: ``state, smooth, equalised, out`` planes (n, H, W); ``weights`` (N, T, 6) and
+    Its arguments: ``state, smooth, equalised, out``, planes one after another, (n * H * W,), of
+    ``height`` and ``width``; ``weights`` (N, T, 6) and
     ``turn`` < T; ``channels``, planes of one image; ``first_row`` and ``first_plane`` of the launch;
     ``range_scale`` and ``space_scale`` of the bilateral filter, ``gauss`` one side of sharpen's
     taps, ``amount``, ``threshold``, and ``eps`` of the guided filter. `smooth` (of wls) and
@@ -301,20 +362,23 @@ def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix
     """
     at = _layout(bilateral, sharpen, guided)
     rows, pitch, halo = at.rows, at.tile_pitch, at.halo
+    tile_rows, tile_columns = at.tile_rows, COLUMNS + 2 * at.halo
     tile_size = at.tile_rows * at.tile_pitch
     blur_size = at.blur_rows * at.half_pitch if sharpen else 1
     box_size = at.box_rows * at.box_pitch if guided else 1
     half_size = at.box_rows * at.half_pitch if guided else 1
-    load_tile = _loader(at)
+    find_tile, load_tile = _loader(at)
     bilateral_column = _bilateral(at, bilateral, disk)
     blur_rows_of, sharpen_column = _gaussian(at, sharpen)
     sum_columns, fit_rows, guided_column = _guided(at, guided)
 
     @cuda.jit(fastmath=True)
     def mix_local(
-        state, smooth, equalised, out, weights, turn, channels, first_row, first_plane,
+        state, smooth, equalised, out, height, width, weights, turn, channels, first_row, first_plane,
         range_scale, space_scale, gauss, amount, threshold, eps,
     ):  # fmt: skip
+        tile_y = cuda.shared.array(tile_rows, int32)
+        tile_x = cuda.shared.array(tile_columns, int32)
         tile = cuda.shared.array(tile_size, float32)
         blur = cuda.shared.array(blur_size, float32)
         sums = cuda.shared.array(box_size, float32)
@@ -323,18 +387,23 @@ def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix
         offset = cuda.shared.array(half_size, float32)
         mixed = cuda.local.array(RUN, float32)
 
-        plane = cuda.blockIdx.z + first_plane
+        height, width = height & PLACE, width & PLACE
+        plane = (cuda.blockIdx.z + first_plane) & PLACE
+        pixels = plane * (height * width)
         left = cuda.blockIdx.x * COLUMNS
         top = (cuda.blockIdx.y + first_row) * rows
         column = cuda.threadIdx.x & (COLUMNS - 1)
         group = cuda.threadIdx.y & 31
         thread = group * COLUMNS + column
-        image = plane // channels
+        image = (plane // channels) & PLACE
+        turn = turn & PLACE
         with_bilateral = weights[image, turn, 2]
         with_sharpen = weights[image, turn, 3]
         with_guided = weights[image, turn, 4]
 
-        load_tile(state, plane, left, top, tile)
+        find_tile(height, width, left, top, thread, tile_y, tile_x)
+        cuda.syncthreads()
+        load_tile(state, pixels, width, tile_y, tile_x, tile)
         cuda.syncthreads()
         if sharpen > 0 and with_sharpen > ZERO:
             blur_rows_of(tile, gauss, thread, blur)
@@ -346,10 +415,11 @@ def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix
             cuda.syncthreads()
 
         row = group * RUN
-        x = left + column
-        y = top + row
-        height, width = state.shape[1], state.shape[2]
+        x = (left + column) & PLACE
+        y = (top + row) & PLACE
         if x < width and y < height:
+            first = pixels + y * width + x
+            count = height - y
             centre = ((row + halo) * pitch + column + halo) & INDEX
             with_identity = weights[image, turn, 0]
             for j in range(RUN):
@@ -363,25 +433,18 @@ def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix
             if guided > 0 and with_guided > ZERO:
                 guided_column(tile, slope, offset, column, row, with_guided, mixed)
             with_smooth = weights[image, turn, 1]
-            if with_smooth > ZERO:
-                for j in range(RUN):
-                    if y + j < height:
-                        mixed[j] += with_smooth * smooth[plane, y + j, x]
             with_equalised = weights[image, turn, 5]
+            if with_smooth > ZERO:
+                add_column(smooth, first, width, count, with_smooth, mixed)
             if with_equalised > ZERO:
-                for j in range(RUN):
-                    if y + j < height:
-                        mixed[j] += with_equalised * equalised[plane, y + j, x]
-            for j in range(RUN):
-                if y + j < height:
-                    out[plane, y + j, x] = min(max(mixed[j], ZERO), ONE)
+                add_column(equalised, first, width, count, with_equalised, mixed)
+            store_column(mixed, first, width, count, out)
 
     return LocalMix(mix_local, rows)
 
 
-_PLANES = float32[:, :, ::1]
 LOCAL_SIGNATURE: tuple[Any, ...] = (
-    *(_PLANES,) * 4, _PLANES, *(int64,) * 4,
+    *(float32[::1],) * 4, int64, int64, float32[:, :, ::1], *(int64,) * 4,
     float32, float32, float32[::1], float32, float32, float32,
 )  # fmt: skip
 

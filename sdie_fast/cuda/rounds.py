@@ -23,6 +23,14 @@ def _planes(shape: tuple[int, int, int, int], per_channel: bool) -> tuple[int, i
     return images * (channels if per_channel else 1), height, width
 
 
+class _Planes:
+    """A buffer of planes, (n, H, W), also as the plain run of pixels that the fused kernel takes."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.pixels = cuda.device_array(math.prod(shape), "float32")
+        self.planes = self.pixels.reshape(shape)
+
+
 class Rounds:
     """T rounds of a batch on the device; its memory is allocated once, for one shape.
 
@@ -52,8 +60,7 @@ class Rounds:
         self._luma = shape[3] == 3 and not per_channel
         self._channels = 1 if self._luma else shape[3]
         planes = _planes(shape, per_channel)
-        self._state = cuda.device_array(planes, "float32")
-        self._next = cuda.device_array(planes, "float32")
+        self._state, self._next = _Planes(planes), _Planes(planes)
         self._wls: Any = None
         self._spatiogram: Any = None
         if active[WLS]:
@@ -61,9 +68,12 @@ class Rounds:
         if active[SPATIOGRAM]:
             from .spatiogram import Spatiogram
 
-            self._equalised = cuda.device_array(planes, "float32")
+            self._equalised = _Planes(planes)
             self._spatiogram = Spatiogram(*planes, **_spatiogram_arguments(params))
         self._bilateral, self._sharpen, self._guided = (w // 2 for w in params.windows()[2:5])
+        # The weights of the two filters with kernels of their own, which skip planes of weight 0.
+        self._smooth_weights = cuda.device_array(planes[0], "float32")
+        self._equalised_weights = cuda.device_array(planes[0], "float32")
         self._scalars = _bilateral_scales(params)
         self._gauss = cuda.to_device(_gaussian(params))
         self._taken = active
@@ -80,7 +90,7 @@ class Rounds:
         """Bytes of device memory an instance holds."""
         planes = _planes(shape, per_channel)
         plane_bytes = 4 * math.prod(planes)
-        total = 2 * plane_bytes + 4 * _TAPS
+        total = 2 * plane_bytes + 8 * planes[0] + 4 * _TAPS
         if active[WLS]:
             total += _wls_class(params).workspace_bytes(*planes)
         if active[SPATIOGRAM]:
@@ -127,46 +137,58 @@ class Rounds:
         self._check(src, dst, weights, active)
         images = src.shape[0]
         count = images * self._channels
-        state, other = self._state[:count], self._next[:count]
+        state, other = self._state, self._next
         grid = ceil_div(src.shape[2], _pixels.THREADS), ceil_div(src.shape[1], _pixels.ROWS)
         for y, z, rows, depth in pieces(grid[1], count):
             _pixels.loader(self._luma)[(grid[0], rows, depth), _pixels.THREADS, stream](
-                src, state, F32(1.0 / white_level), self._channels, y, z
+                src, state.planes, F32(1.0 / white_level), self._channels, y, z
             )
         for turn in range(weights.shape[1]):
-            self._round(state, other, weights, turn, active, stream)
+            self._round(state, other, count, weights, turn, active, stream)
             state, other = other, state
         store = _pixels.storer(np.dtype(dst.dtype), self._luma)
         for y, z, rows, depth in pieces(grid[1], count):
             store[(grid[0], rows, depth), _pixels.THREADS, stream](
-                state, src, dst, F32(white_level), self._channels, y, z
+                state.planes, src, dst, F32(white_level), self._channels, y, z
             )
 
     def _round(
-        self, state: Any, to: Any, weights: Any, turn: int, active: tuple[bool, ...], stream: Any
+        self,
+        state: _Planes,
+        to: _Planes,
+        count: int,
+        weights: Any,
+        turn: int,
+        active: tuple[bool, ...],
+        stream: Any,
     ) -> None:
         """One round from `state` to `to`, which holds the smoothed image on the way."""
         p = self.params
+        if active[WLS] or active[SPATIOGRAM]:
+            threads = 128
+            _pixels.spread_weights[ceil_div(count, threads), threads, stream](
+                weights, turn, self._channels, self._smooth_weights, self._equalised_weights
+            )
         if active[WLS]:
             settings: dict[str, Any] = {"lambda_": p.wls_lambda, "alpha": p.wls_alpha}
             if p.wls_solver == "exact":
                 settings["tol"] = p.wls_tol
             self._wls(
-                state,
-                to,
+                state.planes[:count],
+                to.planes[:count],
                 **settings,
                 on_lightness=p.wls_domain == "lightness",
-                active=self._weights_of(weights, turn, WLS),
+                active=self._smooth_weights,
                 stream=stream,
             )
         equalised = state
         if active[SPATIOGRAM]:
-            equalised = self._equalised[: state.shape[0]]
+            equalised = self._equalised
             self._spatiogram(
-                state,
-                equalised,
+                state.planes[:count],
+                equalised.planes[:count],
                 clip_limit=p.spatiogram_clip_limit,
-                active=self._weights_of(weights, turn, SPATIOGRAM),
+                active=self._equalised_weights,
                 stream=stream,
             )
         mix = local_mix(
@@ -175,20 +197,16 @@ class Rounds:
             self._sharpen if active[SHARPEN] else 0,
             self._guided if active[GUIDED] else 0,
         )
-        planes, height, width = state.shape
-        for y, z, count, depth in pieces(ceil_div(height, mix.rows), planes):
+        _, height, width = state.planes.shape
+        for y, z, rows, depth in pieces(ceil_div(height, mix.rows), count):
             mix.kernel[
-                (ceil_div(width, COLUMNS), count, depth), (COLUMNS, mix.rows // RUN), stream
+                (ceil_div(width, COLUMNS), rows, depth), (COLUMNS, mix.rows // RUN), stream
             ](
-                state, to, equalised, to, weights, turn, self._channels, y, z,
+                state.pixels, to.pixels, equalised.pixels, to.pixels, height, width,
+                weights, turn, self._channels, y, z,
                 *self._scalars, self._gauss, F32(p.sharpen_amount), F32(p.sharpen_threshold),
                 F32(p.guided_eps),
             )  # fmt: skip
-
-    def _weights_of(self, weights: Any, turn: int, which: int) -> Any:
-        """A filter's weight for each plane, in a round."""
-        own = weights[:, turn, which]
-        return own
 
     def _check(self, src: Any, dst: Any, weights: Any, active: tuple[bool, ...]) -> None:
         fits = src.shape[0] <= self.shape[0] and tuple(src.shape[1:]) == self.shape[1:]

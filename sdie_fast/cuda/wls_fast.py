@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda, float32, int64
 
 from . import _fast_kernels as kernels
-from ._device import F32, INDEX, ONE, ZERO, ceil_div, exact_part, exp2, log2, pieces
+from ._device import F32, INDEX, ONE, PLACE, ZERO, ceil_div, exact_part, exp2, log2, pieces
 
 SMALL = 1e-4  # of the definition: keeps log(0) and flat neighbours finite
 ITERATIONS = 3
@@ -62,7 +62,7 @@ def edge_weights(guide, u, across, down, alpha, offset, light, active, first_row
     is their difference. Block: (32, 8); grid: tiles, planes.
     """
     logs = cuda.shared.array(_LOGS, float32)
-    plane = cuda.blockIdx.z + first_plane
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
     if active[plane] == ZERO:
         return
     height, width = u.shape[1], u.shape[2]
@@ -72,14 +72,14 @@ def edge_weights(guide, u, across, down, alpha, offset, light, active, first_row
         for column in range(cuda.threadIdx.x, _TILE, kernels.COLUMNS):
             y, x = top + row - 1, left + column - 1
             if y < height and x < width:
-                value = guide[plane, max(y, 0), max(x, 0)]
+                value = guide[plane, max(y, 0) & PLACE, max(x, 0) & PLACE]
                 if light:
                     value = lightness(value)
                 logs[(row * _TILE + column) & INDEX] = F32(math.log(value + offset))
                 if row > 0 and column > 0:
-                    u[plane, y, x] = value
+                    u[plane, y & PLACE, x & PLACE] = value
     cuda.syncthreads()
-    y, x = top + cuda.threadIdx.y, left + cuda.threadIdx.x
+    y, x = (top + cuda.threadIdx.y) & PLACE, (left + cuda.threadIdx.x) & PLACE
     if y < height and x < width:
         at = ((cuda.threadIdx.y + 1) * _TILE + cuda.threadIdx.x + 1) & INDEX
         own = logs[at]
@@ -95,9 +95,9 @@ def edge_weights(guide, u, across, down, alpha, offset, light, active, first_row
 @cuda.jit
 def to_intensity(u, active, first_row, first_plane):
     """Map lightness back to intensity, in place. Block: (32, 8); grid: tiles, planes."""
-    plane = cuda.blockIdx.z + first_plane
-    x = cuda.blockIdx.x * kernels.COLUMNS + cuda.threadIdx.x
-    y = (cuda.blockIdx.y + first_row) * _ROWS + cuda.threadIdx.y
+    plane = (cuda.blockIdx.z + first_plane) & PLACE
+    x = (cuda.blockIdx.x * kernels.COLUMNS + cuda.threadIdx.x) & PLACE
+    y = ((cuda.blockIdx.y + first_row) * _ROWS + cuda.threadIdx.y) & PLACE
     if y < u.shape[1] and x < u.shape[2] and active[plane] != ZERO:
         u[plane, y, x] = from_lightness(max(u[plane, y, x], ZERO))
 
@@ -107,9 +107,9 @@ KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
     (
         "edge_weights",
         edge_weights,
-        (*(_PLANES,) * 4, float32, float32, int64, float32[:], int64, int64),
+        (*(_PLANES,) * 4, float32, float32, int64, float32[::1], int64, int64),
     ),
-    ("to_intensity", to_intensity, (_PLANES, float32[:], int64, int64)),
+    ("to_intensity", to_intensity, (_PLANES, float32[::1], int64, int64)),
 )
 
 
