@@ -1,0 +1,322 @@
+"""Spatiograms: mass, mean position and covariance of every intensity bin of a plane.
+
+The definition is `sdie_fast.reference_spatiogram.spatiogram_statistics`. Two kernels:
+
+1. `gather_moments`: a block of threads sums the moments of some of a plane's cells, at most
+   64 x 64 pixels each. A thread owns one bin for some of the cell's rows: every pixel is read by all
+   the bins' threads, which costs a few operations a bin and no atomic one, whatever the image holds.
+2. `finish_bins`: a block per plane adds these up and leaves a record per occupied bin.
+
+Sums inside a cell are float32, of positions from the cell's middle, at most 32 away; between cells
+they are float64, a dozen operations per bin and cell: the variance across a thin oblique line is the
+small difference of large ones. All sums are in a fixed order, so that results repeat to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda, float32, float64, int32, types, uint32
+
+from ._device import F32, HALF, INDEX, ONE, SIMULATED, ZERO, log2, part
+
+MAX_BINS = 64
+THREADS = 256  # of a block, at most
+CELL = 64  # columns and rows of a cell, at most
+GROUP = 8  # pixels of a row that are summed about their own middle; cells are whole groups wide
+MOMENTS = 6  # n, x, y, xx, xy, yy
+CELL_PIXELS = CELL * CELL
+SUMS = MOMENTS * THREADS
+GROUPS = CELL_PIXELS - GROUP  # mask of a group's start in a cell
+
+# Places in a record: log2 of n * N(x; m, S) is PEAK - KX dx^2 - KY (dy - (SLOPE + SLOPE_REST) dx)^2,
+# with dx = x - MEAN_X - MEAN_X_REST, dy alike. This triangular form keeps its digits where the
+# inverse of S would lose them; two float32 hold what must be exact far from the origin.
+PEAK, MEAN_X, MEAN_X_REST, MEAN_Y, MEAN_Y_REST, KX, KY, SLOPE, SLOPE_REST, BIN = range(10)
+RECORD = 10
+
+EMPTY_MASS = 1e-6  # the reference's
+HALF_LOG2_E = 0.5 / math.log(2.0)
+
+# Four float32 at once from shared memory; the simulator knows no alignment.
+ALIGNMENT = None if SIMULATED else 16
+OUTSIDE = F32(-2.0)  # a level that no bin reaches
+
+
+@part
+def saturate(v):
+    """Clip to [0, 1]: a modifier of the operation before it, not an operation."""
+    return min(max(v, ZERO), ONE)
+
+
+@part
+def quotient(a, b):
+    """The whole quotient of two int32 that are not negative: Numba's own division is of int64."""
+    return int32(uint32(a) // uint32(b))
+
+
+@part
+def _level(image, plane, y, x, bottom, right, scale, last):
+    """Intensity of a pixel in bins, from the middle of the first one; `OUTSIDE` past the border."""
+    level = OUTSIDE
+    if y < bottom and x < right:
+        level = min(max(cuda.fma(image[plane, y, x], scale, -HALF), ZERO), last)
+    return level
+
+
+@part
+def _load_cell(image, plane, top, left, bins, rows, columns, tile):
+    """Fill the rows of the tile with levels, four of a thread under way at once."""
+    scale, last = F32(bins), F32(int32(bins - 1))
+    bottom = min(int32(top + rows), int32(image.shape[1]))
+    right = min(int32(left + columns), int32(image.shape[2]))
+    warps = int32(cuda.blockDim.x >> 5)
+    x = int32(left + (cuda.threadIdx.x & 31))
+    row = int32(cuda.threadIdx.x >> 5)
+    while row < rows:
+        y = int32(top + row)
+        under = int32(y + warps)
+        level = _level(image, plane, y, x, bottom, right, scale, last)
+        level_right = _level(image, plane, y, int32(x + 32), bottom, right, scale, last)
+        level_under = _level(image, plane, under, x, bottom, right, scale, last)
+        level_both = _level(image, plane, under, int32(x + 32), bottom, right, scale, last)
+        at = int32(row * CELL + (cuda.threadIdx.x & 31)) & INDEX
+        tile[at] = level
+        tile[at + 32] = level_right
+        if row + warps < rows:
+            tile[at + warps * CELL] = level_under
+            tile[at + warps * CELL + 32] = level_both
+        row = int32(row + 2 * warps)
+
+
+@cuda.jit(fastmath=True)
+def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments):
+    """Sum the moments of the cells of one part of a plane.
+
+    Grid: planes * parts blocks of a power of two of threads, at least 2 ** bin_bits.
+
+    Parameters
+    ----------
+    image : (n, H, W) float32
+    active : (n,) float32
+        A plane whose entry is 0 is passed over.
+    bins, bin_bits : int32
+        2 ** bin_bits is the least power of two that is not below bins.
+    rows, columns : int32
+        Of a cell; columns a multiple of `GROUP`, both at most `CELL`.
+    parts : int32
+        Blocks per plane.
+    moments : (n, parts, MOMENTS, bins) float64
+        Written: sums of share * (1, x, y, x x, x y, y y), in pixels from the plane's corner.
+    """
+    tile = cuda.shared.array(CELL_PIXELS, float32, alignment=ALIGNMENT)
+    sums = cuda.shared.array(SUMS, float32)
+    thread, threads = int32(cuda.threadIdx.x), int32(cuda.blockDim.x)
+    plane = quotient(cuda.blockIdx.x, parts)
+    part_of_plane = int32(cuda.blockIdx.x - plane * parts)
+    if active[plane] == ZERO:
+        return
+    across = quotient(image.shape[2] + columns - 1, columns)
+    cells = int32(across * quotient(image.shape[1] + rows - 1, rows))
+    share = quotient(cells + parts - 1, parts)
+    lanes = int32(1 << bin_bits)
+    own_bin = F32(int32(thread & (lanes - 1)))
+    streams = int32(threads >> bin_bits)
+    half_height = HALF * F32(int32(rows - 1))
+    first_middle = HALF * F32(int32(GROUP - columns))
+    all_n = all_x = all_y = all_xx = all_xy = all_yy = float64(0.0)
+
+    cell = int32(part_of_plane * share)
+    end = min(int32(cell + share), cells)
+    while cell < end:
+        top = int32(quotient(cell, across) * rows)
+        left = int32((cell - quotient(cell, across) * across) * columns)
+        _load_cell(image, plane, top, left, bins, rows, columns, tile)
+        cuda.syncthreads()
+
+        n = x = y = xx = xy = yy = ZERO
+        row = int32(thread >> bin_bits)
+        while row < rows:
+            row_n = row_x = row_xx = ZERO
+            middle = first_middle
+            at = int32(row * CELL)
+            row_end = int32(at + columns)
+            while at < row_end:
+                start = at & GROUPS  # tells the compiler that four floats may be read at once
+                n8 = x8 = xx8 = ZERO
+                for i in range(4):  # pixels in pairs about the middle of eight
+                    after = saturate(ONE - abs(tile[start + (4 + i)] - own_bin))
+                    before = saturate(ONE - abs(tile[start + (3 - i)] - own_bin))
+                    both = after + before
+                    n8 += both
+                    x8 += (after - before) * F32(i + 0.5)
+                    xx8 += both * F32((i + 0.5) * (i + 0.5))
+                moved = x8 + middle * n8
+                row_n += n8
+                row_x += moved
+                row_xx += xx8 + middle * (x8 + moved)
+                middle += F32(GROUP)
+                at = int32(at + GROUP)
+            dy = F32(row) - half_height
+            n += row_n
+            x += row_x
+            xx += row_xx
+            y += dy * row_n
+            xy += dy * row_x
+            yy += dy * dy * row_n
+            row = int32(row + streams)
+        sums[thread] = n
+        sums[THREADS + thread] = x
+        sums[2 * THREADS + thread] = y
+        sums[3 * THREADS + thread] = xx
+        sums[4 * THREADS + thread] = xy
+        sums[5 * THREADS + thread] = yy
+        cuda.syncthreads()
+
+        if thread < bins:
+            n = x = y = xx = xy = yy = ZERO
+            i = thread
+            while i < threads:
+                n += sums[i & INDEX]
+                x += sums[THREADS + i & INDEX]
+                y += sums[2 * THREADS + i & INDEX]
+                xx += sums[3 * THREADS + i & INDEX]
+                xy += sums[4 * THREADS + i & INDEX]
+                yy += sums[5 * THREADS + i & INDEX]
+                i = int32(i + lanes)
+            if n > ZERO:
+                x0 = float64(left) + float64(0.5) * float64(columns - 1)
+                y0 = float64(top) + float64(0.5) * float64(rows - 1)
+                full_x = float64(x) + x0 * float64(n)
+                full_y = float64(y) + y0 * float64(n)
+                all_n += float64(n)
+                all_x += full_x
+                all_y += full_y
+                all_xx += float64(xx) + x0 * (float64(x) + full_x)
+                all_xy += float64(xy) + x0 * float64(y) + y0 * full_x
+                all_yy += float64(yy) + y0 * (float64(y) + full_y)
+        cell = int32(cell + 1)
+
+    if thread < bins:
+        moments[plane, part_of_plane, 0, thread] = all_n
+        moments[plane, part_of_plane, 1, thread] = all_x
+        moments[plane, part_of_plane, 2, thread] = all_y
+        moments[plane, part_of_plane, 3, thread] = all_xx
+        moments[plane, part_of_plane, 4, thread] = all_xy
+        moments[plane, part_of_plane, 5, thread] = all_yy
+
+
+@part
+def _write_record(n, x, y, xx, xy, yy, own, record):
+    """Turn a bin's moments into its record."""
+    share = float64(1.0) / n
+    mean_x, mean_y = x * share, y * share
+    var_x = max(xx * share - mean_x * mean_x, float64(0.0)) + float64(1.0)
+    var_y = max(yy * share - mean_y * mean_y, float64(0.0)) + float64(1.0)
+    slope = (xy * share - mean_x * mean_y) / var_x
+    # The variance of y at a given x: at least the pixel squared that the definition adds to it.
+    rest = max(var_y - slope * slope * var_x, float64(1.0))
+    whole_x, whole_y = math.floor(mean_x), math.floor(mean_y)
+    record[PEAK] = log2(float32(n)) - HALF * log2(float32(var_x * rest))
+    record[MEAN_X] = float32(whole_x)
+    record[MEAN_X_REST] = float32(mean_x - whole_x)
+    record[MEAN_Y] = float32(whole_y)
+    record[MEAN_Y_REST] = float32(mean_y - whole_y)
+    record[KX] = float32(float64(HALF_LOG2_E) / var_x)
+    record[KY] = float32(float64(HALF_LOG2_E) / rest)
+    record[SLOPE] = float32(slope)
+    record[SLOPE_REST] = float32(slope - float64(float32(slope)))
+    record[BIN] = float32(own)
+
+
+@cuda.jit(fastmath=True)
+def finish_bins(moments, active, bins, bin_bits, parts, records, used):
+    """Add up a plane's parts; write the records of the bins that hold anything, in order.
+
+    Grid: one block per plane, of a power of two of threads, at least 2 ** bin_bits.
+
+    Parameters
+    ----------
+    moments : (n, parts, MOMENTS, bins) float64
+    active : (n,) float32
+    bins, bin_bits, parts : int32
+        As for `gather_moments`.
+    records : (n, bins, RECORD) float32
+    used : (n,) int32
+        Written: how many bins of the plane have a record.
+    """
+    sums = cuda.shared.array((MOMENTS, THREADS), float64)
+    occupied = cuda.shared.array(MAX_BINS, int32)
+    plane, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    if active[plane] == ZERO:
+        return
+    lanes = int32(1 << bin_bits)
+    own = int32(thread & (lanes - 1))
+    if own < bins:
+        for m in range(MOMENTS):
+            total = float64(0.0)
+            i = int32(thread >> bin_bits)
+            while i < parts:
+                total += moments[plane, i, m, own]
+                i = int32(i + (cuda.blockDim.x >> bin_bits))
+            sums[m, thread] = total
+    cuda.syncthreads()
+    n = x = y = xx = xy = yy = float64(0.0)
+    if thread < bins:
+        i = int32(thread)
+        while i < cuda.blockDim.x:
+            n += sums[0, i]
+            x += sums[1, i]
+            y += sums[2, i]
+            xx += sums[3, i]
+            xy += sums[4, i]
+            yy += sums[5, i]
+            i = int32(i + lanes)
+        occupied[thread] = 1 if n >= float64(EMPTY_MASS) else 0
+    cuda.syncthreads()
+    if thread < bins:
+        place = 0
+        for j in range(thread):
+            place += occupied[j]
+        if occupied[thread] == 1:
+            _write_record(n, x, y, xx, xy, yy, thread, records[plane, place])
+        if thread == bins - 1:
+            used[plane] = place + occupied[thread]
+
+
+_PLANES = types.Array(types.float32, 3, "C")
+_ACTIVE = types.Array(types.float32, 1, "A")
+_MOMENTS = types.Array(types.float64, 4, "C")
+_USED = types.Array(types.int32, 1, "C")
+_i32 = types.int32
+
+KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
+    (
+        "gather_moments",
+        gather_moments,
+        (_PLANES, _ACTIVE, _i32, _i32, _i32, _i32, _i32, _MOMENTS),
+    ),
+    (
+        "finish_bins",
+        finish_bins,
+        (_MOMENTS, _ACTIVE, _i32, _i32, _i32, _PLANES, _USED),
+    ),
+)
+
+
+def cell_side(pixels: int) -> int:
+    """Side of the cells that cover a number of pixels with the least waste: a multiple of 8.
+
+    It depends on the plane's size alone, so that a plane's sums do not depend on its batch.
+    """
+    sides = range(GROUP, CELL + 1, GROUP)
+    return min(sides, key=lambda side: (-(-pixels // side) * side, -side))
+
+
+def record_bytes(planes: int, bins: int, parts: int) -> int:
+    """Device memory of `moments`, `records` and `used`."""
+    sums = planes * parts * MOMENTS * bins * np.dtype(np.float64).itemsize
+    return sums + planes * (bins * RECORD + 1) * np.dtype(np.float32).itemsize
