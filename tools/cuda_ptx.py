@@ -34,7 +34,14 @@ from typing import Any
 
 # Kernels (shell patterns over their names) that may use float64, how many instructions of it, and why. Of several
 # patterns that fit a name the first counts; a kernel that none fits may use none.
-FLOAT64: tuple[tuple[str, int, str], ...] = ()
+FLOAT64: tuple[tuple[str, int, str], ...] = (
+    (
+        "_spatiogram_statistics: gather_moments",
+        50,
+        "sums over a block of pixels, once for each bin",
+    ),
+    ("_spatiogram_statistics: finish_bins", 120, "each bin's mean and covariance, once"),
+)
 
 FIX = 'pip install "numba-cuda[cu13]" (for a CUDA 12 driver: "numba-cuda[cu12]")'
 REGISTERS = 65536  # of one multiprocessor, compute capability 7.0 to 12.0

@@ -288,7 +288,7 @@ def opencv(setup: Setup) -> Candidate:
 
     case = setup.case
     library = peer.OpenCV(cv2, setup.threads)
-    filters = (
+    every: tuple[Callable[[Planes], Planes], ...] = (
         lambda g: g,
         library.wls,
         library.bilateral,
@@ -296,22 +296,17 @@ def opencv(setup: Setup) -> Candidate:
         library.guided,
         library.equalise,
     )
-    count = sum(case.active)
+    used = [apply for apply, wanted in zip(every, case.active, strict=True) if wanted]
+    share = 1.0 / len(used)
 
     def one(g: Planes) -> Planes:
         for _ in range(case.rounds):
-            total: Any = 0.0
-            for used, apply in zip(case.active, filters, strict=True):
-                if used:
-                    total = cv2.addWeighted(
-                        np.zeros(g.shape, np.float32) if isinstance(total, float) else total,
-                        1.0,
-                        apply(g),
-                        1.0 / count,
-                        0.0,
-                        dtype=cv2.CV_32F,
-                    )
-            g = cv2.convertScaleAbs(total)
+            total: Any = used[0](g)
+            if len(used) > 1:
+                total = cv2.addWeighted(total, share, used[1](g), share, 0.0, dtype=cv2.CV_32F)
+            for apply in used[2:]:
+                total = cv2.addWeighted(total, 1.0, apply(g), share, 0.0, dtype=cv2.CV_32F)
+            g = np.asarray(cv2.convertScaleAbs(total))
         return g
 
     part = min(case.images, CPU_IMAGES)
