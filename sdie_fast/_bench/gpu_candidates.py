@@ -132,7 +132,7 @@ def ours_replayed(setup: Setup) -> Candidate:
 
     case = setup.case
     sets = min(setup.sets, 16)
-    rounds = Rounds((*case.shape, 1), setup.params)
+    rounds = Rounds((*case.shape, 1), setup.params, active=case.active)
     weights = cuda.as_cuda_array(setup.weights)
     own = cuda.stream()
     src, dst = (
