@@ -2,7 +2,7 @@
 
     python bench/bench_cuda.py                              # everything, some five minutes
     python bench/bench_cuda.py --quick --case round single  # two cases, short, nothing compiled by torch
-    python bench/bench_cuda.py --write bench/RESULTS.md     # and put the tables there
+    python bench/bench_cuda.py --write bench/RESULTS.md --write-targets docs/gpu.md   # and put the tables there
     python bench/bench_cuda.py --dry-run                    # no GPU: tiny images, answers only, no times
 
 Needs `pip install ".[gpu,bench]" torch`; CuPy (cupy-cuda13x) and, for the encoder, segment-anything where they are there.
@@ -266,7 +266,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="3 seconds a case, no torch.compile")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="put the tables into this Markdown file"
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the tables into this Markdown file, between its marks",
+    )
+    parser.add_argument(
+        "--write-targets",
+        type=Path,
+        metavar="FILE",
+        help="put the table of targets alone into this one",
     )
     parser.add_argument(
         "--dry-run",
@@ -278,7 +287,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         args.seconds = min(args.seconds, 3.0)
     if args.compile is None:
         args.compile = not args.quick
-    if args.dry_run and args.write:
+    if args.dry_run and (args.write or args.write_targets):
         parser.error("--write: a dry run has no figures to write")
     return args
 
@@ -335,6 +344,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(section)
         if args.write:
             gpu_report.write_section(args.write, section)
+        if args.write_targets:
+            gpu_report.write_section(args.write_targets, gpu_report.summary(report))
     return 1 if bench.failed else 0
 
 

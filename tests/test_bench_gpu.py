@@ -227,6 +227,7 @@ def test_section(report, tmp_path):
     ):
         assert words in text
     assert "cupy-cuda13x" not in text
+    assert "Measured 2026-01-02 on Some GPU" in report.summary(found)
     report.write_section(path, report.markdown(None))
     assert "Some GPU" not in path.read_text()
     path.write_text("no marks")
@@ -237,9 +238,13 @@ def test_section(report, tmp_path):
 
 def test_results_name_their_gpu(report):
     # Either nothing was measured, said plainly, or the tables say on what.
-    text = (ROOT / "bench" / "RESULTS.md").read_text()
-    section = text.split(report.BEGIN)[1].split(report.END)[0].strip()
-    assert section == report.markdown(None) or "multiprocessors" in section
+    for path, nothing, named in (
+        ("bench/RESULTS.md", report.markdown(None), "multiprocessors"),
+        ("docs/gpu.md", report.summary(None), "Measured 20"),
+    ):
+        text = (ROOT / path).read_text()
+        section = text.split(report.BEGIN)[1].split(report.END)[0].strip()
+        assert section == nothing or named in section
 
 
 def bench(*arguments, **environment):

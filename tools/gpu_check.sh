@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs an NVIDIA GPU, in one command and under ten minutes: the build, the kernels' PTX and registers,
-# the tests marked gpu, the benchmarks, whose tables it writes into bench/RESULTS.md. Needs no network.
+# the tests marked gpu, the benchmarks, whose tables it writes into bench/RESULTS.md and docs/gpu.md. Needs no network.
 usage() {
   cat <<'TEXT'
 usage: tools/gpu_check.sh [--wheels DIR] [--out DIR] [--quick] [--keep-results]
@@ -8,9 +8,9 @@ usage: tools/gpu_check.sh [--wheels DIR] [--out DIR] [--quick] [--keep-results]
   --wheels DIR    Python packages to install from there first, without their dependencies: what the environment lacks,
                   such as nanobind (to build), segment_anything (for the encoder), hypothesis (for the tests).
                   The variable GPU_CHECK_WHEELS does the same.
-  --out DIR       logs, bench_cuda.json and a copy of RESULTS.md go there (default: out/gpu in the checkout)
+  --out DIR       logs, bench_cuda.json and copies of both files go there (default: out/gpu in the checkout)
   --quick         short measurements, nothing compiled by torch; some four minutes
-  --keep-results  leave bench/RESULTS.md as it is; the copy in --out still has the tables
+  --keep-results  leave both files as they are; the copies in --out still have the tables
 
 Needs a C++20 compiler, cmake, ninja or make, and in the Python that $PYTHON names (python3 unless set): numpy, scipy, pillow,
 rich, typer, scikit-build-core, nanobind, numba-cuda, torch, pytest, hypothesis. CuPy, OpenCV and segment-anything are used
@@ -99,24 +99,36 @@ say "kernels to PTX, in the background"
 ptx=$!
 
 say "tests"
-# Only files with tests for a GPU: others may import what this environment has not.
-mapfile -t files < <(grep -rlE --include='test_*.py' 'mark\.gpu' "$repo/tests" | grep -v "^$repo/tests/cuda/" || true)
-timeout 240 "$python" -m pytest -q -p no:cacheprovider -c "$repo/pyproject.toml" --rootdir "$repo" -m gpu \
-  "$repo/tests/cuda" "${files[@]}" 2>&1 | tee "$out/tests.log" || failed+=("tests (tests.log)")
+# Folder by folder, and only files with tests for a GPU: others may import what this environment has not.
+run_tests() {
+  local name=$1
+  shift
+  timeout 180 "$python" -m pytest -q -p no:cacheprovider -c "$repo/pyproject.toml" --rootdir "$repo" -m gpu "$@" \
+    2>&1 | tee "$out/tests-$name.log" || failed+=("tests, $name (tests-$name.log)")
+}
+run_tests cuda "$repo/tests/cuda"
+for folder in "$repo"/tests "$repo"/tests/*/; do
+  folder=${folder%/}
+  if [[ $folder == "$repo/tests/cuda" ]]; then continue; fi
+  # Those that use the fixture `backend` run on the GPU too.
+  mapfile -t files < <(grep -lwE 'mark\.gpu|backend' "$folder"/test_*.py 2>/dev/null || true)
+  if ((${#files[@]})); then run_tests "$(basename "$folder")" "${files[@]}"; fi
+done
 
 wait "$ptx" || failed+=("kernels to PTX (cuda_ptx.log)")
 cat "$out/cuda_ptx.log"
 
 say "benchmarks"
 # Into a copy first: a run that is stopped leaves the checkout's file as it was.
-cp "$repo/bench/RESULTS.md" "$out/RESULTS.md"
+cp "$repo/bench/RESULTS.md" "$repo/docs/gpu.md" "$out"
 options=(--seconds 8 --budget $(($(left) - 90)))
 if [[ -n $quick ]]; then options+=(--quick); fi
 if timeout "$(left)" "$python" "$repo/bench/bench_cuda.py" "${options[@]}" --json "$out/bench_cuda.json" \
-  --write "$out/RESULTS.md" 2>&1 | tee "$out/bench.log"; then :; else failed+=("benchmarks (bench.log)"); fi
+  --write "$out/RESULTS.md" --write-targets "$out/gpu.md" 2>&1 | tee "$out/bench.log"; then :; else failed+=("benchmarks (bench.log)"); fi
 if [[ -z $keep ]] && ! cmp -s "$out/RESULTS.md" "$repo/bench/RESULTS.md"; then
-  cp "$out/RESULTS.md" "$repo/bench/RESULTS.md"
-  echo "bench/RESULTS.md has this run's tables"
+  cp "$out/RESULTS.md" "$repo/bench/"
+  cp "$out/gpu.md" "$repo/docs/"
+  echo "bench/RESULTS.md and docs/gpu.md have this run's tables"
 fi
 
 say "done; logs in $out"

@@ -162,6 +162,13 @@ def encoder_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
+def summary(report: Mapping[str, Any] | None) -> str:
+    """Write the targets alone, and on which GPU they were measured: what the docs quote."""
+    if report is None:
+        return f"Measured: nothing yet.\n\n{targets_table(None)}"
+    return f"Measured {report['date']} on {report['machine']['gpu']}.\n\n{targets_table(report['rows'])}"
+
+
 def markdown(report: Mapping[str, Any] | None) -> str:
     """Write the section's text between the markers.
 
@@ -224,11 +231,14 @@ def with_section(text: str, section: str) -> str:
     """
     begin, end = text.find(BEGIN), text.find(END)
     if text.count(BEGIN) != 1 or text.count(END) != 1 or end < begin:
-        raise SdieError(f"the results need one line {BEGIN!r} and, after it, one {END!r}")
+        raise SdieError(f"one line {BEGIN!r} and, after it, one {END!r} are needed")
     return f"{text[: begin + len(BEGIN)]}\n\n{section}\n\n{text[end:]}"
 
 
 def write_section(path: Path, section: str) -> None:
-    """Put the section into a Markdown file, which appears whole or stays as it was."""
-    text = with_section(path.read_text(encoding="utf-8"), section)
+    """Put a section into a Markdown file, which appears whole or stays as it was."""
+    try:
+        text = with_section(path.read_text(encoding="utf-8"), section)
+    except SdieError as error:
+        raise SdieError(f"{path}: {error}") from error
     replace_file(path, lambda file: file.write(text.encode("utf-8")))
