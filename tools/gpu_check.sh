@@ -95,15 +95,15 @@ fi
 "$python" -c 'import sdie_fast; print(sdie_fast.__version__, sdie_fast.__file__)'
 
 say "kernels to PTX, in the background"
-"$python" "$repo/tools/cuda_ptx.py" >"$out/cuda_ptx.log" 2>&1 &
+timeout 280 "$python" "$repo/tools/cuda_ptx.py" >"$out/cuda_ptx.log" 2>&1 &
 ptx=$!
 
 say "tests"
-# Folder by folder, and only files with tests for a GPU: others may import what this environment has not.
+# In the first five minutes. Folder by folder, and only files with tests for a GPU: others may import what this environment has not.
 run_tests() {
   local name=$1
   shift
-  timeout 180 "$python" -m pytest -q -p no:cacheprovider -c "$repo/pyproject.toml" --rootdir "$repo" -m gpu "$@" \
+  timeout $((SECONDS < 280 ? 300 - SECONDS : 20)) "$python" -m pytest -q -p no:cacheprovider -c "$repo/pyproject.toml" --rootdir "$repo" -m gpu "$@" \
     2>&1 | tee "$out/tests-$name.log" || failed+=("tests, $name (tests-$name.log)")
 }
 run_tests cuda "$repo/tests/cuda"
