@@ -101,10 +101,13 @@ ptx=$!
 say "tests"
 # In the first five minutes. Folder by folder, and only files with tests for a GPU: others may import what this environment has not.
 run_tests() {
-  local name=$1
+  local name=$1 code=0
   shift
-  timeout $((SECONDS < 280 ? 300 - SECONDS : 20)) "$python" -m pytest -q -p no:cacheprovider -c "$repo/pyproject.toml" --rootdir "$repo" -m gpu "$@" \
-    2>&1 | tee "$out/tests-$name.log" || failed+=("tests, $name (tests-$name.log)")
+  timeout $((SECONDS < 280 ? 300 - SECONDS : 20)) "$python" -m pytest -q -p no:cacheprovider \
+    -c "$repo/pyproject.toml" --rootdir "$repo" -m gpu "$@" 2>&1 | tee "$out/tests-$name.log" || code=$?
+  # 5: no such test, which only the kernels' own folder must not answer.
+  if ((code == 5)) && [[ $name != cuda ]]; then code=0; fi
+  if ((code)); then failed+=("tests, $name (tests-$name.log)"); fi
 }
 run_tests cuda "$repo/tests/cuda"
 for folder in "$repo"/tests "$repo"/tests/*/; do
