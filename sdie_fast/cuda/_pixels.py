@@ -32,7 +32,8 @@ def load_channels(src, planes, scale, channels, first_row, first_plane):
         for j in range(ROWS):
             y = (top + j) & PLACE
             if y < planes.shape[1]:
-                planes[plane, y, x] = F32(src[n, y, x, c]) * scale
+                value = F32(src[n, y, x, c]) * scale
+                planes[plane, y, x] = min(max(value, ZERO), ONE)
 
 
 @cuda.jit
@@ -45,7 +46,7 @@ def load_luma(src, planes, scale, channels, first_row, first_plane):
         for j in range(ROWS):
             y = (top + j) & PLACE
             if y < planes.shape[1]:
-                planes[n, y, x] = _luma(src, n, y, x, scale)
+                planes[n, y, x] = min(max(_luma(src, n, y, x, scale), ZERO), ONE)
 
 
 @exact_part

@@ -1,0 +1,214 @@
+"""Whole rounds on the device against the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdie_fast import FilterParams, reference
+from sdie_fast._device_array import DeviceArray
+
+pytest.importorskip("numba_cuda")
+from sdie_fast.cuda import _device, _driver, _pixels
+from sdie_fast.cuda.rounds import Rounds
+
+FAST = FilterParams(wls_solver="fast")
+LOCAL = (True, False, True, True, True, False)
+# The design allows 1/510 for a whole round. The local filters and fast wls are far more exact, and
+# what they are tested by is this.
+TOLERANCE = 2e-5
+WHOLE = 1 / 510
+
+
+def picture(rng, *shape):
+    """Values in [0, 1] of shape (N, H, W, C): waves and noise, different in each channel."""
+    _, height, width, channels = shape
+    y, x = np.mgrid[:height, :width][..., None] + np.zeros(channels)
+    g = 0.5 + 0.3 * np.sin(x / 4.0 + y / 6.0 + np.arange(channels)) + 0.1 * rng.standard_normal(shape)
+    return g.clip(0.0, 1.0)
+
+
+def some_weights(rng, images, rounds, active):
+    weights = rng.random((images, rounds, 6)) * np.asarray(active)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@pytest.fixture
+def enhance(cuda):
+    """Runs rounds; returns the result as the host sees it."""
+
+    def run(images, weights, params, *, white=1.0, per_channel=False, memory=None):
+        active = tuple(bool(v) for v in weights.max((0, 1)) > 0)
+        made = Rounds(memory or images.shape, params, per_channel=per_channel, active=active)
+        dst = cuda.to_device(np.zeros_like(images))
+        made(
+            cuda.to_device(images), dst, cuda.to_device(weights.astype(np.float32)), active,
+            white_level=white,
+        )  # fmt: skip
+        return dst.copy_to_host()
+
+    return run
+
+
+def expect(images, weights, params, *, white=1.0, per_channel=False):
+    result = reference.enhance(
+        images, weights, params, white_level=white, per_channel=per_channel
+    )
+    return result if images.dtype == np.float32 else result * white
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(("channels", "per_channel"), [(1, False), (3, False), (3, True)])
+def test_types_and_colours(enhance, rng, dtype, channels, per_channel):
+    white = {"uint8": 255, "uint16": 4095, "float32": 1}[dtype]
+    images = picture(rng, 2, 8, 11, channels) * white
+    images = images.astype(dtype)
+    weights = some_weights(rng, 2, 2, LOCAL)
+    got = enhance(images, weights, FAST, white=white, per_channel=per_channel)
+    want = expect(images, weights, FAST, white=white, per_channel=per_channel)
+    if dtype == "float32":
+        assert np.abs(got - want).max() < TOLERANCE
+    else:  # rounded half up, but for what float32 does not tell from a half
+        assert np.abs(got - want).max() <= 0.5 + TOLERANCE * white
+
+
+def test_all_fast_filters_together(enhance, rng):
+    images = picture(rng, 2, 9, 34, 1).astype(np.float32)
+    weights = some_weights(rng, 2, 3, (True, True, True, True, True, False))
+    weights[1, 1] = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # one image without wls in one round
+    got = enhance(images, weights, FAST)
+    assert np.abs(got - expect(images, weights, FAST)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_identity_returns_what_came(enhance, rng, dtype):
+    white = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
+    images = (rng.random((1, 16, 16, 1)) * white).astype(dtype)
+    if dtype == "uint8":
+        images[0, :, :, 0] = np.arange(256).reshape(16, 16)
+    weights = np.eye(6)[None, :1]
+    np.testing.assert_array_equal(enhance(images, weights, FAST, white=white), images)
+
+
+def test_integers_are_rounded_half_up(cuda):
+    planes = (np.array([0.0, 0.49, 0.5, 1.49, 1.5, 254.49, 254.5, 255.0], np.float32) / 255).reshape(1, 1, 8)
+    dst = cuda.to_device(np.zeros((1, 1, 8, 1), np.uint8))
+    _pixels.storer(np.dtype(np.uint8), False)[(1, 1, 1), 32](
+        cuda.to_device(planes), dst, dst, np.float32(255), 1, 0, 0
+    )
+    assert dst.copy_to_host().ravel().tolist() == [0, 0, 1, 1, 2, 254, 255, 255]
+
+
+def view(array, index):
+    """A part of a device array by NumPy's rules, negative steps included."""
+    if _driver.simulated():
+        return array[index]
+    given = array.__cuda_array_interface__
+    whole = DeviceArray(
+        given["data"][0], array.shape, array.strides, array.dtype, True, 0, 1, "numba", array
+    )
+    return _driver.numba_array(whole[index])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strides_of_any_sign_in_place(cuda, rng, channels):
+    index = (slice(None), slice(None, None, -1), slice(1, None, 2), slice(None, None, -1))
+    host = (picture(rng, 2, 8, 20, channels) * 255).astype(np.uint8)
+    around = host.copy()
+    weights = some_weights(rng, 2, 1, LOCAL)
+    device = cuda.to_device(host)
+    part = view(device, index)
+    Rounds(part.shape, FAST, active=LOCAL)(
+        part, part, cuda.to_device(weights.astype(np.float32)), LOCAL, white_level=255.0
+    )
+    result = device.copy_to_host()
+    want = expect(host[index], weights, FAST, white=255.0)
+    assert np.abs(result[index] - want).max() <= 0.51
+    around[index] = result[index]
+    np.testing.assert_array_equal(result, around)  # what is not of the view is as it was
+
+
+def test_fewer_images_than_memory_and_again(cuda, rng):
+    images = picture(rng, 3, 8, 9, 1).astype(np.float32)
+    weights = some_weights(rng, 3, 2, LOCAL)
+    made = Rounds(images.shape, FAST, active=LOCAL)
+    for count in (3, 1, 2):
+        dst = cuda.to_device(np.zeros_like(images[:count]))
+        made(
+            cuda.to_device(images[:count]), dst,
+            cuda.to_device(weights[:count].astype(np.float32)), LOCAL, white_level=1.0,
+        )  # fmt: skip
+        want = expect(images[:count], weights[:count], FAST)
+        assert np.abs(dst.copy_to_host() - want).max() < TOLERANCE
+
+
+def test_launches_of_part_of_a_grid(enhance, rng, monkeypatch):
+    monkeypatch.setattr(_device, "GRID_LIMIT", 1)
+    images = picture(rng, 2, 33, 9, 1).astype(np.float32)
+    active = (True, True, False, True, False, False)
+    weights = some_weights(rng, 2, 1, active)
+    got = enhance(images, weights, FAST)
+    assert np.abs(got - expect(images, weights, FAST)).max() < TOLERANCE
+
+
+def test_values_outside_the_range_count_as_its_ends(enhance, rng):
+    images = picture(rng, 1, 8, 8, 1).astype(np.float32)
+    images[0, 2, 3], images[0, 5, 5] = -0.5, 1.5
+    weights = some_weights(rng, 1, 1, LOCAL)
+    got = enhance(images, weights, FAST)
+    assert np.abs(got - expect(images.clip(0, 1), weights, FAST)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "params",
+    [FilterParams(), FAST, FilterParams.published_code(), FilterParams(spatiogram_method="global")],
+    ids=["default", "fast", "published", "global"],
+)
+def test_all_six_filters(enhance, rng, params):
+    images = picture(rng, 1, 15, 17, 1).astype(np.float32)
+    weights = some_weights(rng, 1, 2, (True,) * 6)
+    got = enhance(images, weights, params)
+    assert np.abs(got - expect(images, weights, params)).max() < WHOLE
+
+
+@pytest.mark.parametrize("params", [FAST, FilterParams.published_code()], ids=["fast", "published"])
+@pytest.mark.parametrize(
+    ("shape", "per_channel", "active"),
+    [
+        ((2, 20, 31, 1), False, (True,) * 6),
+        ((2, 20, 31, 3), False, LOCAL),
+        ((1, 20, 31, 3), True, (True,) * 6),
+    ],
+)
+def test_workspace_bytes_are_what_is_allocated(cuda, monkeypatch, params, shape, per_channel, active):
+    taken = []
+
+    def counting(make):
+        def made(*arguments, **settings):
+            array = make(*arguments, **settings)
+            taken.append(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize)
+            return array
+
+        return made
+
+    for name in ("device_array", "to_device"):
+        monkeypatch.setattr(cuda, name, counting(getattr(cuda, name)))
+    Rounds(shape, params, per_channel=per_channel, active=active)
+    assert sum(taken) == Rounds.workspace_bytes(
+        shape, params, per_channel=per_channel, active=active
+    )
+
+
+def test_what_does_not_fit_the_memory_is_refused(cuda):
+    made = Rounds((1, 8, 8, 1), FAST, active=LOCAL)
+
+    def call(shape, active=LOCAL):
+        images = cuda.to_device(np.zeros(shape, np.float32))
+        weights = cuda.to_device(np.ones((shape[0], 1, 6), np.float32))
+        made(images, images, weights, active, white_level=1.0)
+
+    for shape in ((2, 8, 8, 1), (1, 9, 8, 1), (1, 8, 8, 3)):
+        with pytest.raises(ValueError, match=r"at most 1 images of \(H, W, C\) \(8, 8, 1\)"):
+            call(shape)
+    with pytest.raises(ValueError, match="without memory for the filter 'wls'"):
+        call((1, 8, 8, 1), active=(True, True, False, False, False, False))

@@ -1,0 +1,123 @@
+"""The device's fast weighted least squares against the reference's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdie_fast import reference
+
+pytest.importorskip("numba_cuda")
+from sdie_fast.cuda import _fast_kernels, wls_fast
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def smooth(cuda):
+    """Smooths float32 planes (n, H, W); what was not written is NaN."""
+
+    def run(planes, *, lambda_=1.0, alpha=1.2, on_lightness=False, active=None, memory=None):
+        filter_ = wls_fast.FastWls(*(memory or planes.shape))
+        out = cuda.to_device(np.full_like(planes, np.nan))
+        if active is not None:
+            active = cuda.to_device(np.asarray(active, np.float32))
+        filter_(
+            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, on_lightness=on_lightness,
+            active=active,
+        )  # fmt: skip
+        return out.copy_to_host()
+
+    return run
+
+
+def expect(plane, *, lambda_=1.0, alpha=1.2, domain="intensity"):
+    return reference.wls(
+        plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="fast", domain=domain
+    )
+
+
+def picture(rng, *shape):
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    g = 0.5 + 0.3 * np.sin(x / 9.0 + y / 7.0) + 0.03 * rng.standard_normal(shape)
+    return g.clip(0.0, 1.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1, 9), (1, 9, 1), (1, 7, 8), (1, 8, 7), (1, 17, 33), (2, 10, 3)]
+)
+def test_sizes(smooth, rng, shape):
+    planes = picture(rng, *shape)
+    got = smooth(planes)
+    for plane, result in zip(planes, got, strict=True):
+        assert np.abs(result - expect(plane)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("segments", [2, 3])
+@pytest.mark.parametrize("across", [True, False])
+def test_lines_of_several_segments(smooth, rng, segments, across):
+    # One pixel more than whole segments, and one less, and a flat stretch over a border between
+    # two, through which the solution is carried.
+    length = (segments - 1) * _fast_kernels.SEGMENT + (1 if segments == 2 else _fast_kernels.SEGMENT - 1)
+    planes = picture(rng, 1, 2, length)
+    planes[..., 200:300] = 0.4
+    if not across:
+        planes = np.ascontiguousarray(planes.transpose(0, 2, 1))
+    got = smooth(planes, lambda_=20.0)
+    assert np.abs(got[0] - expect(planes[0], lambda_=20.0)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("settings", [{"lambda_": 100.0}, {"alpha": 0.2}, {"alpha": 2.0, "lambda_": 1e-3}])
+def test_parameters(smooth, rng, settings):
+    # Flat halves with edges of weight 1e4, a step down to 0, where the logarithm is steepest.
+    planes = np.where(np.arange(20) < 9, 0.0, 0.8) * np.ones((1, 12, 1))
+    planes[0, 6:, 12:] += 0.002 * rng.standard_normal((6, 8))
+    planes = planes.clip(0, 1).astype(np.float32)
+    got = smooth(planes, **settings)
+    assert np.abs(got[0] - expect(planes[0], **settings)).max() < TOLERANCE
+
+
+def test_on_lightness(smooth, rng):
+    planes = picture(rng, 1, 9, 12)
+    planes[0, :3, :4] = 0.001  # the straight part of both curves
+    got = smooth(planes, lambda_=0.125, on_lightness=True)
+    want = expect(planes[0], lambda_=0.125, domain="lightness")
+    assert np.abs(got[0] - want).max() < TOLERANCE
+    assert np.abs(want - expect(planes[0], lambda_=0.125)).max() > 10 * TOLERANCE
+
+
+def test_planes_of_weight_zero_are_left_alone(smooth, rng):
+    planes = picture(rng, 3, 8, 9)
+    got = smooth(planes, active=[0.5, 0.0, 1e-30])
+    assert np.isnan(got[1]).all()
+    for k in (0, 2):
+        assert np.abs(got[k] - expect(planes[k])).max() < TOLERANCE
+
+
+def test_fewer_planes_than_memory(smooth, rng):
+    planes = picture(rng, 1, 8, 9)
+    np.testing.assert_array_equal(smooth(planes, memory=(3, 8, 9)), smooth(planes))
+
+
+@pytest.mark.parametrize("size", [(2, 9, 40), (1, 3, 600), (1, 600, 3)])
+def test_workspace_bytes_are_what_is_allocated(cuda, monkeypatch, size):
+    taken = count_bytes(cuda, monkeypatch)
+    wls_fast.FastWls(*size)
+    assert sum(taken) == wls_fast.FastWls.workspace_bytes(*size)
+
+
+def count_bytes(cuda, monkeypatch):
+    """List the bytes of every device array made from now on."""
+    taken = []
+
+    def counting(make):
+        def made(*arguments, **settings):
+            array = make(*arguments, **settings)
+            taken.append(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize)
+            return array
+
+        return made
+
+    for name in ("device_array", "to_device"):
+        monkeypatch.setattr(cuda, name, counting(getattr(cuda, name)))
+    return taken
