@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class _Buffer(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * int(np.dtype(self.dtype).itemsize)
 
     def allocate(self) -> Any:
         return cuda.device_array(self.shape, self.dtype)
@@ -97,7 +98,7 @@ class Spatiogram:
         self.tiles = 1 if method == "global" else tiles
         self._layout = _layout(planes, height, width, method, bins, tiles)
         self._memory = {name: b.allocate() for name, b in self._layout.buffers.items()}
-        # Every other element, so that its type is that of a column of weights: no second compilation.
+        # Every other element: the type of a column of weights, which spares a second compilation.
         self._everywhere = self._memory["everywhere"][:, 0]
         self._memory["everywhere"].copy_to_device(np.ones((planes, 2), np.float32))
 
