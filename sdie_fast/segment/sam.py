@@ -44,6 +44,8 @@ class Sam(Segmenter):
         A directory, file or runtime that cannot be used.
     """
 
+    takes_tensors = True
+
     def __init__(
         self,
         directory: Path | str | None = None,

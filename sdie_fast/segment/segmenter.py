@@ -153,7 +153,15 @@ def _array(name: str, value: Any, shape: str) -> Floats | None:
 
 
 class Segmenter(abc.ABC):
-    """A frozen model that embeds images once and decodes prompts from the embedding many times."""
+    """A frozen model that embeds images once and decodes prompts from the embedding many times.
+
+    Attributes
+    ----------
+    takes_tensors : bool
+        Whether images may be tensors, or arrays on a GPU.
+    """
+
+    takes_tensors: bool = False
 
     @property
     @abc.abstractmethod

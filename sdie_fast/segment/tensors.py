@@ -14,12 +14,43 @@ import numpy as np
 import torch
 
 from .._runtime import Span
-from ..errors import InvalidArgumentError, InvalidTypeError
+from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
 from .geometry import Geometry, _resampling
 from .segmenter import as_images
 
 # The value that counts as 1.
 WHITES = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """A device that is there.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Not a device's name, or one of another kind than "cpu" and "cuda".
+    ModelError
+        No such GPU, or none that torch can use.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidArgumentError(
+            f"device: received {device!r}; accepted: cpu, cuda, cuda:0, cuda:1 and so on"
+        ) from error
+    if found.type not in ("cpu", "cuda"):
+        raise InvalidArgumentError(f"device: received {str(device)!r}; accepted: cpu, cuda, cuda:0")
+    if found.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (found.index or 0) >= count:
+            why = (
+                f"torch sees {count} GPU(s)" if count
+                else "torch sees no GPU: nvidia-smi tells whether the driver does, and torch.version.cuda is "
+                f"{torch.version.cuda}"
+            )  # fmt: skip
+            raise ModelError(f"device: {str(device)!r} is not there, since {why}; cpu always is")
+        found = torch.device("cuda", found.index or 0)
+    return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -62,6 +62,8 @@ class TorchSam(Segmenter):
         A file that cannot be used, or a device that is not there.
     """
 
+    takes_tensors = True
+
     def __init__(
         self,
         source: Path | str | torch.nn.Module | None = None,
@@ -73,7 +75,7 @@ class TorchSam(Segmenter):
         prompts: int | None = None,
         compile: bool = False,
     ) -> None:
-        self.device = usable_device(device)
+        self.device = tensors.usable_device(device)
         for name, value in (("dtype", dtype), ("decoder_dtype", decoder_dtype)):
             _validate.choice(*DTYPES)(name, value)
         self.dtype, self.decoder_dtype = dtype, decoder_dtype
@@ -223,37 +225,6 @@ class TorchSam(Segmenter):
     def answers(self, views: Sequence[Any], prompts: Sequence[Any]) -> list[Answer]:
         """Answer each image's prompt, on the device: see `Segmenter.answers`."""
         return answer_on_device(self, views, prompts)
-
-
-def usable_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
-
-    Raises
-    ------
-    InvalidArgumentError
-        Not a device's name, or one of another kind than "cpu" and "cuda".
-    ModelError
-        No such GPU, or none that torch can use.
-    """
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise InvalidArgumentError(
-            f"device: received {device!r}; accepted: cpu, cuda, cuda:0, cuda:1 and so on"
-        ) from error
-    if found.type not in ("cpu", "cuda"):
-        raise InvalidArgumentError(f"device: received {str(device)!r}; accepted: cpu, cuda, cuda:0")
-    if found.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (found.index or 0) >= count:
-            why = (
-                f"torch sees {count} GPU(s)" if count
-                else "torch sees no GPU: nvidia-smi tells whether the driver does, and torch.version.cuda is "
-                f"{torch.version.cuda}"
-            )  # fmt: skip
-            raise ModelError(f"device: {str(device)!r} is not there, since {why}; cpu always is")
-        found = torch.device("cuda", found.index or 0)
-    return found
 
 
 def _load(source: Any) -> tuple[Any, str]:
