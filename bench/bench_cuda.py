@@ -31,13 +31,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -92,6 +95,25 @@ def machine(torch: Any) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError where the body takes longer; None: no limit. Compilers of torch's can take very long."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not made in {seconds:.0f} s")
+
+    if seconds is None or not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class Bench:
     """A run: its options, its rows, and what was left out and why."""
 
@@ -102,6 +124,18 @@ class Bench:
         self.notes: list[str] = []
         self.failed = False
         self._begin = time.monotonic()
+
+    def report(self, given: list[str]) -> dict[str, Any]:
+        """All that was found so far."""
+        return {
+            "date": datetime.date.today().isoformat(),
+            "command": " ".join(["python bench/bench_cuda.py", *given]),
+            "dry_run": not self.gpu,
+            "machine": machine(self.torch) if self.gpu else None,
+            "rates": dataclasses.asdict(self.rates) if self.gpu else None,
+            "rows": self.rows,
+            "notes": self.notes,
+        }
 
     def late(self, what: str) -> bool:
         """Whether the budget is spent; then the case is noted as left out."""
@@ -119,9 +153,9 @@ class Bench:
         if isinstance(error, SdieError) or (ours and not isinstance(error, ImportError)):
             self.failed = True
 
-    def enhancement(self, case: gpu_cases.Case) -> None:
-        """Compare, then time, every candidate of one case."""
-        say(case.title)
+    def enhancement(self, case: gpu_cases.Case, *, compiled: bool = False) -> None:
+        """Compare, then time, every candidate of one case; compiled: what torch.compile makes of the composed round."""
+        say(f"{case.title}{' (torch.compile)' if compiled else ''}")
         torch, args = self.torch, self.args
         sets = 2
         if self.gpu:
@@ -133,13 +167,12 @@ class Bench:
         true = gpu_cases.truth(case, args.footprint, setup.images[0][[0, -1]])
         ready, words = {}, {}
         for name, make in gpu_candidates.makers(
-            case, gpu=self.gpu, peers=not args.no_peers, compiled=args.compile
+            case, gpu=self.gpu, peers=not args.no_peers, compiled=compiled
         ):
-            if name.endswith("compiled") and self.late(f"{case.name}: {name}"):
-                continue
             try:
-                candidate = make(setup)
-                words[name] = gpu_candidates.judged(setup, name, candidate, true)
+                with time_limit(args.compile_limit if name.endswith("compiled") else None):
+                    candidate = make(setup)
+                    words[name] = gpu_candidates.judged(setup, name, candidate, true)
                 ready[name] = candidate
             except Exception as error:  # a peer's library may raise anything
                 self.note(f"{case.name}: {name}", error)
@@ -178,7 +211,7 @@ class Bench:
         del setup, ready
         torch.cuda.empty_cache()
 
-    def encoder(self) -> None:
+    def encoder(self, *, compiled: bool = False) -> None:
         """Compare, then time, SAM's encoders."""
         torch, args = self.torch, self.args
         architecture, batch = ("vit_b", 8) if self.gpu else ("small", 2)
@@ -193,7 +226,7 @@ class Bench:
                 batch,
                 clock,
                 stream,
-                args.compile and self.gpu,
+                compiled,
             )
         except Exception as error:
             self.note("encoder: TorchSam", error)
@@ -201,7 +234,8 @@ class Bench:
         true, words = None, {}
         for name, candidate in found.items():
             try:
-                embedding = candidate.embed()
+                with time_limit(args.compile_limit if name.endswith("compiled") else None):
+                    embedding = candidate.embed()
                 true = embedding if true is None else true
                 words[name] = f"{gpu_encoder.error_of(true, embedding):.4f}"
             except Exception as error:
@@ -211,6 +245,8 @@ class Bench:
             timed = {name: found[name].timed for name in words}
             times = interleave(timed, seconds=args.seconds, sample=0.1)
         for name, word in words.items():
+            if compiled and not name.endswith("compiled"):
+                continue  # it is in the table already
             row = {"case": "encoder", "candidate": name, "batch": batch, "difference": word}
             if name in times:
                 t = times[name]
@@ -246,14 +282,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=float,
         metavar="SECONDS",
         default=float("inf"),
-        help="begin no case, and compile nothing by torch, after so long; what is left out is noted",
+        help="begin no case after so long; what is left out is noted",
+    )
+    parser.add_argument(
+        "--compile-limit",
+        type=float,
+        metavar="SECONDS",
+        default=240.0,
+        help="for torch.compile, each time; what is not made by then is noted",
     )
     parser.add_argument("--no-peers", action="store_true", help="this package alone")
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="of round, local and encoder also by torch.compile (a minute or so each; off with --quick)",
+        help="round, local and encoder also by torch.compile, last of all (minutes each; off with --quick)",
     )
     parser.add_argument(
         "--threads",
@@ -325,28 +368,33 @@ def main(arguments: list[str] | None = None) -> int:
     if "encoder" in args.case and not bench.late("encoder"):
         bench.encoder()
     given = sys.argv[1:] if arguments is None else arguments
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python bench/bench_cuda.py", *given]),
-        "dry_run": args.dry_run,
-        "machine": None if args.dry_run else machine(torch),
-        "rates": None if rates is None else vars(rates),
-        "rows": bench.rows,
-        "notes": bench.notes,
-    }
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    finish(bench, given)
+    if args.compile and not args.dry_run:
+        # The tables are there by now, should a compiler hang.
+        for case in gpu_cases.CASES:
+            name = f"{case.name}: torch.compile"
+            if case.name in {"round", "local"} & set(args.case) and not bench.late(name):
+                bench.enhancement(case, compiled=True)
+        if "encoder" in args.case and not bench.late("encoder: torch.compile"):
+            bench.encoder(compiled=True)
+        finish(bench, given)
     if args.dry_run:
         for row in bench.rows:
-            print(f"{row['case']:8} {row['candidate']:28} {row['difference']}")
+            print(f"{row['case']:9} {row['candidate']:28} {row['difference']}")
     else:
-        section = gpu_report.markdown(report)
-        print(section)
-        if args.write:
-            gpu_report.write_section(args.write, section)
-        if args.write_targets:
-            gpu_report.write_section(args.write_targets, gpu_report.summary(report))
+        print(gpu_report.markdown(bench.report(given)))
     return 1 if bench.failed else 0
+
+
+def finish(bench: Bench, given: list[str]) -> None:
+    """Write what there is to the files asked for."""
+    args, report = bench.args, bench.report(given)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    if args.write:
+        gpu_report.write_section(args.write, gpu_report.markdown(report))
+    if args.write_targets:
+        gpu_report.write_section(args.write_targets, gpu_report.summary(report))
 
 
 if __name__ == "__main__":

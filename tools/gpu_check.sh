@@ -124,7 +124,7 @@ cat "$out/cuda_ptx.log"
 say "benchmarks"
 # Into a copy first: a run that is stopped leaves the checkout's file as it was.
 cp "$repo/bench/RESULTS.md" "$repo/docs/gpu.md" "$out"
-options=(--seconds 8 --budget $(($(left) - 90)))
+options=(--seconds 8 --budget $(($(left) - 140)) --compile-limit 60)
 if [[ -n $quick ]]; then options+=(--quick); fi
 if timeout "$(left)" "$python" "$repo/bench/bench_cuda.py" "${options[@]}" --json "$out/bench_cuda.json" \
   --write "$out/RESULTS.md" --write-targets "$out/gpu.md" 2>&1 | tee "$out/bench.log"; then :; else failed+=("benchmarks (bench.log)"); fi

@@ -336,7 +336,14 @@ def core(setup: Setup) -> Candidate:
 
 
 def makers(case: Case, *, gpu: bool, peers: bool, compiled: bool) -> Iterator[tuple[str, Maker]]:
-    """List the candidates of a case by name, this package first."""
+    """List the candidates of a case by name, this package first.
+
+    compiled: the round fused by torch.compile alone, which can take minutes to make.
+    """
+    if compiled:
+        yield OURS, ours
+        yield f"{COMPOSED}, compiled", torch_compiled
+        return
     if case.name == "crossover":
         # In the simulator arrays on the host are all that there are.
         yield f"{OURS}, NumPy", ours_from_host
@@ -350,8 +357,6 @@ def makers(case: Case, *, gpu: bool, peers: bool, compiled: bool) -> Iterator[tu
     if not peers:
         return
     yield COMPOSED, torch_eager
-    if gpu and compiled and case.name in ("round", "local"):
-        yield f"{COMPOSED}, compiled", torch_compiled
     if gpu and case.name == "single":
         yield f"{COMPOSED}, replayed", torch_replayed
     if gpu and case.name == "round":

@@ -44,7 +44,7 @@ def candidates(
     stream: Any,
     compiled: bool,
 ) -> dict[str, EncoderCandidate]:
-    """Prepare the candidates, the float32 truth first.
+    """Prepare the candidates, the float32 truth first; compiled: ours by torch.compile alone.
 
     Images are of the encoder's own size, on the device, and differ from call to call.
     """
@@ -89,14 +89,13 @@ def candidates(
         sam = TorchSam(model, device=device, dtype="bfloat16", batch=batch, compile=compile_)
         return lambda batch_of: sam.encode(batch_of).features
 
-    found = {
-        "segment-anything, float32": candidate(plain(torch.float32)),
+    found = {"segment-anything, float32": candidate(plain(torch.float32))}
+    if compiled:
+        return found | {"TorchSam, bfloat16, compiled": candidate(ours(True))}
+    return found | {
         "TorchSam, bfloat16": candidate(ours(False)),
         "segment-anything, bfloat16": candidate(plain(torch.bfloat16)),
     }
-    if compiled:
-        found["TorchSam, bfloat16, compiled"] = candidate(ours(True))
-    return found
 
 
 def error_of(true: Any, embedding: Any) -> float:
