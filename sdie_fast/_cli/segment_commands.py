@@ -246,6 +246,8 @@ def segment(
 
     A file that cannot be read is reported and the rest go on (exit code 1).
     """
+    import numpy as np
+
     from ..segment import Prompt
     from . import images
     from .batch import find
@@ -264,7 +266,7 @@ def segment(
             if boxes is not None:
                 prompt = Prompt(boxes=boxes)
             elif points is not None:
-                prompt = Prompt(points[:, None], [[1.0]] * len(points))
+                prompt = Prompt(points[:, None], np.ones((len(points), 1), np.float32))
             options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
             way: Plain | Sdie = Plain(model, prompt, options)
         else:
