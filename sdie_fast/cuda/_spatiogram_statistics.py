@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numba import cuda, float32, float64, int32, types, uint32
 
 from ._device import F32, HALF, INDEX, ONE, SIMULATED, ZERO, log2, part
@@ -26,11 +25,11 @@ from ._device import F32, HALF, INDEX, ONE, SIMULATED, ZERO, log2, part
 MAX_BINS = 64
 THREADS = 256  # of a block, at most
 CELL = 64  # columns and rows of a cell, at most
-GROUP = 8  # pixels of a row that are summed about their own middle; cells are whole groups wide
+GROUP = 8  # a cell's sides are multiples of it: four pixels are read on both sides of its middle
 MOMENTS = 6  # n, x, y, xx, xy, yy
 CELL_PIXELS = CELL * CELL
 SUMS = MOMENTS * THREADS
-GROUPS = CELL_PIXELS - GROUP  # mask of a group's start in a cell
+FOURS = CELL_PIXELS - 4  # mask: tells the compiler that four floats may be read at once
 
 # Places in a record: log2 of n * N(x; m, S) is PEAK - KX dx^2 - KY (dy - (SLOPE + SLOPE_REST) dx)^2,
 # with dx = x - MEAN_X - MEAN_X_REST, dy alike. This triangular form keeps its digits where the
@@ -43,12 +42,14 @@ HALF_LOG2_E = 0.5 / math.log(2.0)
 
 # Four float32 at once from shared memory; the simulator knows no alignment.
 ALIGNMENT = None if SIMULATED else 16
+# So that a multiprocessor of 65,536 registers holds four blocks instead of three; nothing is spilled.
+_REGISTERS: dict[str, Any] = {} if SIMULATED else {"max_registers": 64}
 OUTSIDE = F32(-2.0)  # a level that no bin reaches
 
 
 @part
 def saturate(v):
-    """Clip to [0, 1]: a modifier of the operation before it, not an operation."""
+    """Clip to [0, 1]. Where denormals are kept this is a modifier of the operation before it."""
     return min(max(v, ZERO), ONE)
 
 
@@ -92,7 +93,8 @@ def _load_cell(image, plane, top, left, bins, rows, columns, tile):
         row = int32(row + 2 * warps)
 
 
-@cuda.jit(fastmath=True)
+# Without fastmath, whose flushing of denormals would make operations of `abs` and `saturate`.
+@cuda.jit(**_REGISTERS)
 def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments):
     """Sum the moments of the cells of one part of a plane.
 
@@ -125,8 +127,8 @@ def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments)
     lanes = int32(1 << bin_bits)
     own_bin = F32(int32(thread & (lanes - 1)))
     streams = int32(threads >> bin_bits)
-    half_height = HALF * F32(int32(rows - 1))
-    first_middle = HALF * F32(int32(GROUP - columns))
+    half_columns = int32(columns >> 1)
+    half_width, half_height = F32(half_columns), HALF * F32(int32(rows - 1))
     all_n = all_x = all_y = all_xx = all_xy = all_yy = float64(0.0)
 
     cell = int32(part_of_plane * share)
@@ -141,25 +143,22 @@ def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments)
         row = int32(thread >> bin_bits)
         while row < rows:
             row_n = row_x = row_xx = ZERO
-            middle = first_middle
-            at = int32(row * CELL)
-            row_end = int32(at + columns)
-            while at < row_end:
-                start = at & GROUPS  # tells the compiler that four floats may be read at once
-                n8 = x8 = xx8 = ZERO
-                for i in range(4):  # pixels in pairs about the middle of eight
-                    after = saturate(ONE - abs(tile[start + (4 + i)] - own_bin))
-                    before = saturate(ONE - abs(tile[start + (3 - i)] - own_bin))
-                    both = after + before
-                    n8 += both
-                    x8 += (after - before) * F32(i + 0.5)
-                    xx8 += both * F32((i + 0.5) * (i + 0.5))
-                moved = x8 + middle * n8
-                row_n += n8
-                row_x += moved
-                row_xx += xx8 + middle * (x8 + moved)
-                middle += F32(GROUP)
-                at = int32(at + GROUP)
+            after_at = int32(row * CELL + half_columns)
+            before_at = after_at
+            middle = HALF
+            while middle < half_width:
+                before_at = int32(before_at - 4)
+                for i in range(4):  # pixels in pairs about the row's middle
+                    after = tile[(after_at & FOURS) + i]
+                    before = tile[(before_at & FOURS) + (3 - i)]
+                    after = saturate(ONE - abs(after - own_bin))
+                    before = saturate(ONE - abs(before - own_bin))
+                    both, dx = after + before, middle + F32(i)
+                    row_n += both
+                    row_x += (after - before) * dx
+                    row_xx += both * (dx * dx)
+                middle += F32(4.0)
+                after_at = int32(after_at + 4)
             dy = F32(row) - half_height
             n += row_n
             x += row_x
@@ -314,9 +313,3 @@ def cell_side(pixels: int) -> int:
     """
     sides = range(GROUP, CELL + 1, GROUP)
     return min(sides, key=lambda side: (-(-pixels // side) * side, -side))
-
-
-def record_bytes(planes: int, bins: int, parts: int) -> int:
-    """Device memory of `moments`, `records` and `used`."""
-    sums = planes * parts * MOMENTS * bins * np.dtype(np.float64).itemsize
-    return sums + planes * (bins * RECORD + 1) * np.dtype(np.float32).itemsize

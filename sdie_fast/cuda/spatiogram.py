@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class _Buffer(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * int(np.dtype(self.dtype).itemsize)
 
     def allocate(self) -> Any:
         return cuda.device_array(self.shape, self.dtype)
@@ -84,8 +85,9 @@ class Spatiogram:
 
     Notes
     -----
-    Error against the reference: float32 rounding, where the definition is continuous. A bin whose
-    mass is around 1e-6 of a pixel may count as empty here and not there, or the other way round.
+    Errors against the reference are those of float32: at most 2e-5 on the tests' images in Numba's
+    simulator, whose exponentials are NumPy's. Where the definition is not continuous they can be
+    larger: a bin whose mass is around 1e-6 of a pixel may count as empty here and not there.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Spatiogram:
         self.tiles = 1 if method == "global" else tiles
         self._layout = _layout(planes, height, width, method, bins, tiles)
         self._memory = {name: b.allocate() for name, b in self._layout.buffers.items()}
-        # Every other element, so that its type is that of a column of weights: no second compilation.
+        # Every other element: the type of a column of weights, which spares a second compilation.
         self._everywhere = self._memory["everywhere"][:, 0]
         self._memory["everywhere"].copy_to_device(np.ones((planes, 2), np.float32))
 
