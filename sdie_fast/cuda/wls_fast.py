@@ -158,9 +158,9 @@ class _Lines:
                 )
             threads = 64
             for y, z, count, depth in pieces(1, planes):
-                kernels.solve_ends[
-                    (ceil_div(self._lines, threads), count, depth), threads, stream
-                ](self._nodes, active, self._ends, y, z)
+                kernels.solve_ends[(ceil_div(self._lines, threads), count, depth), threads, stream](
+                    self._nodes, active, self._ends, y, z
+                )
         solve = kernels.solve_rows if self._rows else kernels.solve_columns
         for y, z, count, depth in pieces(grid[1], planes):
             solve[(grid[0], count, depth), self._block, stream](
