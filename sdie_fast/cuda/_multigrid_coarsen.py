@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda, float32
 
-from ._device import F32, HALF, ONE, PIXEL, ZERO, part
+from ._device import HALF, ONE, PIXEL, ZERO, part
 from ._multigrid_levels import (
     EAST,
     FIRST,
@@ -168,21 +168,27 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
         pairs, _at(work, e, y + 1, x + 1, h, w), p, q - upper_right, r, t - (ONE - upper_right)
     )
     _add_edge(pairs, _at(work, s, y + 1, x, h, w), upper, ZERO, -upper, ZERO)
-    _add_edge(
-        pairs, _at(work, s, y + 1, x + 1, h, w), p, q, r - left_below, t - (ONE - left_below)
-    )
+    _add_edge(pairs, _at(work, s, y + 1, x + 1, h, w), p, q, r - left_below, t - (ONE - left_below))
     if k > 0:
         se, sw = levels[k, SOUTH_EAST], levels[k, SOUTH_WEST]
         _add_edge(pairs, _at(work, se, y, x, h, w), ONE - p, -q, -r, -t)
         _add_edge(
-            pairs, _at(work, se, y, x + 1, h, w), left, ONE - left - upper_right, ZERO, upper_right - ONE
+            pairs,
+            _at(work, se, y, x + 1, h, w),
+            left,
+            ONE - left - upper_right,
+            ZERO,
+            upper_right - ONE,
         )
-        _add_edge(
-            pairs, _at(work, sw, y, x + 1, h, w), left - upper, ONE - left, upper - ONE, ZERO
-        )
+        _add_edge(pairs, _at(work, sw, y, x + 1, h, w), left - upper, ONE - left, upper - ONE, ZERO)
         _add_edge(pairs, _at(work, sw, y, x + 2, h, w), -p, ONE - q, -r, -t)
         _add_edge(
-            pairs, _at(work, se, y + 1, x, h, w), upper, ZERO, ONE - upper - left_below, left_below - ONE
+            pairs,
+            _at(work, se, y + 1, x, h, w),
+            upper,
+            ZERO,
+            ONE - upper - left_below,
+            left_below - ONE,
         )
         _add_edge(pairs, _at(work, se, y + 1, x + 1, h, w), p, q, r, t - ONE)
         _add_edge(pairs, _at(work, sw, y + 1, x + 1, h, w), p, q, r - ONE, t)
@@ -349,7 +355,11 @@ def go_up(work, levels, k, z, coarse, teams, team, rank, size):
         a = work[coarse + p]
         right = 1 if x + 2 < w else 0
         below = columns if y + 2 < h else 0
-        b, c, d = work[coarse + p + right], work[coarse + p + below], work[coarse + p + below + right]
+        b, c, d = (
+            work[coarse + p + right],
+            work[coarse + p + below],
+            work[coarse + p + below + right],
+        )
         fine = z + y * w + x
         work[fine] += a
         if x + 1 < w:

@@ -7,7 +7,6 @@ from numba import cuda
 from ._device import F32, ONE, ZERO
 from ._multigrid_coarsen import coarsen, go_down, go_up
 from ._multigrid_levels import (
-    COARSEST,
     EAST,
     FIRST,
     GROUND,
@@ -87,7 +86,9 @@ def set_up(work, levels, inverse, teams, team, rank, size, shared):
 
 
 @section
-def _smooth_level(work, levels, k, offset, start, backwards, teams, team, rank, size, tile, origins):
+def _smooth_level(
+    work, levels, k, offset, start, backwards, teams, team, rank, size, tile, origins
+):
     """One pass of the smoother; returns where the correction is afterwards."""
     z_in = start
     z_out = levels[k, FIRST] if start == levels[k, SECOND] else levels[k, SECOND]
@@ -107,11 +108,20 @@ def one_tile(levels, k):
 
 
 @section
-def cycle(work, levels, inverse, teams, team, rank, size, tile, origins):
-    """Set level 0's second correction to M r, r its residual: M approximates the inverse of A."""
+def cycle(work, levels, inverse, deep, teams, team, rank, size, tile, origins):
+    """Set level 0's second correction to M r, r its residual: M approximates the inverse of A.
+
+    Without `deep` level 0 is smoothed and no more. That M is positive definite whatever the image,
+    and so is the whole one wherever coarse operators have no negative couplings, of which they seldom
+    have any: lines of an M-matrix solved one after the other are a weak regular splitting, and so are
+    passes over tiles and their reversed ones after each other; hence smoothing shrinks the energy
+    norm of any error (Ortega & Rheinboldt 1967), level by level.
+    """
     last = levels.shape[0] - 1
     for turn in range(2 * last + 1):
         k = turn if turn <= last else 2 * last - turn
+        if k > 0 and not deep:
+            continue
         if turn == last:
             # The coarsest level: by its inverse.
             n = levels[k, PIXELS]
@@ -125,14 +135,14 @@ def cycle(work, levels, inverse, teams, team, rank, size, tile, origins):
         else:
             up = turn > last
             z = levels[k, SECOND] if up else -1
-            if up:
+            if up and deep:
                 go_up(work, levels, k, z, levels[k + 1, SECOND], teams, team, rank, size)
-            passes = 1 if one_tile(levels, k) else 2
-            for step in range(passes):
+            alone = one_tile(levels, k)
+            for step in range(1 if alone else 2):
                 # Down: whole tiles, then shifted ones; up: the other way round.
-                offset = HALF_SIDE if (step == 1) != up and passes == 2 else 0
+                offset = HALF_SIDE if (step == 1) != up and not alone else 0
                 z = _smooth_level(
                     work, levels, k, offset, z, up, teams, team, rank, size, tile, origins
                 )
-            if not up:
+            if deep and not up:
                 go_down(work, levels, k, z, teams, team, rank, size)

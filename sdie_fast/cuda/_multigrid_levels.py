@@ -88,5 +88,12 @@ def lay_out(height: int, width: int) -> Levels:
         if last:
             break
     return Levels(
-        np.array(rows, np.int64), inverse, sums, other_sums, direction, image_of_direction, chunks, used
+        np.array(rows, np.int64),
+        inverse,
+        sums,
+        other_sums,
+        direction,
+        image_of_direction,
+        chunks,
+        used,
     )

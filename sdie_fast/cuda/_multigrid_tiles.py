@@ -146,7 +146,8 @@ def _solve_line(tile, start, scratch, along, across, forth, aside, nine):
         k = SIDE - 1 - i
         at = (at - forth) & INDEX
         value = (
-            tile[(scratch + _D + k * LINES) & INDEX] + tile[(scratch + _C + k * LINES) & INDEX] * value
+            tile[(scratch + _D + k * LINES) & INDEX]
+            + tile[(scratch + _C + k * LINES) & INDEX] * value
         )
         tile[at + _Z] += value
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from ._device import F32, ONE, PIXEL, ZERO
+from ._device import F32, ONE, PIXEL, SIMULATED, ZERO, part
 from ._multigrid_coarsen import image_of, operator_of
 from ._multigrid_cycle import cycle, set_up
 from ._multigrid_levels import (
@@ -37,11 +37,18 @@ from ._multigrid_team import (
     total,
 )
 from ._multigrid_tiles import ORIGINS, TILES_FLOATS
-from .wls_fast import SMALL, _weight, from_lightness, lightness
+from .wls_fast import _weight, from_lightness, lightness
 
-MAX_ITERATIONS = 4000  # a hundred times what the hardest image tried has taken
-SAFETY = F32(0.5)  # of the tolerance, that the estimate of the error may reach
-SLOWEST = F32(0.96)  # ratio of energies above which nothing is foretold
+# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
+# each is a thread of Python's.
+THREADS = 4 if SIMULATED else 128
+BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
+_bounded = {} if SIMULATED else {"launch_bounds": (THREADS, BLOCKS)}  # so that registers do, too
+
+MAX_ITERATIONS = 4000
+SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
+SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
+GUESSES = 6  # of the preconditioned matrix's smallest eigenvalue: 1/4, 1/16, ...
 HOPS = 8  # pixels to either side, of the networks that bound the conductance to ground
 
 
@@ -73,8 +80,10 @@ def _weigh(work, levels, guide, out, image, scale, alpha, offset, light, teams, 
 
 @section
 def _edge(p, q, alpha, offset):
-    """The weight between two pixels. The logarithm of a ratio near 1 keeps the digits of its own
-    that the difference of two logarithms would lose."""
+    """Weigh the edge between two pixels.
+
+    Of near-equal pixels the logarithm of the ratio keeps digits that a difference of logarithms loses.
+    """
     low, high = min(p, q), max(p, q)
     return _weight(F32(math.log1p((high - low) / (low + offset))), ZERO, alpha)
 
@@ -116,7 +125,9 @@ def _bound(work, levels, sums, chunks, teams, team, rank, size, shared):
     barrier(teams, team, size)
     for chunk in range(rank, chunks, size):
         least = F32(3e38)
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
+        for i in range(
+            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x
+        ):
             x = i - np.int64(np.uint32(i) // np.uint32(w)) * w
             value = work[columns + i] + _conductance(work, east, columns, i, 1, x, w - 1 - x)
             least = min(least, value)
@@ -132,12 +143,14 @@ def _bound(work, levels, sums, chunks, teams, team, rank, size, shared):
 
 @section
 def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, rank, size, shared):
-    """p = z + ratio p and A p = A z + ratio A p, and the chunks' sums of p A p; fresh: p was 0."""
+    """Turn p to z + ratio p, A p likewise, and list the chunks' sums of p A p; fresh: p was 0."""
     operator, z = operator_of(levels, 0), levels[0, SECOND]
     n = operator[0]
     for chunk in range(rank, chunks, size):
         value = ZERO
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
+        for i in range(
+            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x
+        ):
             p, q = work[(z + i) & PIXEL], image_of(work, operator, False, z, i)
             if not fresh:
                 p += ratio * work[(direction + i) & PIXEL]
@@ -150,11 +163,45 @@ def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, rank, size
             work[sums + chunk] = value
 
 
+@part
+def _left(bounds, fresh, alpha_before, beta, alpha):
+    """Bound the squared energy norm of the error after a step, in units of z.r before it.
+
+    bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
+    before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
+    eigenvalue below mu. The guess after the first that still stands is taken: a quarter of it.
+    """
+    guess = ONE
+    standing, value = 0, ZERO
+    for j in range(GUESSES):
+        guess *= F32(0.25)
+        bound = bounds[j]
+        if fresh:
+            bound = ONE / guess
+        elif bound > ZERO:
+            rest = bound - alpha_before
+            bound = rest / (guess * rest + beta)
+        if bound <= alpha:
+            bound = -ONE
+        bounds[j] = bound
+        if standing < 2:
+            if bound > ZERO:
+                standing += 1
+                value = bound - alpha
+            elif j == GUESSES - 1:
+                value = ONE / guess
+    return value
+
+
 @section
 def _solve(
     work, levels, places, out, image, tol, teams, team, rank, size, tile, origins
 ):  # fmt: skip
-    """Solve for one image; returns the number of iterations. out holds u = g, then u."""
+    """Solve for one image; returns the number of iterations. out holds u = g, then u.
+
+    The sure preconditioner, without coarse levels, takes over should the other one show that it is
+    not positive definite, or not be done after `SURE_AFTER` iterations.
+    """
     inverse, sums, other_sums, direction, image_of_direction, chunks = places
     n, r, z = levels[0, PIXELS], levels[0, RESIDUAL], levels[0, SECOND]
     first, step = rank * cuda.blockDim.x + cuda.threadIdx.x, size * cuda.blockDim.x
@@ -165,45 +212,45 @@ def _solve(
     set_up(work, levels, inverse, teams, team, rank, size, tile)
     enough = SAFETY * tol
     enough = enough * enough * least
-    zr_before = ONE
-    energy_before, ratio, ratio_before = ZERO, ZERO, ZERO
-    iterations = 0
+    bounds = cuda.local.array(GUESSES, float32)
+    zr_before, alpha = ONE, ZERO
+    iterations, since = 0, 0  # since: iterations since the directions were begun
+    deep = SURE_AFTER > 0
     while iterations < MAX_ITERATIONS:
-        cycle(work, levels, inverse, teams, team, rank, size, tile, origins)
+        cycle(work, levels, inverse, deep, teams, team, rank, size, tile, origins)
         product(work, z, r, n, sums, rank, size, tile)
         barrier(teams, team, size)
         zr = total(work, sums, chunks, tile)
+        iterations += 1
+        if deep and (zr < ZERO or iterations == SURE_AFTER):
+            deep, since = False, 0
+            continue
         if zr <= ZERO:
             break
+        beta = zr / zr_before
         _turn(
-            work, levels, direction, image_of_direction, zr / zr_before, iterations == 0,
-            other_sums, chunks, rank, size, tile,
+            work, levels, direction, image_of_direction, beta, since == 0, other_sums, chunks, rank,
+            size, tile,
         )  # fmt: skip
         barrier(teams, team, size)
         pap = total(work, other_sums, chunks, tile)
         if pap <= ZERO:
             break
+        alpha_before = alpha
         alpha = zr / pap
         for i in range(first, n, step):
             out[image, i] += alpha * work[(direction + i) & PIXEL]
             work[(r + i) & PIXEL] -= alpha * work[(image_of_direction + i) & PIXEL]
         barrier(teams, team, size)
-        iterations += 1
-        # What this step has taken from the squared energy norm of the error.
-        energy = alpha * zr
-        ratio_last = ratio_before
-        ratio_before = ratio
-        if iterations > 1:
-            ratio = energy / energy_before
-        zr_before, energy_before = zr, energy
-        if iterations > 2:
-            worst = max(ratio, max(ratio_before, ratio_last))
-            if worst < SLOWEST and energy * worst <= enough * (ONE - worst):
-                break
+        left = zr * _left(bounds, since == 0, alpha_before, beta, alpha)
+        since += 1
+        zr_before = zr
+        if left <= enough:
+            break
     return iterations
 
 
-@cuda.jit(fastmath=True)
+@cuda.jit(fastmath=True, **_bounded)
 def solve(
     guide, out, active, light, scale, alpha, offset, tol, memory, levels, inverse, sums, other_sums,
     direction, image_of_direction, chunks, teams, blocks, iterations,
@@ -232,7 +279,19 @@ def solve(
     while image < out.shape[0]:
         if active[image] != ZERO:
             _weigh(
-                work, levels, guide, out, image, scale, alpha, offset, light, teams, team, rank, size
+                work,
+                levels,
+                guide,
+                out,
+                image,
+                scale,
+                alpha,
+                offset,
+                light,
+                teams,
+                team,
+                rank,
+                size,
             )
             taken = _solve(
                 work, levels, places, out, image, tol, teams, team, rank, size, tile, origins
