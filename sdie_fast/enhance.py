@@ -114,10 +114,10 @@ class Enhancer:
 
     Notes
     -----
-    Recipes of weights alone run wholly on the GPU with "cuda". A recipe's network runs on the host
-    and looks at the image there: a "schedule" costs an image on a device one copy to the host, a
-    "policy" costs two copies of float32 images (up and down) in each round, and images on a device
-    one more each way; those calls wait for the GPU.
+    Recipes of weights alone run wholly on the GPU with "cuda". A recipe's network runs on the host.
+    Of images on a device only the small picture that the network sees is copied there: once for a
+    "schedule", in each round for a "policy", and each time the call waits for the device. Images on
+    the host go up to the device and back in each round of a "policy", as float32.
 
     Raises
     ------
@@ -205,20 +205,18 @@ class Enhancer:
     def _from_device(
         self, actor: Actor, planes: DeviceArray, white: float, target: DeviceArray
     ) -> npt.NDArray[np.float32]:
-        """The network looks at a copy on the host; a schedule's rounds run on the device."""
-        from .cuda import run as on_device
+        """Images on a device stay there; what the network sees comes to the host."""
+        from .cuda.follow import Rules, follow, look
 
-        seen = on_device.to_host(planes, self.recipe.params)
-        _validate.intensities(seen, white)  # here they are at hand
-        meaning = actor.file.actions
-        if self.recipe.kind == "schedule" and not meaning.parameters:
-            actions = actor(observe(_grey(seen, white), actor.file.side))
-            trace = meaning.weights(actions[:, : self._rounds])
-            self._run(_flat(planes), trace, _flat(target), "cuda")
-            return trace
-        result = np.empty_like(seen)
-        trace = self._looking(actor, seen, white, result, "cuda")
-        on_device.from_host(result, target, self.recipe.params)
+        meaning, side = actor.file.actions, actor.file.side
+        rules = Rules(self.recipe.params, meaning, self._rounds, side, self.per_channel)
+        if self.recipe.kind != "schedule":
+            return follow(planes, target, rules, white, actor)
+        actions = actor(look(planes, white, side))
+        if meaning.parameters:
+            return follow(planes, target, rules, white, lambda _, at: actions[:, at])
+        trace = meaning.weights(actions[:, : self._rounds])
+        self._run(_flat(planes), trace, _flat(target), "cuda")
         return trace
 
     def _scheduled(

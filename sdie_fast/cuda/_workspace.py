@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,6 +25,12 @@ _KEPT = 4  # workspaces, of the shapes used last
 _KINDS_KEPT = 2  # of dtype and T, for each workspace
 _UPLOADS = 16  # copies of weights that may be under way
 _SHARE = 0.9  # of the free memory that is taken
+
+
+_FIX = (
+    "smaller images or batches, less memory held by others (of torch, torch.cuda.empty_cache()), or "
+    "backend='cpu'"
+)
 
 
 class WeightBuffer:
@@ -281,8 +288,29 @@ def with_workspace(
     raise DeviceMemoryError(
         f"backend 'cuda': an image of {height} x {width} pixels with {channels} channel(s) needs "
         f"{_mebibytes(job.bytes(1) + more(1))} of GPU memory; free: "
-        f"{_mebibytes(_driver.free_memory())}; to fix: smaller images, less memory held by others "
-        "(of torch, torch.cuda.empty_cache()), or backend='cpu'"
+        f"{_mebibytes(_driver.free_memory())}; to fix: {_FIX}"
+    )
+
+
+def allocate(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Allocate a device array besides the workspaces, which give way to it.
+
+    Raises
+    ------
+    DeviceMemoryError
+        Memory does not suffice.
+    """
+    for _ in range(2):
+        try:
+            return _driver.cuda().device_array(shape, dtype)
+        except Exception as error:
+            if not _driver.is_out_of_memory(error):
+                raise
+        cache.clear()
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raise DeviceMemoryError(
+        f"backend 'cuda': needs {_mebibytes(size)} more of GPU memory; free: "
+        f"{_mebibytes(_driver.free_memory())}; to fix: {_FIX}"
     )
 
 

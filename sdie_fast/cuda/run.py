@@ -12,7 +12,7 @@ from .._device_array import DeviceArray
 from .._params import FilterParams
 from . import _driver, host
 from ._workspace import Buffers, Job, Workspace, with_workspace
-from .exchange import contiguous_strides, describe, ordered
+from .exchange import contiguous_strides, ordered
 from .graph import worth_recording
 
 Weights = npt.NDArray[np.float32]
@@ -146,53 +146,3 @@ def _is_contiguous(array: DeviceArray) -> bool:
 def _plainly_laid(array: DeviceArray) -> DeviceArray:
     """The same contiguous array: axes of one element may come with any stride, which Numba minds."""
     return replace(array, strides=contiguous_strides(array.shape, array.itemsize))
-
-
-def to_host(array: DeviceArray, params: FilterParams) -> npt.NDArray[Any]:
-    """Copy (N, H, W, C) images to the host, and wait for them.
-
-    `params` are those the images are enhanced with, so that one workspace serves both.
-    """
-    stream = _driver.stream(array.stream)
-    source = _packed(array, params)
-    values = np.empty(array.shape, array.dtype)
-    source.copy_to_host(values, stream=stream)
-    _wait(stream)
-    return values
-
-
-def from_host(values: npt.NDArray[Any], array: DeviceArray, params: FilterParams) -> None:
-    """Copy images from the host into (N, H, W, C) images of the same shape and dtype."""
-    stream = _driver.stream(array.stream)
-    if _is_contiguous(array):
-        target = _driver.numba_array(_plainly_laid(array))
-        target.copy_to_device(np.ascontiguousarray(values), stream=stream)
-    else:
-        staged = _driver.cuda().to_device(np.ascontiguousarray(values), stream=stream)
-        source = describe("image", staged)
-        _identity(replace(source, stream=array.stream), array, params)
-    # The host's array is the caller's again when this returns.
-    _wait(stream)
-
-
-def _packed(array: DeviceArray, params: FilterParams) -> Any:
-    """A Numba array of the same images, C-contiguous: a copy where they are not."""
-    if _is_contiguous(array):
-        return _driver.numba_array(_plainly_laid(array))
-    packed = _driver.cuda().device_array(array.shape, array.dtype)
-    target = replace(describe("out", packed), stream=array.stream)
-    _identity(array, target, params)
-    return packed
-
-
-def _identity(src: DeviceArray, dst: DeviceArray, params: FilterParams) -> None:
-    """Copy between arrays of any strides by a round of the identity alone, which changes no value."""
-    weights = np.zeros((len(src), 1, 6), np.float32)
-    weights[..., 0] = 1.0
-    white = {1: 255.0, 2: 65535.0, 4: 1.0}[src.itemsize]
-    run(src, dst, weights, params, white_level=white, per_channel=False, threads=1)
-
-
-def _wait(stream: Any) -> None:
-    if stream:
-        stream.synchronize()

@@ -409,3 +409,103 @@ class TestOrder:
             assert log == [("record", "stream 9"), ("wait", "stream 5")]
             log.clear()
         assert log == [("record", "stream 5"), ("wait", "stream 9")]
+
+
+@pytest.fixture
+def torch_gpu():
+    """torch on the GPU."""
+    if _driver.simulated():
+        pytest.skip("torch has no simulator: on a GPU only")
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    return torch
+
+
+class TestRealLibraries:
+    """On a GPU: what the fakes above stand for."""
+
+    params = sdie.FilterParams(wls_solver="fast")
+    weights = np.ones((2, 6))
+
+    def expected(self, image):
+        return sdie.enhance(image, self.weights, params=self.params, backend="cpu").astype(float)
+
+    def test_torch_in_torch_out(self, torch_gpu, rng, picture):
+        for dtype in (np.uint8, np.float32):
+            image = picture(rng, (3, 50, 60), dtype)
+            given = torch_gpu.from_numpy(image).cuda()
+            result = sdie.enhance(given, self.weights, params=self.params)
+            assert isinstance(result, torch_gpu.Tensor)
+            assert result.device == given.device
+            assert result.dtype == given.dtype
+            np.testing.assert_allclose(
+                result.cpu().numpy().astype(float),
+                self.expected(image),
+                atol=2 if dtype == np.uint8 else 1 / 255,
+            )
+
+    def test_the_order_of_a_stream_is_kept(self, torch_gpu, rng, picture):
+        image = picture(rng, (4, 200, 200), np.uint8)
+        given = torch_gpu.zeros(image.shape, dtype=torch_gpu.uint8, device="cuda")
+        source = torch_gpu.from_numpy(image).cuda()
+        warm = sdie.enhance(given, self.weights, params=self.params)
+        busy = torch_gpu.randn(4096, 4096, device="cuda")
+        torch_gpu.cuda.synchronize()
+        side = torch_gpu.cuda.Stream()
+        with torch_gpu.cuda.stream(side):
+            for _ in range(20):
+                busy = busy @ busy
+                busy /= busy.norm()
+            given.copy_(source)  # some milliseconds from now
+            result = sdie.enhance(given, self.weights, params=self.params, out=warm)
+            given.zero_()  # after it was read
+            after = result.clone()
+        side.synchronize()
+        np.testing.assert_allclose(after.cpu().numpy().astype(float), self.expected(image), atol=2)
+
+    def test_strided_views(self, torch_gpu, rng, picture):
+        image = picture(rng, (50, 120), np.uint8)
+        frame = torch_gpu.zeros(60, 200, dtype=torch_gpu.uint8, device="cuda")
+        out = frame[5:55, 20:140:2]
+        given = torch_gpu.from_numpy(image).cuda()[:, ::2]
+        assert sdie.enhance(given, self.weights, params=self.params, out=out) is out
+        expected = self.expected(np.ascontiguousarray(image[:, ::2]))
+        np.testing.assert_allclose(out.cpu().numpy().astype(float), expected, atol=2)
+        out.zero_()
+        assert not frame.any()
+
+    def test_dlpack_of_torch(self, torch_gpu, rng, picture):
+        class Opaque:
+            def __init__(self, tensor):
+                self.__dlpack__ = tensor.__dlpack__
+                self.__dlpack_device__ = tensor.__dlpack_device__
+
+        image = picture(rng, (50, 60), np.uint8)
+        given = Opaque(torch_gpu.from_numpy(image).cuda())
+        result = sdie.enhance(given, self.weights, params=self.params)
+        np.testing.assert_allclose(
+            torch_gpu.as_tensor(result, device="cuda").cpu().numpy().astype(float),
+            self.expected(image),
+            atol=2,
+        )
+
+    def test_a_tensor_on_another_gpu(self, torch_gpu):
+        if torch_gpu.cuda.device_count() < 2:
+            pytest.skip("needs two GPUs")
+        given = torch_gpu.zeros(9, 9, dtype=torch_gpu.uint8, device="cuda:1")
+        with pytest.raises(
+            InvalidArgumentError, match=r"on CUDA device 1; .*torch.cuda.device\(1\)"
+        ):
+            sdie.enhance(given, np.ones(6))
+
+    def test_cupy_in_cupy_out(self, rng, picture):
+        if _driver.simulated():
+            pytest.skip("CuPy has no simulator: on a GPU only")
+        library = pytest.importorskip("cupy")
+        image = picture(rng, (2, 50, 60), np.uint8)
+        with library.cuda.Stream(non_blocking=True) as stream:
+            result = sdie.enhance(library.asarray(image), self.weights, params=self.params)
+            assert isinstance(result, library.ndarray)
+            found = library.asnumpy(result, stream=stream)
+        np.testing.assert_allclose(found.astype(float), self.expected(image), atol=2)

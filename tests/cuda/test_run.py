@@ -1,0 +1,352 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import sdie_fast as sdie
+from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
+from sdie_fast.cuda import _driver, _workspace, rounds
+
+PARAMS = FilterParams(window=3)
+WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
+IDENTITY = [1, 0, 0, 0, 0, 0]
+
+
+@pytest.fixture(autouse=True)
+def _empty():
+    _workspace.cache.clear()
+    yield
+    _workspace.cache.clear()
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Shapes for which rounds are made."""
+    shapes = []
+    real = rounds.Rounds.__init__
+
+    def counting(self, shape, *arguments, **options):
+        shapes.append(shape)
+        real(self, shape, *arguments, **options)
+
+    monkeypatch.setattr(rounds.Rounds, "__init__", counting)
+    return shapes
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """How many images each call of the rounds has."""
+    counts = []
+    real = rounds.Rounds.__call__
+
+    def counting(self, src, *arguments, **options):
+        counts.append(src.shape[0])
+        return real(self, src, *arguments, **options)
+
+    monkeypatch.setattr(rounds.Rounds, "__call__", counting)
+    return counts
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """No kernels, where it is memory that is looked at."""
+    monkeypatch.setattr(rounds.Rounds, "__call__", lambda *arguments, **options: None)
+
+
+def reference(image, weights=WEIGHTS, **options):
+    return sdie.enhance(image, weights, params=PARAMS, backend="reference", **options)
+
+
+def assert_near(result, image, weights=WEIGHTS, **options):
+    tolerance = 2e-5 if image.dtype == np.float32 else 1
+    expected = reference(image, weights, **options)
+    np.testing.assert_allclose(result.astype(float), expected.astype(float), rtol=0, atol=tolerance)
+
+
+class Foreign:
+    """An array of the simulator's memory with a CUDA array interface and nothing else."""
+
+    def __init__(self, array):
+        self.__cuda_array_interface__ = {
+            "version": 3,
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+            "data": array.__array_interface__["data"],
+            "stream": None,
+        }
+
+
+class TestOnTheDevice:
+    @pytest.mark.parametrize("backend", ["auto", "cuda"])
+    @pytest.mark.parametrize(
+        ("shape", "dtype"), [((9, 10), np.uint8), ((2, 7, 8), np.uint16), ((7, 8, 3), np.float32)]
+    )
+    def test_answers_in_kind(self, cuda, rng, picture, backend, shape, dtype):
+        image = picture(rng, shape, dtype)
+        given = cuda.to_device(image)
+        result = sdie.enhance(given, WEIGHTS, params=PARAMS, backend=backend)
+        assert type(result) is type(given)
+        assert (tuple(result.shape), result.dtype) == (shape, dtype)
+        assert_near(result.copy_to_host(), image)
+        np.testing.assert_array_equal(given.copy_to_host(), image)
+
+    def test_into_out(self, cuda, rng, picture):
+        image = picture(rng, (2, 9, 10), np.uint8)
+        out = cuda.to_device(np.zeros_like(image))
+        assert sdie.enhance(cuda.to_device(image), WEIGHTS, params=PARAMS, out=out) is out
+        assert_near(out.copy_to_host(), image)
+
+    def test_single_filters_too(self, cuda, rng, picture):
+        image = picture(rng, (9, 10), np.uint8)
+        result = sdie.filters.bilateral(cuda.to_device(image), window=3)
+        expected = sdie.filters.bilateral(image, window=3, backend="reference")
+        np.testing.assert_allclose(result.copy_to_host().astype(int), expected, atol=1)
+
+    @pytest.mark.usefixtures("simulated")
+    def test_any_strides(self, rng, picture):
+        frame = picture(rng, (2, 9, 20), np.uint8)
+        image = frame[:, ::-1, ::2]
+        for target in (
+            np.zeros((2, 9, 10), np.uint8)[:, :, ::-1],
+            np.zeros((2, 18, 30), np.uint8)[:, ::2, ::3],
+            np.zeros((9, 10, 2), np.uint8).transpose(2, 0, 1),
+        ):
+            sdie.enhance(Foreign(image), WEIGHTS, params=PARAMS, out=Foreign(target))
+            assert_near(target, np.ascontiguousarray(image))
+
+    @pytest.mark.usefixtures("simulated")
+    def test_unknown_libraries_get_numbas_arrays(self, rng, picture, cuda):
+        image = picture(rng, (9, 10), np.uint8)
+        result = sdie.enhance(Foreign(image), WEIGHTS, params=PARAMS)
+        assert type(result) is type(cuda.to_device(image))
+        assert_near(result.copy_to_host(), image)
+
+    def test_values_outside_are_clipped_and_not_told(self, cuda):
+        image = np.linspace(-1, 2, 90, dtype=np.float32).reshape(9, 10)
+        result = sdie.enhance(cuda.to_device(image), IDENTITY, params=PARAMS)
+        np.testing.assert_array_equal(result.copy_to_host(), np.clip(image, 0, 1))
+
+    def test_white_level_and_channels(self, cuda, rng, picture):
+        image = picture(rng, (7, 8, 3), np.uint16) >> 4
+        options = {"white_level": 4095, "per_channel": True}
+        result = sdie.enhance(cuda.to_device(image), WEIGHTS, params=PARAMS, **options)
+        assert_near(result.copy_to_host(), image, **options)
+
+    def test_weights_of_each_image(self, cuda, rng, picture):
+        batch = picture(rng, (3, 9, 10), np.uint8)
+        weights = rng.random((3, 2, 6)) * [1, 0, 1, 0, 0, 0]
+        result = sdie.enhance(cuda.to_device(batch), weights, params=PARAMS)
+        assert_near(result.copy_to_host(), batch, weights)
+
+    @pytest.mark.parametrize(
+        ("make_out", "told"),
+        [
+            (lambda cuda, image, given: given, "shares memory with image"),
+            (lambda cuda, image, given: np.zeros_like(image), "on the host"),
+            (lambda cuda, image, given: cuda.to_device(image[:8]), "the image's shape"),
+        ],
+    )
+    def test_bad_outputs(self, cuda, make_out, told):
+        image = np.zeros((9, 10), np.uint8)
+        given = cuda.to_device(image)
+        with pytest.raises(InvalidArgumentError, match=f"out: received .*{told}"):
+            sdie.enhance(given, IDENTITY, out=make_out(cuda, image, given))
+
+    def test_an_output_of_the_device_for_the_host(self, cuda):
+        image = np.zeros((9, 10), np.uint8)
+        with pytest.raises(InvalidArgumentError, match="accepted: an array on the host"):
+            sdie.enhance(image, IDENTITY, out=cuda.to_device(image), backend="cuda")
+
+
+class TestMemory:
+    def test_is_kept_for_the_shape(self, cuda, made, still):
+        for count in (3, 2, 3, 1):
+            image = cuda.to_device(np.zeros((count, 9, 10), np.uint8))
+            sdie.enhance(image, IDENTITY, params=PARAMS)
+        assert made == [(3, 9, 10, 1)]
+        sdie.enhance(np.zeros((2, 9, 10), np.uint8), IDENTITY, params=PARAMS, backend="cuda")
+        assert made == [(3, 9, 10, 1)]  # of host and device alike
+        sdie.enhance(cuda.to_device(np.zeros((4, 9, 10), np.uint8)), IDENTITY, params=PARAMS)
+        assert made[1:] == [(4, 9, 10, 1)]
+        assert len(_workspace.cache) == 1
+
+    def test_of_few_shapes_is_kept(self, cuda, made, still):
+        for width in (9, 10, 11, 12, 13, 9):
+            sdie.enhance(cuda.to_device(np.zeros((9, width), np.uint8)), IDENTITY, params=PARAMS)
+        assert len(_workspace.cache) == 4
+        assert len(made) == 6  # the first had gone
+
+    def test_grows_with_the_filters_in_use(self, cuda, still):
+        fast = FilterParams(window=3, wls_solver="fast")
+        image = cuda.to_device(np.zeros((9, 10), np.uint8))
+        sdie.enhance(image, IDENTITY, params=fast)
+        (workspace,) = _workspace.cache._held.values()
+        assert workspace.active == (True, False, False, False, False, False)
+        sdie.enhance(image, [0, 1, 0, 0, 0, 0], params=fast)
+        (workspace,) = _workspace.cache._held.values()
+        assert workspace.active == (True, True, False, False, False, False)
+        sdie.enhance(image, IDENTITY, params=fast)
+        assert list(_workspace.cache._held.values()) == [workspace]
+
+    def test_batches_that_do_not_fit_are_done_in_parts(
+        self, cuda, rng, picture, made, done, monkeypatch
+    ):
+        batch = picture(rng, (5, 9, 10), np.uint8)
+        job = _workspace.Job((5, 9, 10, 1), PARAMS, False, (True, *[False] * 5))
+        enough_for_three = (job.bytes(3) + 3 * 24) / 0.9 + 1
+        monkeypatch.setattr(_driver, "free_memory", lambda: enough_for_three)
+        result = sdie.enhance(cuda.to_device(batch), IDENTITY, params=PARAMS)
+        np.testing.assert_array_equal(result.copy_to_host(), batch)
+        assert (made, done) == ([(3, 9, 10, 1)], [3, 2])
+
+    def fail_above(self, monkeypatch, limit, error):
+        """Memory for more than so many images at a time cannot be had, whatever was said of it."""
+        real = rounds.Rounds.__init__
+
+        def failing(self, shape, *arguments, **options):
+            if shape[0] > limit:
+                raise error
+            real(self, shape, *arguments, **options)
+
+        monkeypatch.setattr(rounds.Rounds, "__init__", failing)
+
+    @pytest.mark.parametrize("place", ["host", "device"])
+    def test_running_out_halves_the_batch(self, cuda, rng, picture, done, monkeypatch, place):
+        batch = picture(rng, (5, 9, 10), np.uint8)
+        self.fail_above(monkeypatch, 2, RuntimeError("[2] ... CUDA_ERROR_OUT_OF_MEMORY"))
+        given = batch if place == "host" else cuda.to_device(batch)
+        weights = rng.random((5, 1, 6)) * [1, 0, 1, 0, 0, 0]
+        result = sdie.enhance(given, weights, params=PARAMS, backend="cuda")
+        if place == "device":
+            result = result.copy_to_host()
+        assert_near(result, batch, weights)
+        assert done == [2, 2, 1]
+
+    @pytest.mark.parametrize("place", ["host", "device"])
+    def test_no_memory_for_one_image(self, cuda, rng, picture, monkeypatch, place):
+        batch = picture(rng, (3, 9, 10), np.uint8)
+        given = batch if place == "host" else cuda.to_device(batch)
+        small = np.zeros((8, 8), np.uint8)
+        sdie.enhance(small, IDENTITY, params=PARAMS, backend="cuda")
+        assert len(_workspace.cache) == 1
+        told = (
+            r"an image of 9 x 10 pixels with 1 channel\(s\) needs \d+ MiB of GPU memory; free: 3 MiB"
+            r"; to fix: .*torch.cuda.empty_cache.*backend='cpu'"
+        )
+        with monkeypatch.context() as context:
+            self.fail_above(context, 0, MemoryError())
+            context.setattr(_driver, "free_memory", lambda: 3 * 2**20)
+            with pytest.raises(DeviceMemoryError, match=told):
+                sdie.enhance(given, IDENTITY, params=PARAMS, backend="cuda")
+        assert len(_workspace.cache) == 0
+        result = sdie.enhance(given, IDENTITY, params=PARAMS, backend="cuda")  # it goes on
+        result = result if place == "host" else result.copy_to_host()
+        np.testing.assert_array_equal(result, batch)
+
+    def test_other_errors_are_not_taken_for_it(self, monkeypatch):
+        self.fail_above(monkeypatch, 0, RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS"))
+        with pytest.raises(RuntimeError, match="ILLEGAL_ADDRESS"):
+            sdie.enhance(np.zeros((9, 9), np.uint8), IDENTITY, params=PARAMS, backend="cuda")
+
+    def test_real_memory_runs_out_and_returns(self, cuda, rng, picture):
+        if _driver.simulated():
+            pytest.skip("the simulator's memory is the host's")
+        held = []
+        piece = 2**28
+        while _driver.free_memory() > 2 * piece:
+            held.append(cuda.device_array(piece, np.uint8))
+        with pytest.raises(DeviceMemoryError, match="needs"):
+            sdie.enhance(np.zeros((2**14, 2**14), np.uint8), np.ones((2, 6)), backend="cuda")
+        image = picture(rng, (64, 64), np.uint8)
+        assert_near(sdie.enhance(image, WEIGHTS, params=PARAMS, backend="cuda"), image)
+        del held
+
+
+class TestWeightBuffer:
+    def test_uploads_what_differs(self, rng, cuda):
+        buffer = _workspace.WeightBuffer(3, 2)
+        stream = cuda.stream()
+        for count in (3, 1, 2):
+            weights = rng.random((count, 2, 6)).astype(np.float32)
+            for _ in range(2):
+                held = buffer.put(weights, stream)
+                stream.synchronize()
+                np.testing.assert_array_equal(held.copy_to_host(), weights)
+            weights[0, 0, 0] = 0.5  # the caller's array is not what is compared with
+            held = buffer.put(weights, stream)
+            stream.synchronize()
+            np.testing.assert_array_equal(held.copy_to_host(), weights)
+
+    def test_no_pinned_memory_is_written_while_it_is_read(self, monkeypatch):
+        monkeypatch.setattr(_driver, "finished", lambda event: False)
+        buffer = _workspace.WeightBuffer(1, 1)
+        waited = []
+
+        class Event:
+            def record(self, stream):
+                pass
+
+            def synchronize(self):
+                waited.append(self)
+
+        monkeypatch.setattr(_driver, "event", Event)
+        for k in range(_workspace._UPLOADS):
+            buffer.put(np.full((1, 1, 6), k, np.float32), 0)
+        used = [pinned for pinned, _ in buffer._pinned]
+        assert len({id(p) for p in used}) == _workspace._UPLOADS
+        assert [p[0, 0, 0] for p in used] == list(range(_workspace._UPLOADS))
+        assert not waited
+        buffer.put(
+            np.full((1, 1, 6), 99, np.float32), 0
+        )  # there are enough: the oldest is waited for
+        assert len(waited) == 1
+        assert len(buffer._pinned) == _workspace._UPLOADS
+        assert buffer._pinned[-1][0] is used[0]
+
+
+def in_threads(work, count):
+    errors = []
+
+    def guarded(k):
+        try:
+            work(k)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(k,)) for k in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_threads_take_turns_at_a_shape(monkeypatch):
+    using = []
+
+    def work(self, src, dst, weights, active, **options):
+        using.append(1)
+        time.sleep(0.02)
+        assert len(using) == 1
+        using.pop()
+
+    monkeypatch.setattr(rounds.Rounds, "__call__", work)
+    image = np.zeros((8, 9), np.uint8)
+    in_threads(lambda k: sdie.enhance(image, WEIGHTS, params=PARAMS, backend="cuda"), 6)
+
+
+def test_threads_get_their_own_results(rng, picture):
+    if _driver.simulated():
+        pytest.skip("the simulator runs one thread's kernels at a time")
+    images = [picture(rng, (80, 90), np.uint8) for _ in range(8)]
+    results = [None] * 8
+
+    def work(k):
+        for _ in range(20):
+            results[k] = sdie.enhance(images[k], [1, 0, k, 0, 0, 0], params=PARAMS, backend="cuda")
+
+    in_threads(work, 8)
+    for k in range(8):
+        assert_near(results[k], images[k], [1, 0, k, 0, 0, 0])
