@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -45,30 +46,106 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Contiguous float32 values somewhere in a device's memory, which an input is bound to without a copy.
+
+    Attributes
+    ----------
+    pointer : int
+        Address of the first value; whatever makes them has finished.
+    shape : tuple of int
+    device : {"cpu", "cuda"}
+    index : int
+        Which of the devices.
+    owner : object
+        Keeps the memory alive.
+    """
+
+    pointer: int
+    shape: tuple[int, ...]
+    device: str
+    index: int
+    owner: Any
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows of a session's outputs, float32, that stay where they were computed.
+
+    Attributes
+    ----------
+    rows : tuple of (OrtValue, int)
+        Each row as a batch and its place in it.
+    """
+
+    rows: tuple[tuple[Any, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> Held:
+        return Held(self.rows[part])
+
+    @classmethod
+    def of(cls, batches: list[Any]) -> Held:
+        """All rows of some outputs."""
+        return cls(tuple((batch, k) for batch in batches for k in range(batch.shape()[0])))
+
+    def span(self, at: int = 0) -> Span:
+        """One row, as a batch of one."""
+        batch, k = self.rows[at]
+        shape = (1, *batch.shape()[1:])
+        return Span(
+            batch.data_ptr() + 4 * k * math.prod(shape), shape, batch.device_name(), 0, batch
+        )
+
+    def numpy(self) -> npt.NDArray[np.float32]:
+        """A copy on the host, (N, ...)."""
+        host = {id(batch): batch.numpy() for batch, _ in self.rows}
+        return np.stack([host[id(batch)][k] for batch, k in self.rows])
+
+
+@dataclass(frozen=True)
 class Running:
     """A session and the provider it really runs on ("tensorrt", "cuda", "cpu")."""
 
     session: Any
     provider: str
 
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu" or "cuda"."""
+        return "cpu" if self.provider == "cpu" else "cuda"
+
     def hold(self, array: npt.NDArray[Any]) -> Any:
         """Put an input where the session computes, for several runs."""
-        device = "cpu" if self.provider == "cpu" else "cuda"
-        return import_runtime().OrtValue.ortvalue_from_numpy(array, device, 0)
+        return import_runtime().OrtValue.ortvalue_from_numpy(array, self.device, 0)
 
     def run(self, **inputs: Any) -> list[npt.NDArray[Any]]:
-        """Run on arrays and what `hold` returned; all outputs, as arrays."""
+        """Run on arrays, spans and what `hold` returned; all outputs, as arrays."""
+        found: list[npt.NDArray[Any]] = self._bound(inputs, "cpu").copy_outputs_to_cpu()
+        return found
+
+    def run_held(self, **inputs: Any) -> list[Any]:
+        """Run as `run` does; all outputs as values where the session computes, for `Held`."""
+        return list(self._bound(inputs, self.device).get_outputs())
+
+    def _bound(self, inputs: dict[str, Any], where: str) -> Any:
         binding = self.session.io_binding()
         for name, value in inputs.items():
             if isinstance(value, np.ndarray):
                 binding.bind_cpu_input(name, value)
+            elif isinstance(value, Span):
+                binding.bind_input(
+                    name, value.device, value.index, np.float32, value.shape, value.pointer
+                )
             else:
                 binding.bind_ortvalue_input(name, value)
         for output in self.session.get_outputs():
-            binding.bind_output(output.name, "cpu")
+            binding.bind_output(output.name, where)
+        # Returns when the outputs are there, on a GPU too.
         self.session.run_with_iobinding(binding)
-        found: list[npt.NDArray[Any]] = binding.copy_outputs_to_cpu()
-        return found
+        return binding
 
 
 def import_runtime() -> Any:

@@ -19,7 +19,6 @@ import numpy as np
 
 from sdie_fast import FilterParams
 from sdie_fast.data import synthetic
-from sdie_fast.evaluate.learned import act_of
 from sdie_fast.evaluate.metrics import Meter
 from sdie_fast.learn import folder as files
 from sdie_fast.learn.baselines import simple
@@ -28,6 +27,7 @@ from sdie_fast.learn.config import Config
 from sdie_fast.learn.env import Case, SdieEnv
 from sdie_fast.learn.memory import Memory
 from sdie_fast.learn.rollout import follow
+from sdie_fast.learn.runs import act_of
 from sdie_fast.learn.select import BLIND, final_mask
 from sdie_fast.learn.train import Training
 from sdie_fast.learn.verifier import References, Verifier, describe

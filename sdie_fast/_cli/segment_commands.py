@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from .._files import replace_file
 from ..errors import InvalidArgumentError, SdieError
 from .common import (
     DataKind,
@@ -28,7 +28,6 @@ from .common import (
     stdout,
 )
 
-_Grid = Annotated[int, typer.Option(help="With auto: points a side.", min=1, max=64)]
 _Quality = Annotated[
     float | None,
     typer.Option(
@@ -185,6 +184,35 @@ def segment(
             metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."
         ),
     ],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder that `train` wrote, or a recipe: SDIE. Segments every picture that it makes of an image and keeps "
+            "the best mask; adds X.enhanced.png, the picture that it was found in."
+        ),
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="With --recipe: the rule that chooses the mask: last, predicted-iou, stability, agreement, vote or verifier.",
+            show_default="the one fixed on the shots",
+        ),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="With --recipe: the class of defect looked for.",
+            show_default="whichever suits a mask best",
+        ),
+    ] = None,
+    size: Annotated[
+        int,
+        typer.Option(
+            help="With --recipe: pixels a side that images are reduced to, as in `train`; masks have the image's own size. "
+            "0 keeps the image's.",
+            min=0,
+        ),
+    ] = 200,
     segmenter: SegmenterPath = None,
     box: Annotated[
         list[str] | None,
@@ -193,7 +221,15 @@ def segment(
     point: Annotated[
         list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")
     ] = None,
-    grid: _Grid = 12,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            help="With auto: points a side.",
+            min=1,
+            max=64,
+            show_default="12; with --recipe, what it was trained with",
+        ),
+    ] = None,
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
@@ -204,51 +240,38 @@ def segment(
 
     A file that cannot be read is reported and the rest go on (exit code 1).
     """
-    import numpy as np
-    from PIL import Image
-
-    from .._files import replace_file
-    from ..evaluate.report import overlay
     from ..segment import Prompt
     from . import images
     from .batch import find
-
-    def numbers(texts: list[str] | None, count: int, name: str) -> Any:
-        try:
-            values = [[float(v) for v in text.split(",")] for text in texts or []]
-        except ValueError as error:
-            raise InvalidArgumentError(
-                f"--{name}: {texts}; {count} numbers with commas are accepted"
-            ) from error
-        if any(len(v) != count for v in values):
-            raise InvalidArgumentError(
-                f"--{name}: {texts}; {count} numbers with commas are accepted"
-            )
-        return np.array(values, np.float32) if values else None
+    from .segmenting import Plain, Sdie, write
 
     failed = 0
     with failing():
-        boxes, points = numbers(box, 4, "box"), numbers(point, 2, "point")
+        boxes, points = _numbers(box, 4, "box"), _numbers(point, 2, "point")
         if boxes is not None and points is not None:
             raise InvalidArgumentError("--box, --point: both were given; one is accepted")
         model = open_segmenter(segmenter, provider, threads)
+        if recipe is None:
+            if select is not None or label is not None:
+                raise InvalidArgumentError("--select, --label: accepted only with --recipe")
+            prompt: Any = "auto"
+            if boxes is not None:
+                prompt = Prompt(boxes=boxes)
+            elif points is not None:
+                prompt = Prompt(points[:, None], [[1.0]] * len(points))
+            options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
+            way: Plain | Sdie = Plain(model, prompt, options)
+        else:
+            if boxes is not None or points is not None:
+                raise InvalidArgumentError("--box, --point: accepted only without --recipe")
+            way = Sdie(recipe, model, select, label, size, grid, threads)
         files = [source] if source.is_file() else find(source, target)
         judged = {}
         with progress("segmenting", len(files), True) as advance:
             for file in files:
                 name = file.name if source.is_file() else file.relative_to(source).as_posix()
                 try:
-                    pixels = images.read(file).pixels
-                    if boxes is not None:
-                        mask, score = model(pixels, Prompt(boxes=boxes))
-                    elif points is not None:
-                        mask, score = model(
-                            pixels, Prompt(points[:, None], np.ones((len(points), 1), np.float32))
-                        )
-                    else:
-                        mask, score = model(
-                            pixels, grid=grid, quality=quality, stability=stability, rule=rule
-                        )
+                    judged[name] = write(target / name, *way(images.read(file).pixels))
                 except SdieError as error:
                     failed += 1
                     stderr.print(
@@ -258,25 +281,27 @@ def segment(
                         style="yellow",
                         soft_wrap=True,
                     )
-                    advance()
-                    continue
-                grey = pixels if pixels.ndim == 2 else pixels.mean(2)
-                grey = (grey / (257.0 if pixels.dtype == np.uint16 else 1.0)).astype(np.uint8)
-                for suffix, content in (
-                    (".mask.png", mask.astype(np.uint8) * 255),
-                    (".overlay.png", overlay(grey, mask)),
-                ):
-                    picture = Image.fromarray(content)
-                    replace_file(
-                        target / (name + suffix), functools.partial(picture.save, format="PNG")
-                    )
-                judged[name] = {"predicted_iou": float(score[0]), "foreground": float(mask.mean())}
                 advance()
-        text = json.dumps({"segmenter": model.name, "images": judged}, indent=1)
+        text = json.dumps({"segmenter": model.name, **way.facts, "images": judged}, indent=1)
         replace_file(target / "quality.json", lambda f: f.write(text.encode()))
     stdout.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
     if failed:
         raise typer.Exit(1)
+
+
+def _numbers(texts: list[str] | None, count: int, name: str) -> Any:
+    """Points or boxes as they were typed: float32 (K, count), or None."""
+    import numpy as np
+
+    try:
+        values = [[float(v) for v in text.split(",")] for text in texts or []]
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"--{name}: {texts}; {count} numbers with commas are accepted"
+        ) from error
+    if any(len(v) != count for v in values):
+        raise InvalidArgumentError(f"--{name}: {texts}; {count} numbers with commas are accepted")
+    return np.array(values, np.float32) if values else None
 
 
 def export_sam(

@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from ..actor import Actor
 from ..data.dataset import DataSet
-from ..data.shots import Split
 from ..errors import InvalidArgumentError
 from ..learn import folder as files
 from ..learn.baselines import Way, simple
 from ..learn.cases import cases_of
 from ..learn.config import Config
-from ..learn.env import Case, Floats, SdieEnv, State
+from ..learn.env import Case, Floats, SdieEnv
 from ..learn.memory import Memory
-from ..learn.rollout import Act, Rollout, action_of, constant, follow
+from ..learn.rollout import Act, Rollout, constant, follow
+from ..learn.runs import act_of, open_run
 from ..learn.select import RULES, Judgement, final_mask, judge_rule, usable
 from ..learn.verifier import Verifier
 from ..recipe import Recipe
@@ -75,31 +74,6 @@ class Result:
         return ", ".join(f"{label}: {rule}" for label, rule in self.fixed.items())
 
 
-def act_of(recipe: Recipe, actions: Any = None) -> Act:
-    """The way of acting of a recipe, by onnxruntime alone.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    actions : Actions, optional
-        Of the environment, for a "fixed" recipe.
-    """
-    if recipe.actor is None:
-        size = 6 if actions is None else actions.size
-        return constant(action_of(recipe.weights, size))  # type: ignore[arg-type]
-    actor = Actor(recipe.actor, recipe.kind)
-    if recipe.kind == "policy":
-        return lambda state: actor(state.seen, state.at)
-    begun: list[Floats] = []
-
-    def act(state: State) -> Floats:
-        if state.at == 0:
-            begun[:] = [actor(state.seen)]
-        return np.asarray(begun[0][:, state.at])
-
-    return act
-
-
 def ways_of(
     run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baselines: bool
 ) -> dict[str, Way]:
@@ -116,33 +90,6 @@ def ways_of(
             for name, rows in files.read_json(found).items():
                 ways[name] = (one, constant(rows))
     return ways
-
-
-def open_run(run: Path) -> tuple[Config, dict[str, Any], Split | None, Recipe]:
-    """Read a run's folder, or a recipe's, which has neither split nor settings of its own.
-
-    Returns
-    -------
-    config : Config
-        A bare recipe's: the defaults, with its rounds, parameters and observations.
-    about : dict
-        What config.json tells besides.
-    split : Split or None
-    recipe : Recipe
-        The policy.
-    """
-    if (run / files.CONFIG).exists():
-        config, about = files.load_config(run)
-        return config, about, Split.load(run / files.SPLIT), Recipe.load(run / "policy")
-    recipe = Recipe.load(run)
-    given: dict[str, Any] = {
-        "rounds": recipe.rounds,
-        "passes": recipe.passes,
-        "params": recipe.params,
-    }
-    if recipe.actor is not None:
-        given |= {"side": recipe.actor.side, "actions": recipe.actor.actions}
-    return Config(**given), {}, None, recipe
 
 
 @dataclass

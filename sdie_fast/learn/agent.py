@@ -34,9 +34,9 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
 
 
 def tensors(state: State, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A state as the networks take it."""
+    """A state as the networks take it: what is on a device stays there."""
     hot = progress(rounds, min(state.at, rounds - 1), len(state.seen))
-    return torch.from_numpy(state.seen), torch.from_numpy(hot)
+    return torch.as_tensor(state.seen), torch.from_numpy(hot)
 
 
 def policy_of(agent: TD3, rounds: int) -> tuple[Act, Callable[[State, Floats], Any]]:

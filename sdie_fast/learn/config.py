@@ -101,7 +101,7 @@ class Config:
     start: str = "filters"
     refer: bool = True
     views: int = 1
-    warmup: int = 4
+    warmup: int = 1
     noise: float = 0.2
     batch: int = 32
     capacity: int = 8192

@@ -6,7 +6,7 @@ n participants, one image each, are stepped as one batch: one fused round, one b
 from __future__ import annotations
 
 import copy
-import hashlib
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,73 +17,20 @@ import numpy.typing as npt
 
 from .. import _validate
 from .._params import FilterParams
-from ..actor import Actions, observe
-from ..enhance import one_round
-from ..errors import InvalidArgumentError, InvalidTypeError
+from ..actor import Actions
+from ..errors import InvalidArgumentError
 from ..segment import Segmenter
 from ..segment.prompts import Answer, answer
 from .memory import Memory, prompt_key
+from .place import Host, Images, Place, on_host
+from .rewards import REWARDS, Case, Floats, Masks, iou, reward_of, vote
 
-Floats = npt.NDArray[np.float32]
-Masks = npt.NDArray[np.bool_]
+__all__ = [
+    "CREDITS", "REWARDS", "Case", "Floats", "Masks", "SdieEnv", "State", "Step", "begins_pass", "iou", "reward_of",
+    "vote",
+]  # fmt: skip
 
-REWARDS = ("fb-iou", "miou")
 CREDITS = ("own", "vote", "best")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A labelled image and how the segmenter is prompted on it.
-
-    Attributes
-    ----------
-    image : ndarray, uint8, (H, W)
-    truth : ndarray, bool, (H, W)
-    prompt : "auto", Support, Prompt or None
-        As `Segmenter.__call__` takes it; None where there is nothing to point at: its mask is empty.
-    label, name : str
-        Its class; what splits call it.
-    """
-
-    image: npt.NDArray[np.uint8]
-    truth: Masks
-    prompt: Any = "auto"
-    label: str = ""
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.image, np.ndarray) or self.image.dtype != np.uint8:
-            received = getattr(self.image, "dtype", type(self.image).__name__)
-            raise InvalidTypeError(f"image: received {received}; accepted: uint8 (H, W)")
-        if not isinstance(self.truth, np.ndarray) or self.truth.dtype != np.bool_:
-            received = getattr(self.truth, "dtype", type(self.truth).__name__)
-            raise InvalidTypeError(f"truth: received {received}; accepted: bool (H, W)")
-        if self.image.ndim != 2 or self.image.shape != self.truth.shape:
-            raise InvalidArgumentError(
-                f"truth: received shape {self.truth.shape} for an image of {self.image.shape}; "
-                "accepted: one and the same (H, W)"
-            )
-
-
-def iou(a: Masks, b: Masks) -> float:
-    """Intersection over union; 1 where both are empty."""
-    either = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / either if either else 1.0
-
-
-def reward_of(mask: Masks, truth: Masks, kind: str) -> float:
-    """Reward of one mask (eq. 7), in [0, 1]: the foreground's IoU ("miou"), or its mean with the background's ("fb-iou")."""
-    foreground = iou(mask, truth)
-    return foreground if kind == "miou" else (foreground + iou(~mask, ~truth)) / 2.0
-
-
-def vote(answers: Sequence[Answer]) -> Masks:
-    """Pixels that more than half of the answers, weighted by predicted IoU, call foreground; bool (H, W)."""
-    weights = np.maximum(np.array([a.quality for a in answers], np.float64), 0.0)
-    if not weights.any():  # none found anything, or none is sure of it
-        weights = np.ones(len(answers))
-    share = np.tensordot(weights / weights.sum(), np.stack([a.mask for a in answers]), 1)
-    return np.asarray(share > 0.5, bool)
 
 
 def begins_pass(at: int, rounds: int, passes: int) -> bool:
@@ -97,13 +44,13 @@ class State:
 
     Attributes
     ----------
-    seen : ndarray, uint8, (n, side, side)
-        The images, reduced.
+    seen : ndarray or Tensor, uint8, (n, side, side)
+        The images, reduced; a tensor where the environment has a device.
     at : int
         Rounds taken so far; at `rounds`, the episode is over.
     """
 
-    seen: npt.NDArray[np.uint8]
+    seen: Any
     at: int
 
 
@@ -119,15 +66,21 @@ class Step:
         The horizon is finite: the last round ends the episode for good, nothing is to come after it.
     answers : list of Answer
         The segmenter's.
-    images : ndarray, uint8, (n, H, W)
-        The enhanced images, as a caller of `enhance` gets them.
+    made : ndarray or Tensor, uint8, (n, H, W)
+        The enhanced images, as a caller of `enhance` gets them, where the environment keeps them.
     """
 
     state: State
     reward: Floats
     done: bool
     answers: list[Answer]
-    images: npt.NDArray[np.uint8]
+    made: Any
+
+    @functools.cached_property
+    def images(self) -> Images:
+        """What was made, as an array: copied when it is first asked for, if it is on a device."""
+        found: Images = on_host(self.made)
+        return found
 
 
 class SdieEnv:
@@ -165,7 +118,10 @@ class SdieEnv:
     remembered : int
         Segmentations kept; a repeated one costs nothing.
     memory : Memory, optional
-        Where answers are kept beyond this process.
+        Where answers are kept beyond this process: by their images, which are copied from a device for it.
+    device : str, optional
+        Where images, masks and truths are kept, as tensors: "cuda" is for a segmenter that is there too, such as
+        `segment.torch_sam.TorchSam`. None means arrays on the host, and filters on the CPU.
 
     Attributes
     ----------
@@ -173,7 +129,8 @@ class SdieEnv:
         Images that steps had segmented so far, remembered ones included, so that a run that was killed counts alike:
         the budget of every comparison.
     seconds : dict of str to float
-        Time spent in "enhance", "segment" and the "other" parts of a step.
+        Time spent in "enhance", "segment" and the "other" parts of a step; on a GPU, which works on while the next part has
+        begun, only their sum is right.
 
     Raises
     ------
@@ -198,6 +155,7 @@ class SdieEnv:
         options: dict[str, Any] | None = None,
         remembered: int = 8192,
         memory: Memory | None = None,
+        device: str | None = None,
     ) -> None:
         if not cases:
             raise InvalidArgumentError("cases: received none; accepted: 1 or more")
@@ -229,9 +187,18 @@ class SdieEnv:
         self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
         self._remembered = remembered
         self._known: dict[bytes, tuple[Answer, float]] = {}
-        self._first = self._image = np.empty(0, np.float32)
+        given = (self.cases, self.params, self.actions, self.threads)
+        if device is None:
+            self.place: Place = Host(*given)
+        else:
+            from .device import Device
+
+            self.place = Device(*given, device)
+        self._first: Any = None
+        self._image: Any = None
         self._which: list[int] = []
         self._base: Any = np.float32(0.0)
+        self._best: Any = np.float32(0.0)  # reward of each participant's best answer so far
         self._answers: list[list[Answer]] = []  # of each participant so far
         self._at = self.rounds
 
@@ -246,20 +213,19 @@ class SdieEnv:
         env._at = env.rounds
         return env
 
-    def judge(
-        self, which: Sequence[int], images: npt.NDArray[np.uint8]
-    ) -> tuple[list[Answer], Floats]:
+    def judge(self, which: Sequence[int], images: Any) -> tuple[list[Answer], Floats]:
         """Segment images of those cases: the answers, and the reward of each without `relative`.
 
         Parameters
         ----------
         which : sequence of int, (n,)
             The cases that the images come from.
-        images : ndarray, uint8, (n, H, W)
+        images : ndarray or Tensor, uint8, (n, H, W)
         """
+        images = self.place.take(images)
         keys = [
-            k.to_bytes(4, "little") + hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-            for k, image in zip(which, images, strict=True)
+            int(k).to_bytes(4, "little") + key
+            for k, key in zip(which, self.place.keys(images), strict=True)
         ]
         new = {key: n for n, key in enumerate(keys) if key not in self._known}
         found: dict[bytes, tuple[Answer, float]] = {}
@@ -280,23 +246,22 @@ class SdieEnv:
             begin = time.perf_counter()
             answers = self._segment([which[n] for _, n in part], images[[n for _, n in part]], auto)
             self.seconds["segment"] += time.perf_counter() - begin
-            for (key, n), a in zip(part, answers, strict=True):
-                found[key] = (a, reward_of(a.mask, self.cases[which[n]].truth, self.reward))
+            rewards = self.place.rewards(answers, [which[n] for _, n in part], self.reward)
+            for (key, _), a, r in zip(part, answers, rewards, strict=True):
+                found[key] = (a, r)
         judged = [found[key] if key in found else self._known[key] for key in keys]
         if len(self._known) + len(found) > self._remembered:
             self._known.clear()
         self._known.update(found)
         return [a for a, _ in judged], np.array([r for _, r in judged], np.float32)
 
-    def _segment(
-        self, which: Sequence[int], images: npt.NDArray[np.uint8], auto: bool
-    ) -> list[Answer]:
+    def _segment(self, which: Sequence[int], images: Any, auto: bool) -> list[Answer]:
         """Segment by prompts of one kind, or remember."""
         options = self.options if auto else {}
         known: dict[int, Answer] = {}
         keys: list[bytes] = []
         if self._memory is not None:
-            for k, image in zip(which, images, strict=True):
+            for k, image in zip(which, self.place.host(images), strict=True):
                 if k not in self._prompts:
                     self._prompts[k] = prompt_key(self.cases[k].prompt, options)
                 keys.append(self._memory.key(self._prompts[k], image))
@@ -306,16 +271,12 @@ class SdieEnv:
         if rest:
             prompts = [self.cases[which[n]].prompt for n in rest]
             given = prompts[0] if auto else prompts
-            answers = answer(self.segmenter, images[rest], given, options)
+            shown = self.place.given(images[rest], self.segmenter.takes_tensors)
+            answers = answer(self.segmenter, shown, given, options)
             known |= dict(zip(rest, answers, strict=True))
             if self._memory is not None:
                 self._memory.put({keys[n]: known[n] for n in rest})
         return [known[n] for n in range(len(which))]
-
-    def _credited(self, answers: list[Answer], truth: Masks) -> float:
-        if self.credit == "vote":
-            return reward_of(vote(answers), truth, self.reward)
-        return max(reward_of(a.mask, truth, self.reward) for a in answers)
 
     def reset(self, which: Sequence[int] | None = None) -> State:
         """Begin an episode.
@@ -330,19 +291,18 @@ class SdieEnv:
             raise InvalidArgumentError(
                 f"which: received {self._which}; accepted: indices of {len(self.cases)} case(s)"
             )
-        raw = np.stack([self.cases[k].image for k in self._which])
-        self._first = raw.astype(np.float32)[..., None] / np.float32(255.0)
-        self._image = self._first
+        raw = self.place.images(self._which)
+        self._first = self._image = self.place.begin(raw)
         self._at = 0
         self._base = np.float32(0.0)
         if self.relative or self.credit != "own":
             answers, rewards = self.judge(self._which, raw)
-            self._answers = [[a] for a in answers]
+            self._answers, self._best = [[a] for a in answers], rewards
             self._base = rewards if self.relative else self._base
         return self._state()
 
     def _state(self) -> State:
-        return State(observe(self._image[..., 0], self.side), self._at)
+        return State(self.place.observe(self._image, self.side), self._at)
 
     def step(self, actions: npt.ArrayLike) -> Step:
         """Take a round.
@@ -368,20 +328,18 @@ class SdieEnv:
                 f"actions: received shape {chosen.shape}; accepted: {expected}, finite numbers in [-1, 1]"
             )
         begin = time.perf_counter()
-        self._image = one_round(
-            self._image, chosen, self.actions, self.params, backend="auto", threads=self.threads
-        )
-        images = np.floor(self._image[..., 0] * np.float32(255.0) + np.float32(0.5)).astype(
-            np.uint8
-        )
+        self._image = self.place.round(self._image, chosen)
+        images = self.place.levels(self._image)
         middle = time.perf_counter()
         self.seconds["enhance"] += middle - begin
         before = self.seconds["segment"]
         answers, reward = self.judge(self._which, images)
-        if self.credit != "own":
-            for n, (k, a) in enumerate(zip(self._which, answers, strict=True)):
-                self._answers[n].append(a)
-                reward[n] = self._credited(self._answers[n], self.cases[k].truth)
+        if self.credit == "best":
+            reward = self._best = np.maximum(self._best, reward)
+        elif self.credit == "vote":
+            for own, a in zip(self._answers, answers, strict=True):
+                own.append(a)
+            reward = np.array(self.place.votes(self._answers, self._which, self.reward), np.float32)
         self.calls += len(images)
         self._at += 1
         if self._at < self.rounds and begins_pass(self._at, self.rounds, self.passes):

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from ..actor import progress
 from .env import SdieEnv
+from .place import on_host
 
 Observation = dict[str, npt.NDArray[Any]]
 
@@ -28,10 +29,10 @@ def spaces_of(env: SdieEnv) -> tuple[spaces.Dict, spaces.Box]:
     )
 
 
-def observation(env: SdieEnv, seen: npt.NDArray[np.uint8], at: int) -> Observation:
-    """What n participants see: each space with n in front. After the last round, the round is still the last."""
+def observation(env: SdieEnv, seen: Any, at: int) -> Observation:
+    """What n participants see, as arrays: each space with n in front. After the last round, the round is still the last."""
     return {
-        "image": seen[:, None],
+        "image": on_host(seen)[:, None],
         "round": progress(env.rounds, min(at, env.rounds - 1), len(seen)),
     }
 

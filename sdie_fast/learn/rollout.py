@@ -154,7 +154,7 @@ def start_schedule(start: str, rounds: int, passes: int = 1, size: int = 6) -> F
     Parameters
     ----------
     start : {"filters", "uniform"}
-        "filters": of several passes, each has one filter in every round, nearly alone; of a single one, each round has one
+        "filters": of several passes, each has one filter in every round, alone; of a single one, each round has one
         filter beside as much of the identity. In `ORDER`; past five, the order begins anew. "uniform": the uniform mixture.
     rounds, passes : int
         Of an episode.
@@ -164,12 +164,12 @@ def start_schedule(start: str, rounds: int, passes: int = 1, size: int = 6) -> F
     Returns
     -------
     ndarray, float32, (rounds, size)
-        Within [-0.98, 0.8], where tanh still has a slope.
+        Within [-1, 0.8].
     """
     found = np.zeros((rounds, size), np.float32)
     if start == "uniform":
         return found
-    found[:, :6] = -0.98 if passes > 1 else -0.95
+    found[:, :6] = -1.0 if passes > 1 else -0.95
     for at in range(rounds):
         turn = at * passes // rounds if passes > 1 else at
         found[at, FILTERS.index(ORDER[turn % len(ORDER)])] = 0.8

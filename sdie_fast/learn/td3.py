@@ -215,7 +215,7 @@ class TD3:
 
 
 class Replay:
-    """The last transitions, in arrays that are written round and round.
+    """The last transitions, in tensors that are written round and round.
 
     Parameters
     ----------
@@ -223,62 +223,76 @@ class Replay:
         Transitions kept: 8192 in the published code.
     side, rounds, size : int
         Of observations in pixels; T; numbers in an action.
+    device : str
+        Where they are kept: 70 MB with the usual numbers. What is added from there, and batches that are used there, are
+        not copied elsewhere. Which transitions are drawn does not depend on it, nor does a checkpoint.
     """
 
-    def __init__(self, capacity: int, side: int, rounds: int, size: int) -> None:
-        self.capacity, self.rounds, self.written = capacity, rounds, 0
-        self._arrays: dict[str, npt.NDArray[Any]] = {
-            "seen": np.zeros((capacity, side, side), np.uint8),
-            "next_seen": np.zeros((capacity, side, side), np.uint8),
-            "at": np.zeros(capacity, np.int64),
-            "action": np.zeros((capacity, size), np.float32),
-            "reward": np.zeros((capacity, 1), np.float32),
+    def __init__(
+        self, capacity: int, side: int, rounds: int, size: int, device: str = "cpu"
+    ) -> None:
+        self.capacity, self.rounds, self.written, self.device = capacity, rounds, 0, device
+        shapes = {
+            "seen": ((side, side), torch.uint8),
+            "next_seen": ((side, side), torch.uint8),
+            "at": ((), torch.int64),
+            "action": ((size,), torch.float32),
+            "reward": ((1,), torch.float32),
+        }
+        self._kept = {
+            name: torch.zeros((capacity, *shape), dtype=dtype, device=device)
+            for name, (shape, dtype) in shapes.items()
         }
 
     def __len__(self) -> int:
         return min(self.written, self.capacity)
 
     def add(self, seen: Any, at: int, action: Any, reward: Any, next_seen: Any) -> None:
-        """Keep n transitions of one round: (n, side, side), the round before it, (n, size), (n,), (n, side, side)."""
+        """Keep n transitions of one round: (n, side, side), the round before it, (n, size), (n,), (n, side, side).
+
+        Arrays or tensors, from wherever they are.
+        """
         count = len(seen)
-        rows = (self.written + np.arange(count)) % self.capacity
-        values = {"seen": seen, "next_seen": next_seen, "at": at, "action": action}
-        for name, value in (*values.items(), ("reward", np.asarray(reward)[:, None])):
-            self._arrays[name][rows] = value
+        rows = self._rows((self.written + np.arange(count)) % self.capacity)
+        values = {"seen": seen, "next_seen": next_seen, "action": action, "reward": reward}
+        for name, value in values.items():
+            kept = self._kept[name]
+            given = torch.as_tensor(value).to(self.device, kept.dtype)
+            kept[rows] = given.reshape(count, *kept.shape[1:])
+        self._kept["at"][rows] = at
         self.written += count
+
+    def _rows(self, rows: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.device)
 
     def sample(self, rng: np.random.Generator, count: int, shift: int, device: str) -> Batch:
         """Draw `count` transitions with replacement, their images shifted by up to `shift` pixels."""
         from .networks import random_shift
 
-        rows = rng.integers(len(self), size=count)
-        at = torch.from_numpy(self._arrays["at"][rows]).to(device)
-        images = []
+        rows = self._rows(rng.integers(len(self), size=count))
+        drawn = {name: kept[rows].to(device) for name, kept in self._kept.items()}
         for name in ("seen", "next_seen"):
-            image = torch.from_numpy(self._arrays[name][rows]).to(device)
             if shift:
                 offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (count, 2))).to(device)
-                image = random_shift(image, offsets, shift)
-            images.append(image)
+                drawn[name] = random_shift(drawn[name], offsets, shift)
+        at = drawn["at"]
         done = at + 1 >= self.rounds
 
         def hot(k: torch.Tensor) -> torch.Tensor:
             return functional.one_hot(k.clamp(max=self.rounds - 1), self.rounds).float()
 
-        action, reward = (
-            torch.from_numpy(self._arrays[n][rows]).to(device) for n in ("action", "reward")
-        )
         return Batch(
-            (images[0], hot(at)), action, reward, (images[1], hot(at + 1)), done.float()[:, None]
-        )
+            (drawn["seen"], hot(at)), drawn["action"], drawn["reward"],
+            (drawn["next_seen"], hot(at + 1)), done.float()[:, None],
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """What was written, without the empty rest."""
-        kept = {name: torch.from_numpy(a[: len(self)].copy()) for name, a in self._arrays.items()}
+        """What was written, without the empty rest, on the host."""
+        kept = {name: kept[: len(self)].clone().cpu() for name, kept in self._kept.items()}
         return {"written": self.written, "arrays": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.written = int(state["written"])
-        for name, array in self._arrays.items():
-            array[: len(self)] = state["arrays"][name].numpy()
+        for name, kept in self._kept.items():
+            kept[: len(self)] = state["arrays"][name].to(self.device)

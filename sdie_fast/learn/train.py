@@ -72,9 +72,11 @@ class Training:
     out : Path
         The folder.
     device : str
-        Of the networks.
+        Of the networks and the replay buffer.
     amp : bool
         See `TD3`.
+    resident : bool
+        Whether images, masks and truths are on that device too (`SdieEnv`): for a segmenter that is there.
     threads : int, optional
         Of the filters.
     watch : callable
@@ -99,6 +101,7 @@ class Training:
         *,
         device: str = "cpu",
         amp: bool = False,
+        resident: bool = False,
         threads: int | None = None,
         watch: Callable[[Progress], None] = lambda _: None,
         tensorboard: bool = True,
@@ -108,13 +111,15 @@ class Training:
         self.env = SdieEnv(
             segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
             reward=config.reward, relative=config.relative, credit=config.credit, side=config.side, threads=threads,
-            options=config.auto, memory=memory,
+            options=config.auto, memory=memory, device=device if resident else None,
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
         self._first = copy.deepcopy(self.agent.actor.state_dict())
         self.begun: list[float] = []  # each shot's return without exploration: at first
         self.ended: list[float] = []  # and last
-        self.replay = Replay(config.capacity, config.side, config.rounds, config.actions.size)
+        self.replay = Replay(
+            config.capacity, config.side, config.rounds, config.actions.size, device
+        )
         self.progress = Progress()
         self.evidence = Evidence()
         if len(cases) % config.views:
@@ -140,7 +145,7 @@ class Training:
         with files.locked(self.out):
             checkpoint = self.out / files.CHECKPOINT
             if checkpoint.exists():
-                self._load(files.load_checkpoint(checkpoint, self.device))
+                self._load(files.load_checkpoint(checkpoint))  # each part brings its own to its device
             writer = self._writer()
             begin, first = time.monotonic(), self.progress.episode
             while self.progress.segmentations < self.config.segmentations:

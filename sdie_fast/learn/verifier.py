@@ -131,12 +131,16 @@ def describe(
     rows = []
     for answer, agreement in zip(answers, agreed, strict=True):
         look = looks.of(answer.mask)
-        row = [*look, abs(look[5]), answer.quality, answer.stability, agreement]
-        if reference is not None:
-            distance = (look[:COMPARED] - reference.mean) / reference.spread
-            row += [*np.abs(distance), distance[0], float(np.mean(distance**2))]
-        rows.append(row)
-    return np.asarray(rows, np.float32)
+        rows.append([*look, abs(look[5]), answer.quality, answer.stability, agreement])
+    described = np.asarray(rows, np.float32)
+    return described if reference is None else _referred(described, reference)
+
+
+def _referred(described: Floats, reference: Reference) -> Floats:
+    """Add how the masks compare with those of a class's shots."""
+    distance = (described[:, :COMPARED] - reference.mean) / reference.spread
+    added = [np.abs(distance), distance[:, :1], np.mean(distance**2, 1, keepdims=True)]
+    return np.concatenate([described, *added], 1, dtype=np.float32)
 
 
 class References:
@@ -191,22 +195,31 @@ class Verifier:
     references: Mapping[str, Reference] = field(default_factory=dict)
 
     def scores(
-        self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str
+        self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str | None
     ) -> list[float]:
         """Tell the worth of each answer of an episode: the highest is the best, and only the order means anything.
+
+        Parameters
+        ----------
+        image, answers
+            As for `describe`.
+        label : str or None
+            The image's class; None where it is not known: a mask is then worth what it is to the class it suits best.
 
         Raises
         ------
         RunError
             A class whose shots it has not seen.
         """
-        reference = self.references.get(label)
-        rows = describe(image, answers, reference)
-        if rows.shape[1] != self.forest.width:
+        described = describe(image, answers)
+        meant = list(self.references) if label is None else [label]
+        rows = [_referred(described, self.references[c]) for c in meant if c in self.references]
+        rows = rows or [described]
+        if rows[0].shape[1] != self.forest.width:
             raise RunError(
                 f"verifier: knows the classes {', '.join(self.references) or 'of no shots'}; received {label!r}"
             )
-        return [float(v) for v in self.forest.predict(rows)]
+        return [float(v) for v in np.max([self.forest.predict(r) for r in rows], 0)]
 
     def to_bytes(self) -> bytes:
         """As a file, for `load`."""

@@ -1,7 +1,7 @@
 """SAM checkpoints to ONNX: an encoder and a decoder that TensorRT takes, checked against torch before they are kept.
 
-Needs `pip install "sdie-fast[sam]"`. The decoder is segment-anything's, restated without the two things that TensorRT
-rejects: a picture's size as an input, and `repeat_interleave`; one image's embedding is broadcast to its prompts instead.
+Needs `pip install "sdie-fast[sam]"`. The decoder is `decoder.Decoder`, without the two things that TensorRT rejects: a
+picture's size as an input, and `repeat_interleave`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .._torch_onnx import to_onnx
 from ..errors import InvalidArgumentError, ModelError
 from .attention import by_rows
 from .checkpoint import load_checkpoint
+from .decoder import Decoder
 from .manifest import PRECISIONS, Manifest, file_hash
-from .small import SmallPromptEncoder, prompt_map
 from .storage import quantise, store_in_half
 
 # The lowest IoU of masks, and the largest error of the embedding relative to its standard deviation.
@@ -67,53 +67,6 @@ def _halve(module: nn.Module) -> nn.Module:
     return module
 
 
-class _Decoder(nn.Module):
-    """Prompt encoder and mask decoder of one image: its embedding (1, C, h, w), prompts in batches of any size."""
-
-    def __init__(self, sam: Any) -> None:
-        super().__init__()
-        self.prompt, self.mask = sam.prompt_encoder, sam.mask_decoder
-        self.side = float(sam.prompt_encoder.input_image_size[0])
-        self.register_buffer("place", sam.prompt_encoder.get_dense_pe().detach(), persistent=False)
-
-    def forward(
-        self,
-        embedding: torch.Tensor,
-        points: torch.Tensor,
-        labels: torch.Tensor,
-        masks: torch.Tensor,
-        has_masks: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        label = labels[..., None]
-        # Half a pixel: coordinates count from pixels' corners here and from their middles in the encoding.
-        sparse = self.prompt.pe_layer._pe_encoding((points + 0.5) / self.side)
-        sparse = torch.where(label == -1.0, self.prompt.not_a_point_embed.weight, sparse)
-        for k, part in enumerate(self.prompt.point_embeddings):
-            sparse = sparse + part.weight * (label == float(k))
-        if isinstance(self.prompt, SmallPromptEncoder):  # its mask prompt is always there
-            drawn = prompt_map(points, labels, has_masks * masks, int(self.side))
-            dense = self.prompt.mask_downscaling(drawn)
-        else:
-            plain = self.prompt.no_mask_embed.weight.reshape(1, -1, 1, 1)
-            dense = has_masks * self.prompt.mask_downscaling(masks) + (1.0 - has_masks) * plain
-        tokens = torch.cat([self.mask.iou_token.weight, self.mask.mask_tokens.weight])[None]
-        tokens = torch.cat([tokens + 0.0 * sparse[:, :1, :], sparse], 1)  # a copy for each prompt
-        source = embedding + dense
-        hidden, image = self.mask.transformer(source, self.place, tokens)
-        image = image.transpose(1, 2).reshape(-1, source.shape[1], source.shape[2], source.shape[3])
-        image = self.mask.output_upscaling(image)
-        weights = torch.stack(
-            [mlp(hidden[:, 1 + k]) for k, mlp in enumerate(self.mask.output_hypernetworks_mlps)], 1
-        )
-        return weights_times(weights, image), self.mask.iou_prediction_head(hidden[:, 0])
-
-
-def weights_times(weights: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Each prompt's masks: (K, M, C) times (K, C, h, w)."""
-    flat = image.flatten(2)
-    return (weights @ flat).reshape(-1, weights.shape[1], image.shape[2], image.shape[3])
-
-
 def export_encoder(sam: Any, precision: str, path: Path) -> None:
     """Write the image encoder: "images" (N, 3, S, S) fp32, normalised, to "embedding" (N, C, h, w) fp32."""
     encoder = sam.image_encoder
@@ -153,7 +106,7 @@ def export_decoder(sam: Any, path: Path) -> None:
         {0: prompts},
     )
     names = ["embedding", "points", "labels", "masks", "has_masks"]
-    to_onnx(_Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
+    to_onnx(Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
     store_in_half(path)
 
 

@@ -5,7 +5,6 @@ None but the caller's points and boxes may know the truth of the image that is s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,8 @@ from scipy import ndimage
 
 from ..errors import InvalidArgumentError, InvalidTypeError
 from .geometry import Geometry
-from .segmenter import Embeddings, Floats, Masks, Prompt, Segmenter, as_images
+from .segmenter import Embeddings, Floats, Masks, Prompt, Segmenter
+from .support import Support
 
 RULES = ("union", "not-background")
 OFFSET = 1.0  # logits above and below zero whose cuts `stability` compares
@@ -71,6 +71,14 @@ class Auto:
         if not 0.0 <= self.offset <= 100.0:
             raise InvalidArgumentError(f"offset: received {self.offset}; accepted: 0 to 100")
 
+    def lowest(self, segmenter: Segmenter) -> tuple[float, float]:
+        """Lowest predicted IoU and stability kept."""
+        usual = segmenter.thresholds
+        return (
+            usual[0] if self.quality is None else self.quality,
+            usual[1] if self.stability is None else self.stability,
+        )
+
 
 @dataclass(frozen=True)
 class Found:
@@ -110,6 +118,11 @@ def suppress(masks: Masks, quality: Floats, overlap: float) -> npt.NDArray[np.in
     area = flat.sum(1)
     both = flat @ flat.T
     iou = both / np.maximum(area[:, None] + area[None] - both, 1.0)
+    return keep_best(iou, quality, overlap)
+
+
+def keep_best(iou: Floats, quality: Floats, overlap: float) -> npt.NDArray[np.intp]:
+    """`suppress` of masks whose IoU (K, K) is known."""
     kept: list[int] = []
     for k in np.argsort(-quality, kind="stable"):
         if not kept or iou[k, kept].max() <= overlap:
@@ -117,21 +130,22 @@ def suppress(masks: Masks, quality: Floats, overlap: float) -> npt.NDArray[np.in
     return np.array(kept, np.intp)
 
 
+def grid_of(geometry: Geometry, side: int) -> Prompt:
+    """A grid of side x side points over an image, each a prompt."""
+    at = (np.arange(side, dtype=np.float32) + 0.5) / side
+    x, y = np.meshgrid(at * geometry.width, at * geometry.height)
+    points = np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32)
+    return Prompt(points, np.ones(points.shape[:2], np.float32))
+
+
 def everything(segmenter: Segmenter, embedding: Embeddings, auto: Auto) -> Found:
     """Masks of a grid of points, filtered by quality and stability, without doubles."""
     geometry = embedding.geometries[0]
-    at = (np.arange(auto.grid, dtype=np.float32) + 0.5) / auto.grid
-    x, y = np.meshgrid(at * geometry.width, at * geometry.height)
-    points = np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32)
-    logits, quality = segmenter.decode(
-        embedding, Prompt(points, np.ones(points.shape[:2], np.float32))
-    )
+    logits, quality = segmenter.decode(embedding, grid_of(geometry, auto.grid))
     ambiguous = _valid(logits[:, 1:], geometry).reshape(-1, *_valid(logits, geometry).shape[-2:])
     scores = quality[:, 1:].ravel()
     steady = stability(ambiguous, auto.offset)
-    usual = segmenter.thresholds
-    lowest = usual[0] if auto.quality is None else auto.quality
-    loosest = usual[1] if auto.stability is None else auto.stability
+    lowest, loosest = auto.lowest(segmenter)
     good = np.flatnonzero((scores >= lowest) & (steady >= loosest) & (ambiguous > 0).any((1, 2)))
     kept = good[suppress(ambiguous[good] > 0, scores[good], auto.overlap)] if len(good) else good
     whole = logits[:, 1:].reshape(-1, *logits.shape[-2:])
@@ -178,113 +192,6 @@ def _foreground(found: Found, geometry: Geometry, auto: Auto) -> Answer:
     return Answer(rest, float(found.quality.mean()), float(found.stability.mean()))
 
 
-class Support:
-    """What a few labelled images show, to be found in others (PerSAM; Zhang et al. 2023).
-
-    The mean embedding inside the masks, against the one outside, gives a map of similarity over another image; its
-    highest and lowest places become points, decoded once, then with the mask found, then with its box.
-
-    Parameters
-    ----------
-    images : ndarray or sequence of ndarray
-        As `Segmenter.encode` takes them, 1 or more.
-    masks : sequence of ndarray, bool, (H, W)
-        Each image's foreground, some pixel of it at least.
-    places : int
-        Separate places looked for in an image, 1 to 16: their masks are united.
-
-    Raises
-    ------
-    InvalidArgumentError, InvalidTypeError
-        No image, a mask of another size or without foreground.
-    """
-
-    def __init__(self, images: Any, masks: Sequence[Masks], places: int = 3) -> None:
-        self._images = as_images(images)
-        self._masks = list(masks)
-        if len(self._masks) != len(self._images):
-            raise InvalidArgumentError(
-                f"masks: received {len(self._masks)} for {len(self._images)} image(s)"
-            )
-        for image, mask in zip(self._images, self._masks, strict=True):
-            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-                raise InvalidTypeError(
-                    f"masks: received {getattr(mask, 'dtype', type(mask).__name__)}; accepted: bool arrays"
-                )
-            if mask.shape != image.shape[:2]:
-                raise InvalidArgumentError(
-                    f"masks: received shape {mask.shape} for an image of {image.shape[:2]}"
-                )
-            if not mask.any():
-                raise InvalidArgumentError("masks: received one without a pixel of foreground")
-        if not isinstance(places, int) or not 1 <= places <= 16:
-            raise InvalidArgumentError(
-                f"places: received {places!r}; accepted: an integer from 1 to 16"
-            )
-        self.places = places
-        self._known: dict[int, tuple[Floats, float]] = {}
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Hash of what it shows."""
-        digest = hashlib.blake2b(str(self.places).encode(), digest_size=16)
-        for image, mask in zip(self._images, self._masks, strict=True):
-            digest.update(f"{image.dtype.str}{image.shape}".encode())
-            digest.update(np.ascontiguousarray(image).tobytes() + np.packbits(mask).tobytes())
-        return digest.digest()
-
-    def direction(self, segmenter: Segmenter) -> tuple[Floats, float]:
-        """The direction from the support's background to its foreground in the embedding, and the level between.
-
-        Returns
-        -------
-        direction : ndarray, float32, (C,)
-            Of unit length.
-        level : float
-            Projection half-way between the two means.
-        """
-        if id(segmenter) not in self._known:
-            embeddings = segmenter.encode(
-                [i if i.shape[2] == 3 else i[..., 0] for i in self._images]
-            )
-            inside, outside = [], []
-            for k, mask in enumerate(self._masks):
-                features = _normalised(embeddings.features[k])
-                share = _share(mask, embeddings.geometries[k], features.shape[-1])
-                covered = _share(np.ones_like(mask), embeddings.geometries[k], features.shape[-1])
-                inside.append((features * share).sum((1, 2)) / share.sum())
-                rest = np.maximum(covered - share, 0.0)
-                outside.append((features * rest).sum((1, 2)) / max(float(rest.sum()), 1e-6))
-            fore, back = np.mean(inside, 0), np.mean(outside, 0)
-            step = fore - back
-            step /= max(float(np.linalg.norm(step)), 1e-6)
-            self._known[id(segmenter)] = (step.astype(np.float32), float(step @ (fore + back) / 2))
-        return self._known[id(segmenter)]
-
-    def similarity(self, segmenter: Segmenter, embedding: Embeddings) -> Floats:
-        """Map (height, width) over an image: positive where it is nearer to the support's foreground."""
-        direction, level = self.direction(segmenter)
-        features = _normalised(embedding.features[0])
-        flat = np.tensordot(direction, features, 1) - np.float32(level)
-        return np.asarray(embedding.geometries[0].from_model(flat[None])[0])
-
-
-def _normalised(features: Floats) -> Floats:
-    return np.asarray(
-        features / np.maximum(np.linalg.norm(features, axis=0, keepdims=True), 1e-6), np.float32
-    )
-
-
-def _share(mask: Masks, geometry: Geometry, cells: int) -> Floats:
-    """Share of each cell of an embedding that a mask covers, (cells, cells)."""
-    plane = np.zeros((geometry.size, geometry.size), np.float32)
-    geometry.fill(
-        mask.astype(np.float32), plane, np.empty(geometry.size * max(mask.shape[1], 1), np.float32)
-    )
-    side = geometry.size // cells
-    return np.asarray(plane.reshape(cells, side, cells, side).mean((1, 3)), np.float32)
-
-
 def _supported(segmenter: Segmenter, embedding: Embeddings, support: Support) -> Answer:
     geometry = embedding.geometries[0]
     shape = (geometry.height, geometry.width)
@@ -322,16 +229,19 @@ def _supported(segmenter: Segmenter, embedding: Embeddings, support: Support) ->
     return Answer(result, float(np.mean(scores)), float(np.mean(steady)))
 
 
-def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> Answer:
-    geometry = embedding.geometries[0]
-    logits, quality = segmenter.decode(embedding, prompt)
-    # A single point may mean a part or the whole: the best of three. More says which: the one mask.
-    several = (
+def is_plain(prompt: Prompt) -> bool:
+    """Whether a prompt says which mask it means; a single point may mean a part or the whole, and the best of three is taken."""
+    return (
         prompt.boxes is not None
         or prompt.masks is not None
         or np.shape(np.asarray(prompt.points))[1] > 1
     )
-    best = np.zeros(len(logits), int) if several else quality[:, 1:].argmax(1) + 1
+
+
+def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> Answer:
+    geometry = embedding.geometries[0]
+    logits, quality = segmenter.decode(embedding, prompt)
+    best = np.zeros(len(logits), int) if is_plain(prompt) else quality[:, 1:].argmax(1) + 1
     rows = np.arange(len(logits))
     chosen = logits[rows, best]
     masks = geometry.from_model(chosen) > 0
@@ -344,14 +254,14 @@ def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> An
 
 def answer(segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, Any]) -> list[Answer]:
     """Segment images by one kind of prompt: see `Segmenter.__call__`."""
-    views = as_images(images)
+    views = segmenter.take(images)
     if isinstance(prompt, str):
         if prompt != "auto":
             raise InvalidArgumentError(
                 f"prompt: received {prompt!r}; accepted: 'auto', a Support, a Prompt or one for each image"
             )
         try:
-            auto = Auto(**options)
+            given: Any = Auto(**options)
         except TypeError as error:
             raise InvalidArgumentError(
                 f"options: {error}; accepted: {', '.join(Auto.__annotations__)}"
@@ -360,26 +270,36 @@ def answer(segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, An
         raise InvalidArgumentError(
             f"options: received {sorted(options)}; accepted only with prompt='auto'"
         )
-    each: list[Any] = [prompt] * len(views)
-    if isinstance(prompt, Sequence) and not isinstance(prompt, str):
-        if len(prompt) != len(views):
-            raise InvalidArgumentError(f"prompt: received {len(prompt)} for {len(views)} image(s)")
-        each = list(prompt)
-    embeddings = segmenter.encode([v if v.shape[2] == 3 else v[..., 0] for v in views])
-    found = []
-    for k, own in enumerate(each):
-        embedding = embeddings[k]
-        if isinstance(prompt, str):
-            masks = everything(segmenter, embedding, auto)
-            found.append(_foreground(masks, embedding.geometries[0], auto))
-        elif isinstance(own, Support):
-            found.append(_supported(segmenter, embedding, own))
-        elif isinstance(own, Prompt):
-            found.append(_prompted(segmenter, embedding, own))
-        else:
+    else:
+        given = prompt
+    each: list[Any] = [given] * len(views)
+    if isinstance(given, Sequence):
+        if len(given) != len(views):
+            raise InvalidArgumentError(f"prompt: received {len(given)} for {len(views)} image(s)")
+        each = list(given)
+    for own in each:
+        if not isinstance(own, (Auto, Support, Prompt)):
             raise InvalidTypeError(
                 f"prompt: received {type(own).__name__}; accepted: 'auto', a Support, a Prompt or one for each image"
             )
+    return segmenter.answers(views, each)
+
+
+def answer_each(
+    segmenter: Segmenter, views: Sequence[Any], prompts: Sequence[Any]
+) -> list[Answer]:
+    """Answer by NumPy, one image after the other: see `Segmenter.answers`."""
+    embeddings = segmenter.encode([v if v.shape[2] == 3 else v[..., 0] for v in views])
+    found = []
+    for k, own in enumerate(prompts):
+        embedding = embeddings[k]
+        if isinstance(own, Auto):
+            masks = everything(segmenter, embedding, own)
+            found.append(_foreground(masks, embedding.geometries[0], own))
+        elif isinstance(own, Support):
+            found.append(_supported(segmenter, embedding, own))
+        else:
+            found.append(_prompted(segmenter, embedding, own))
     return found
 
 
@@ -390,7 +310,7 @@ def segment(
     found = answer(segmenter, images, prompt, options)
     masks = [a.mask for a in found]
     scores = np.array([a.quality for a in found], np.float32)
-    if isinstance(images, np.ndarray) and (
+    if not isinstance(images, Sequence) and (
         images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
     ):
         return masks[0], scores

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._runtime import Options, open_session
-from ..errors import InvalidArgumentError, InvalidTypeError
+from .._runtime import Held, Options, open_session
+from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
 from .geometry import Geometry
 from .manifest import load_manifest
 from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
@@ -18,6 +17,9 @@ from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
 # On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on photographs, whose edges
 # are softer, the stricter ones leave out half of what is right.
 SMALL_THRESHOLDS = (0.5, 0.6)
+
+
+SMALL_SAM = Path(__file__).parents[1] / "models" / "small_sam"  # what ships
 
 
 class Sam(Segmenter):
@@ -42,6 +44,8 @@ class Sam(Segmenter):
         A directory, file or runtime that cannot be used.
     """
 
+    takes_tensors = True
+
     def __init__(
         self,
         directory: Path | str | None = None,
@@ -56,11 +60,7 @@ class Sam(Segmenter):
                 raise InvalidArgumentError(
                     f"{name}: received {value!r}; accepted: an integer from 1"
                 )
-        self.directory = (
-            Path(__file__).parents[1] / "models" / "small_sam"
-            if directory is None
-            else Path(directory)
-        )
+        self.directory = SMALL_SAM if directory is None else Path(directory)
         self.options = Options() if options is None else options
         self.manifest = load_manifest(self.directory, verify=verify)
         m = self.manifest
@@ -78,6 +78,8 @@ class Sam(Segmenter):
         )
         usual = 8 if self._decoder.provider == "cpu" else 64
         self._batch, self._prompts = batch, usual if prompts is None else prompts
+        # Embeddings stay on a GPU; a decoder that runs on the CPU beside an encoder that does not could not see them.
+        self._held = "cpu" not in self.providers
         self._mean = np.array(m.pixel_mean, np.float32)
         self._std = np.array(m.pixel_std, np.float32)
         # Made once, used for every image.
@@ -109,7 +111,7 @@ class Sam(Segmenter):
         """What the encoder and the decoder really run on."""
         return self._encoder.provider, self._decoder.provider
 
-    def _prepare(self, image: npt.NDArray[Any], out: Floats) -> Geometry:
+    def _prepare(self, image: npt.NDArray[Any], out: Floats) -> None:
         """Resize, pad and normalise an (H, W, C) image into out (3, size, size)."""
         height, width, channels = image.shape
         geometry = Geometry(height, width, self.size)
@@ -126,23 +128,50 @@ class Sam(Segmenter):
         inner = out[:, :high, :wide]
         inner -= self._mean[:, None, None]
         inner /= self._std[:, None, None]
-        return geometry
 
-    def encode(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Embeddings:
-        """Embed images: see `Segmenter.encode`."""
-        views = as_images(images)
-        m = self.manifest
-        features = np.empty(
-            (len(views), m.channels, m.embedding_size, m.embedding_size), np.float32
-        )
-        geometries = []
+    def take(self, images: Any) -> list[Any]:
+        """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (which takes torch) stay where they are."""
+        if _on_host(images):
+            return list(as_images(images))
+        return _tensors().as_views(images)
+
+    def encode(self, images: Any) -> Embeddings:
+        """Embed images: see `Segmenter.encode`.
+
+        Parameters
+        ----------
+        images
+            As for `Segmenter.encode`; also tensors of the same shapes and types, and arrays on a GPU (DLPack or
+            `__cuda_array_interface__`), which torch makes ready and the session reads, without a copy to the host.
+
+        Returns
+        -------
+        Embeddings
+            On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as it is.
+        """
+        views = self.take(images)
+        geometries = [Geometry(*map(int, view.shape[:2]), self.size) for view in views]
+        kept, found = [], []
         for start in range(0, len(views), self._batch):
-            part = views[start : start + self._batch]
-            for k, view in enumerate(part):
-                geometries.append(self._prepare(view, self._input[k]))
-            (found,) = self._encoder.run(images=self._input[: len(part)])
-            features[start : start + len(part)] = found
+            part = slice(start, start + self._batch)
+            given = self._input_of(views[part], geometries[part])
+            if self._held:
+                kept += self._encoder.run_held(images=given)
+            else:
+                found += self._encoder.run(images=given)
+        features = Held.of(kept) if self._held else np.concatenate(found)
         return Embeddings(features, tuple(geometries))
+
+    def _input_of(self, views: list[Any], geometries: list[Geometry]) -> Any:
+        """The encoder's input: an array, or memory of a device where the images lie on one."""
+        if isinstance(views[0], np.ndarray):
+            for k, view in enumerate(views):
+                self._prepare(view, self._input[k])
+            return self._input[: len(views)]
+        batch = _tensors().input_of(views, geometries, self._mean, self._std)
+        if batch.device.type == "cuda" and self._encoder.device == "cpu":
+            batch = batch.cpu()
+        return _tensors().span_of(batch)
 
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
         """Decode K prompts on one image's embedding: see `Segmenter.decode`."""
@@ -156,14 +185,15 @@ class Sam(Segmenter):
         geometry = embedding.geometries[0]
         prompt = prompt.checked(geometry)
         count, side = len(prompt), 4 * self.manifest.embedding_size
-        points, labels = self._points(prompt, geometry)
+        points, labels = point_arrays(prompt, geometry)
         masks = prompt.masks
         if masks is not None and masks.shape[1:] != (side, side):
             raise InvalidArgumentError(
                 f"masks: received shape {masks.shape}; accepted: ({count}, {side}, {side})"
             )
         logits, quality = [], []
-        features = self._decoder.hold(embedding.features)
+        features: Any = embedding.features
+        features = features.span() if isinstance(features, Held) else self._decoder.hold(features)
         for start in range(0, count, self._prompts):
             part = slice(start, start + self._prompts)
             n = len(points[part])
@@ -181,17 +211,44 @@ class Sam(Segmenter):
             quality.append(found[1])
         return np.concatenate(logits), np.concatenate(quality)
 
-    def _points(self, prompt: Prompt, geometry: Geometry) -> tuple[Floats, Floats]:
-        """Points and boxes as SAM's decoder takes them: a box is its corners labelled 2 and 3, no box a point labelled -1."""
-        count = len(prompt)
-        points, labels = [], []
-        if prompt.points is not None and prompt.labels is not None:
-            points.append(geometry.to_model(prompt.points))
-            labels.append(prompt.labels)
-        if prompt.boxes is not None:
-            points.append(geometry.to_model(prompt.boxes).reshape(count, 2, 2))
-            labels.append(np.tile(np.array([2.0, 3.0], np.float32), (count, 1)))
-        else:
-            points.append(np.zeros((count, 1, 2), np.float32))
-            labels.append(np.full((count, 1), -1.0, np.float32))
-        return np.concatenate(points, 1), np.concatenate(labels, 1)
+
+def point_arrays(prompt: Prompt, geometry: Geometry) -> tuple[Floats, Floats]:
+    """Points and boxes as SAM's decoder takes them: a box is its corners labelled 2 and 3, no box a point labelled -1.
+
+    Returns
+    -------
+    points : ndarray, float32, (K, P, 2)
+        In pixels of the model's input.
+    labels : ndarray, float32, (K, P)
+    """
+    count = len(prompt)
+    points, labels = [], []
+    if prompt.points is not None and prompt.labels is not None:
+        points.append(geometry.to_model(prompt.points))
+        labels.append(prompt.labels)
+    if prompt.boxes is not None:
+        points.append(geometry.to_model(prompt.boxes).reshape(count, 2, 2))
+        labels.append(np.tile(np.array([2.0, 3.0], np.float32), (count, 1)))
+    else:
+        points.append(np.zeros((count, 1, 2), np.float32))
+        labels.append(np.full((count, 1), -1.0, np.float32))
+    return np.concatenate(points, 1), np.concatenate(labels, 1)
+
+
+def _on_host(images: Any) -> bool:
+    """Whether images are arrays of NumPy's, or nothing that is known."""
+    some = images if isinstance(images, (list, tuple)) else [images]
+    return not any(
+        hasattr(image, "__cuda_array_interface__") or type(image).__module__.split(".")[0] == "torch"
+        for image in some
+    )
+
+
+def _tensors() -> Any:
+    try:
+        from . import tensors
+    except ImportError as error:
+        raise ModelError(
+            f'images: on a GPU they are made ready by torch; {error.name} is missing: pip install torch'
+        ) from error
+    return tensors

@@ -24,21 +24,29 @@ class Embeddings:
 
     Attributes
     ----------
-    features : ndarray, float32, (N, C, h, w)
-        One map an image.
+    features : ndarray, Tensor or Held, float32, (N, C, h, w)
+        One map an image, where the model computes: see `numpy`.
     geometries : tuple of Geometry
         How each image lies in the model's input.
     """
 
-    features: Floats
+    features: Any
     geometries: tuple[Geometry, ...]
 
     def __len__(self) -> int:
         return len(self.geometries)
 
+    def numpy(self) -> Floats:
+        """Give the maps as an array, copied where they are on a GPU."""
+        if isinstance(self.features, np.ndarray):
+            return self.features
+        host = self.features.cpu() if hasattr(self.features, "cpu") else self.features
+        return np.asarray(host.numpy(), np.float32)
+
     def __getitem__(self, at: int) -> Embeddings:
         """One image's embedding, kept as a batch of one."""
-        return Embeddings(self.features[at][None], (self.geometries[at],))
+        at = range(len(self))[at]
+        return Embeddings(self.features[at : at + 1], (self.geometries[at],))
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,15 @@ def _array(name: str, value: Any, shape: str) -> Floats | None:
 
 
 class Segmenter(abc.ABC):
-    """A frozen model that embeds images once and decodes prompts from the embedding many times."""
+    """A frozen model that embeds images once and decodes prompts from the embedding many times.
+
+    Attributes
+    ----------
+    takes_tensors : bool
+        Whether images may be tensors, or arrays on a GPU.
+    """
+
+    takes_tensors: bool = False
 
     @property
     @abc.abstractmethod
@@ -166,6 +182,10 @@ class Segmenter(abc.ABC):
     def thresholds(self) -> tuple[float, float]:
         """Lowest predicted IoU and stability that "auto" keeps unless told: segment-anything's own."""
         return 0.88, 0.95
+
+    def take(self, images: Any) -> list[Any]:
+        """Split what a caller calls images into (H, W, C) views, checked: see `as_images`."""
+        return list(as_images(images))
 
     @abc.abstractmethod
     def encode(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Embeddings:
@@ -190,6 +210,23 @@ class Segmenter(abc.ABC):
         quality : ndarray, float32, (K, 4)
             Predicted IoU.
         """
+
+    def answers(self, views: Sequence[Any], prompts: Sequence[Any]) -> list[Any]:
+        """Answer each image's prompt.
+
+        Parameters
+        ----------
+        views : sequence
+            As `take` gives them, N.
+        prompts : sequence of Auto, Support or Prompt, N
+
+        Returns
+        -------
+        list of prompts.Answer
+        """
+        from . import prompts as module
+
+        return module.answer_each(self, views, prompts)
 
     def __call__(
         self,

@@ -11,48 +11,9 @@ pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import export  # noqa: E402
-from sdie_fast.segment.attention import RowAttention, by_rows  # noqa: E402
+from sdie_fast.segment.attention import FusedAttention, RowAttention, by_rows  # noqa: E402
 from sdie_fast.segment.checkpoint import build  # noqa: E402
-
-
-def randomise_positions(sam):
-    """A fresh model's position terms are all zero."""
-    with torch.no_grad():
-        for name, p in sam.named_parameters():
-            if "rel_pos" in name or "pos_embed" in name:
-                p.normal_(0, 0.3)
-    return sam
-
-
-@pytest.fixture(scope="module")
-def small_vit():
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
-    )
-
-    torch.manual_seed(1)
-    sam = Sam(
-        ImageEncoderViT(
-            img_size=160,
-            depth=2,
-            embed_dim=48,
-            num_heads=3,
-            out_chans=32,
-            use_rel_pos=True,
-            window_size=4,
-            global_attn_indexes=(1,),
-            norm_layer=torch.nn.LayerNorm,
-        ),
-        PromptEncoder(32, (10, 10), (160, 160), 8),
-        MaskDecoder(transformer_dim=32, transformer=TwoWayTransformer(2, 32, 4, 64)),
-        [120.0] * 3,
-        [50.0] * 3,
-    ).eval()
-    return randomise_positions(sam)
+from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 10, 16])
@@ -61,6 +22,17 @@ def test_rows_are_the_whole(small_vit, rows):
     x = torch.randn(2, 10, 10, 48)
     with torch.no_grad():
         assert torch.allclose(RowAttention(whole, rows)(x), whole(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [0, 1])  # over windows; over the whole
+def test_fused_is_the_whole(small_vit, block):
+    whole = small_vit.image_encoder.blocks[block].attn
+    side = (4, 10)[block]
+    x = torch.randn(5, side, side, 48)
+    fused = FusedAttention(whole)
+    assert fused.place.shape[1] % 8 == (-16 % 8)  # with the channels, a multiple of 8
+    with torch.no_grad():
+        assert torch.allclose(fused(x), whole(x), atol=1e-5)
 
 
 def test_by_rows_puts_back(small_vit):
@@ -106,7 +78,7 @@ def test_int8_is_for_vit(torch_sam, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_vit_b_at_full_size(tmp_path):
+def test_vit_b_at_full_size(tmp_path, randomise_positions):
     """From a checkpoint file of the official layout to masks."""
     torch.manual_seed(0)
     torch.save(randomise_positions(build("vit_b")).state_dict(), tmp_path / "sam_vit_b.pth")
@@ -114,9 +86,13 @@ def test_vit_b_at_full_size(tmp_path):
     assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", 1024, 256)
     assert manifest.parity["embedding_error"] < 1e-4
     assert manifest.parity["mask_iou"] > 0.99
+    torch_sam = TorchSam(tmp_path / "sam_vit_b.pth")
     (tmp_path / "sam_vit_b.pth").unlink()
     sam = Sam(tmp_path / "vit_b")
     image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
     mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
     assert mask.shape == (60, 80)
     assert np.isfinite(quality).all()
+    other, judged = torch_sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    assert (mask & other).sum() / max((mask | other).sum(), 1) > 0.99
+    assert np.abs(judged - quality).max() < 1e-4

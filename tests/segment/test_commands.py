@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import sdie_fast as sdie
+from sdie_fast import Recipe
 from sdie_fast.cli import app
 from sdie_fast.evaluate.run import box_of, point_of
 
@@ -105,18 +107,69 @@ def test_segment(folder, sam_dir, tmp_path):
         assert np.asarray(Image.open(out / f"{name}.overlay.png")).shape == (60, 80, 3)
 
 
+@pytest.fixture
+def recipe(tmp_path):
+    """Two passes of one round: sharpening, smoothing."""
+    made = Recipe(np.eye(6)[[3, 2]], name="two", passes=2)
+    made.save(tmp_path / "recipe")
+    return tmp_path / "recipe"
+
+
+def test_segment_with_a_recipe(folder, sam_dir, recipe, tmp_path):
+    out = tmp_path / "out"
+    done = call(
+        "segment", folder / "images", out, "--segmenter", sam_dir, "--recipe", recipe, "--grid", 3, "--size", 48,
+        "--select", "last",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    result = json.loads((out / "quality.json").read_text())
+    assert (result["recipe"], result["rule"]) == ("two", "last")
+    assert len(result["images"]) == 6
+    for name, values in result["images"].items():
+        assert values["round"] == 2
+        assert "score" not in values  # without a verifier
+        assert np.asarray(Image.open(out / f"{name}.mask.png")).shape == (60, 80)
+        assert np.asarray(Image.open(out / f"{name}.overlay.png")).shape == (60, 80, 3)
+        enhanced = np.asarray(Image.open(out / f"{name}.enhanced.png"))
+        small = Image.open(folder / "images" / name).resize((48, 48), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(enhanced, sdie.filters.bilateral(np.asarray(small)))
+
+
+def test_segment_with_a_policy_of_each_class(folder, sam_dir, recipe, tmp_path):
+    runs = tmp_path / "runs"
+    for label in ("dent", "pit"):
+        (runs / label).mkdir(parents=True)
+        (runs / label / "config.json").touch()
+    shared = ("segment", folder, tmp_path / "out", "--segmenter", sam_dir, "--recipe", runs)
+    done = call(*shared)
+    assert done.exit_code == 2
+    assert "label: received None" in done.output
+    done = call(*shared, "--label", "rust")
+    assert done.exit_code == 2
+    assert "label: received 'rust'; accepted: 'dent', 'pit'" in done.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--label", "dent"), "only with --recipe"),
+        (("--select", "last"), "only with --recipe"),
+        (("--recipe", "none"), "none"),
+        (("--recipe", "{recipe}", "--box", "1,2,3,4"), "only without --recipe"),
+        (("--recipe", "{recipe}", "--select", "oracle"), "rule: received 'oracle'"),
+        (("--recipe", "{recipe}", "--select", "verifier"), "verifier.npz: no such file"),
+        (("--recipe", "{recipe}", "--label", "dent"), "label: received 'dent'"),
         (("--box", "1,2,3"), "4 numbers"),
         (("--point", "a,b"), "2 numbers"),
         (("--point", "1,2", "--box", "1,2,3,4"), "both were given"),
     ],
 )
-def test_segment_refusals(folder, sam_dir, tmp_path, options, message):
-    done = call("segment", folder, tmp_path / "out", "--segmenter", sam_dir, *options)
+def test_segment_refusals(folder, sam_dir, recipe, tmp_path, options, message):
+    given = [o.format(recipe=recipe) for o in options]
+    done = call("segment", folder, tmp_path / "out", "--segmenter", sam_dir, *given)
     assert done.exit_code == 2
-    assert message in done.output
+    assert message in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_export_sam(torch_sam, tmp_path):

@@ -1,0 +1,145 @@
+"""SDIE on images nobody has labelled: all pictures that a recipe makes of one, and the mask that its rule chooses.
+
+Needs neither torch nor the run's data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _validate
+from ..errors import InvalidArgumentError, InvalidTypeError, RunError
+from ..segment import Segmenter
+from . import folder as files
+from .env import Case, Masks, SdieEnv
+from .rollout import follow
+from .runs import act_of, open_run
+from .select import BLIND, choose, final_mask
+from .verifier import Verifier
+
+RULES = tuple(rule for rule in BLIND if rule != "critic")  # whose networks are not part of a recipe
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found in an image.
+
+    Attributes
+    ----------
+    mask : ndarray, bool, (H, W)
+        Foreground.
+    image : ndarray, uint8, (H, W)
+        The picture that it was found in; with "vote", which combines all, the last.
+    round : int
+        Which one: 0 is the image as it came, then come the rounds of the first pass, of the second and so on.
+    quality : float
+        The segmenter's predicted IoU there.
+    score : float
+        The verifier's, of which only differences mean anything; NaN without one.
+    """
+
+    mask: Masks
+    image: npt.NDArray[np.uint8]
+    round: int
+    quality: float
+    score: float
+
+
+class Inspector:
+    """A run, or a bare recipe, made ready for image after image.
+
+    Parameters
+    ----------
+    run : Path
+        What `sdie-fast train` wrote, or a recipe's folder; with `--each-class`, one class's.
+    segmenter : Segmenter
+        The one that it was trained with.
+    rule : str, optional
+        Which mask is final, one of `RULES`: unless told, the run's own; of a bare recipe, "verifier" where it has one, else
+        "agreement".
+    label : str, optional
+        The class of defect looked for, for the verifier; None takes a mask for what it is to the class it suits best.
+    auto : dict, optional
+        Fields of `segment.Auto`, instead of the run's own.
+    threads : int, optional
+        Of the filters.
+
+    Raises
+    ------
+    RunError, RecipeError
+        Files that cannot be used, a rule without its verifier, or a class that the verifier has not seen.
+    InvalidArgumentError
+        A rule that needs the truth or is unknown, or a run whose prompt needs labelled images.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        segmenter: Segmenter,
+        *,
+        rule: str | None = None,
+        label: str | None = None,
+        auto: dict[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        config, _, split, recipe = open_run(run)
+        if split is not None and config.prompt != "auto":
+            raise InvalidArgumentError(
+                f"recipe: {run} was trained with the prompt {config.prompt!r}, which needs labelled images; "
+                "accepted: runs trained with 'auto'"
+            )
+        there = run / files.VERIFIER
+        self.verifier = Verifier.load(there) if there.exists() else None
+        if rule is None and split is not None:
+            rule = files.read_json(run / files.RESULT)["rule"]
+        usual = "agreement" if self.verifier is None else "verifier"
+        self.rule = _validate.choice(*RULES)("rule", usual if rule is None else rule)
+        if self.rule == "verifier" and self.verifier is None:
+            raise RunError(f"{there}: no such file, and the rule 'verifier' needs it")
+        known = () if self.verifier is None else tuple(self.verifier.references)
+        if label is not None and label not in known:
+            raise RunError(
+                f"label: received {label!r}; the verifier of {run} knows {', '.join(known) or 'no classes'}"
+            )
+        self.label, self.recipe = label, recipe
+        self._config, self._segmenter, self._threads = config, segmenter, threads
+        self._auto = config.auto if auto is None else auto
+        self._act = act_of(recipe, config.actions)
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Finding:
+        """Inspect one image.
+
+        Parameters
+        ----------
+        image : ndarray, uint8, (H, W)
+            Of about the size that the run was trained on (`sdie-fast train --size`): windows and the verifier's distances
+            are in pixels.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            Another shape or dtype.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2:
+            received = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
+            raise InvalidTypeError(f"image: received {received}; accepted: uint8 (H, W)")
+        # An episode's rewards want a truth; here there is none, and nothing below looks at them.
+        case = Case(image, np.zeros(image.shape, bool))
+        c = self._config
+        env = SdieEnv(
+            self._segmenter, [case], rounds=c.rounds, passes=c.passes, params=c.params, actions=c.actions, side=c.side,
+            threads=self._threads, options=self._auto,
+        )  # fmt: skip
+        (found,) = follow(env, self._act)
+        if self.verifier is not None:
+            found.scores = self.verifier.scores(image, found.answers, self.label)
+        at = choose(self.rule, found)
+        score = found.scores[at] if found.scores else float("nan")
+        return Finding(
+            final_mask(self.rule, found), found.images[at], at, found.answers[at].quality, score
+        )

@@ -1,0 +1,131 @@
+"""tools/cuda_ptx.py: what it reads from PTX and from ptxas, and that it fails where it should."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sdie_fast
+
+TOOL = Path(__file__).resolve().parents[1] / "tools" / "cuda_ptx.py"
+
+PTX = """
+.version 9.0
+.target sm_90
+.visible .entry k(
+	.param .u64 k_param_0
+)
+{
+	.local .align 16 .b8 	__local_depot0[48];
+	.reg .pred 	%p<3>;
+	.reg .f64 	%fd<3>;
+	ld.param.u64 	%rd1, [k_param_0];
+	// begin .f64 of a comment
+	mul.f64 	%fd2, %fd1, 0d3FB999999999999A;
+	@%p1 bra 	$L__BB0_2;
+	@!%p2 cvt.rn.ftz.f32.f64 	%f5, %fd2;
+	ld.shared::cta.f32 	%f4, [%rd28];
+$L__BB0_2:
+	ret;
+}
+"""
+
+PTXAS = """ptxas info    : 8 bytes gmem
+ptxas info    : Compiling entry function 'k' for 'sm_90'
+ptxas info    : Function properties for k
+    48 bytes stack frame, 16 bytes spill stores, 24 bytes spill loads
+ptxas info    : Used 72 registers, used 1 barriers, 36648 bytes smem, 400 bytes cmem[0]
+"""
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("cuda_ptx", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["cuda_ptx"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["cuda_ptx"]
+
+
+def test_reads_ptx(tool):
+    assert list(tool.opcodes(PTX)) == [
+        "ld.param.u64",
+        "mul.f64",
+        "bra",
+        "cvt.rn.ftz.f32.f64",
+        "ld.shared::cta.f32",
+        "ret",
+    ]
+    assert tool.count_float64(PTX) == 2
+    assert tool.local_bytes(PTX) == 48
+
+
+def test_reads_ptxas(tool):
+    figures = tool.parse_ptxas(PTXAS)
+    assert figures == {"registers": 72, "stack": 48, "spilled": 40, "shared": 36648}
+    report = tool.Report("k", 0.0, 6, 2, 0, 48, **figures)
+    assert report.warps == 28  # 65536 registers, 72 in each of 32 threads
+    assert "36648" in tool.table([report])
+    assert tool.Report("k", 0.0, 6, 2, 0, 48).warps is None
+
+
+def test_allowance(tool, monkeypatch):
+    monkeypatch.setattr(tool, "FLOAT64", (("sums: *", 20, "sums"), ("*: last", 5, "ends")))
+    assert [tool.allowance(n) for n in ("sums: last", "mix: last", "mix: first")] == [20, 5, 0]
+
+
+@pytest.mark.parametrize("text", ["sm_90", "90", "9.0"])
+def test_arch(tool, text):
+    assert tool.parse_arch(text) == (9, 0)
+    assert tool.parse_arch("sm_120") == (12, 0)
+
+
+def run(*command):
+    pytest.importorskip("numba_cuda")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+    environment["PYTHONPATH"] = str(Path(sdie_fast.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_compiles_a_kernel(tmp_path):
+    done = run(TOOL, "--kernel", "wls_fast: to_intensity", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 kernels for sm_90, 0 failed" in done.stdout
+    (ptx,) = tmp_path.glob("*.ptx")
+    assert ".target sm_90" in ptx.read_text()
+
+
+def test_no_such_kernel():
+    done = run(TOOL, "--kernel", "median")
+    assert done.returncode == 2
+    assert "none is called 'median'" in done.stderr
+
+
+def test_float64_fails(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import sys
+sys.path.insert(0, {str(TOOL.parent)!r})
+import cuda_ptx
+from numba import cuda, float32
+
+@cuda.jit
+def scale(a):
+    a[0] = a[0] * 0.1  # a power of two would be narrowed
+
+report, ptx = cuda_ptx.examine("scale", scale, (float32[::1],), (9, 0), None)
+print(report.float64 > 0, report.error)
+"""
+    )
+    done = run(script)
+    assert done.stdout.startswith("True"), done.stderr
+    assert "0 allowed" in done.stdout
