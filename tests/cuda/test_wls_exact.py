@@ -250,6 +250,26 @@ def test_blocks_that_come_too_late(cuda, simulated, rng):
         assert np.abs(result - expect(plane)).max() < TOL
 
 
+def test_large_plane_by_many_blocks(smooth, rng, monkeypatch):
+    if _device.SIMULATED:
+        pytest.skip("needs blocks that run together on a GPU; the simulator would take an hour")
+    planes = picture(rng, 1, 310, 257)
+    planes[0, 100:200, 50:220] = np.round(planes[0, 100:200, 50:220] * 20) / 255
+    got = smooth(planes)
+    assert np.abs(got[0] - expect(planes[0])).max() < TOL
+    monkeypatch.setattr(wls_exact, "_room", lambda: 1)
+    np.testing.assert_array_equal(smooth(planes), got)
+
+
+def test_sure_preconditioner_alone(smooth, rng, monkeypatch):
+    if not _device.SIMULATED:
+        pytest.skip("compiled kernels do not see the change")
+    planes = picture(rng, 1, 9, 18)
+    planes[0, 2:6, 3:12] = 0.5
+    monkeypatch.setattr(_wls_kernels, "SURE_AFTER", 0)
+    assert np.abs(smooth(planes)[0] - expect(planes[0])).max() < TOL
+
+
 def test_no_double_precision_and_no_local_memory():
     if _device.SIMULATED:
         pytest.skip("the simulator compiles nothing")
