@@ -96,6 +96,14 @@ def train(
             help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."
         ),
     ] = True,
+    prior: Annotated[
+        bool | None,
+        typer.Option(
+            "--prior/--no-prior",
+            help="Whether the verifier that ships, learned on synthetic surfaces with the small SAM, has a say in the run's.",
+            show_default="with the small SAM",
+        ),
+    ] = None,
     memory: Annotated[
         Path | None,
         typer.Option(help="A file that keeps the segmenter's answers; runs may share it."),
@@ -146,6 +154,7 @@ def train(
         given: dict[str, Any] = {
             "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
             "segmentations": segmentations, "auto": {} if grid is None else {"grid": grid},
+            "prior": segmenter is None if prior is None else prior,
         }  # fmt: skip
         if grid is not None and prompt != "auto":
             raise InvalidArgumentError("--grid: accepted only with --prompt auto")

@@ -60,6 +60,9 @@ class Config:
     refer : bool
         Whether the verifier compares a mask with the shots' masks of its class (`verifier.References`): a few-shot class is
         known by its shots. Without, it serves classes that had none.
+    prior : bool
+        Whether the verifier that ships (`verifier.SHIPPED`), which knows masks of synthetic surfaces, has as much to say in a
+        run's as the shots have: with one shot of a class there is little to learn from. It was learned with the small SAM.
     views : int
         Ours: ways each shot is turned and mirrored, 1, 2, 4 or 8. Each episode shows each shot in one of them, drawn anew:
         what a filter does to one picture by chance, it does not do to the same picture turned.
@@ -101,6 +104,7 @@ class Config:
     segmentations: int = 5000
     start: str = "filters"
     refer: bool = True
+    prior: bool = False
     views: int = 1
     warmup: int = 1
     noise: float = 0.2
@@ -145,6 +149,11 @@ class Config:
             )
         _validate.flag("relative", self.relative)
         _validate.flag("refer", self.refer)
+        _validate.flag("prior", self.prior)
+        if self.prior and not self.refer:
+            raise InvalidArgumentError(
+                "prior: received True with refer False; accepted: with refer, since the verifier that ships compares masks with shots"
+            )
         for name, accepted in (
             ("prompt", PROMPTS), ("reward", REWARDS), ("credit", CREDITS), ("start", STARTS),
         ):  # fmt: skip
