@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,30 @@ class Forest:
             for name, parts in nodes.items()
         }
         return cls(np.array(roots, np.int32), **arrays, width=features.shape[1])
+
+    @classmethod
+    def blended(cls, forests: Sequence[Forest], features: Floats) -> Forest:
+        """Put forests of one width into one, each with an equal say: its predictions are divided by their deviation over these rows (N, width)."""
+        trees = sum(len(f.roots) for f in forests)
+        first = np.cumsum([0, *(len(f.feature) for f in forests)])
+        says = [
+            trees / (len(forests) * len(f.roots) * max(float(f.predict(features).std()), 1e-6))
+            for f in forests
+        ]
+
+        def joined(name: str) -> npt.NDArray[np.int32]:
+            parts = [getattr(f, name) + start for f, start in zip(forests, first, strict=False)]
+            return np.concatenate(parts).astype(np.int32)
+
+        return cls(
+            joined("roots"),
+            np.concatenate([f.feature for f in forests]),
+            np.concatenate([f.threshold for f in forests]),
+            joined("left"),
+            joined("right"),
+            np.concatenate([f.value * np.float32(w) for f, w in zip(forests, says, strict=True)]),
+            forests[0].width,
+        )
 
     def predict(self, features: Floats) -> Floats:
         """Mean over the trees, float32 (N,), of rows (N, width)."""

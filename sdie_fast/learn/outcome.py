@@ -16,7 +16,7 @@ from .distill import distill
 from .export import export_actor
 from .rollout import Rollout, follow, start_action, start_schedule
 from .select import BLIND, best_rule, judge_rule, usable
-from .verifier import Verifier, group_of
+from .verifier import SHIPPED, Verifier, group_of
 
 if TYPE_CHECKING:
     from .train import Training
@@ -99,13 +99,15 @@ def finish(run: Training) -> list[Rollout]:
 def _verify(run: Training, rollouts: Sequence[Rollout]) -> None:
     """Write the verifier, and score the shots' episodes by others that have not seen these shots."""
     seed = run.config.seed
-    verifier = Verifier(run.evidence.fit(seed), run.references.all() if run.config.refer else {})
+    prior = Verifier.load(SHIPPED).forest if run.config.prior else None
+    forest = run.evidence.fit(seed, prior=prior)
+    verifier = Verifier(forest, run.references.all() if run.config.refer else {})
     files.write_bytes(run.out / files.VERIFIER, verifier.to_bytes())
     folds = run.evidence.folds(seed)
     if len(folds) < 2:
         return
     for fold in folds:
-        forest = run.evidence.fit(seed, without=fold)
+        forest = run.evidence.fit(seed, without=fold, prior=prior)
         for r in rollouts:
             if group_of(run.env.cases[r.case]) in fold:
                 r.scores = forest.predict(run.describe(r.case, r.answers)).tolist()

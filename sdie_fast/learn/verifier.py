@@ -43,6 +43,7 @@ REFERRED = (
     "mean square",
 )
 FOLDS = 5
+SHIPPED = Path(__file__).parents[1] / "models" / "sdie_small" / "verifier.npz"
 _RING = 6  # pixels; images are 200 x 200
 
 
@@ -299,8 +300,16 @@ class Evidence:
             np.mean([inter / union for inter, union in sums.values() if union > 0] or [0.0])
         )
 
-    def fit(self, seed: int, without: Sequence[str] = ()) -> Forest:
+    def fit(self, seed: int, without: Sequence[str] = (), prior: Forest | None = None) -> Forest:
         """Learn from all of it but some shots.
+
+        Parameters
+        ----------
+        seed : int
+        without : sequence of str
+            Shots left out, as `groups` has them.
+        prior : Forest, optional
+            Learned elsewhere; has as much to say as what is learned here (`Forest.blended`).
 
         What is learned is I - level * U, not I / U: the IoU of a class is a ratio of sums, and what one image adds to such a
         ratio is its intersection less the ratio times its union (Dinkelbach 1967). A false alarm over half of a picture costs a class
@@ -309,7 +318,9 @@ class Evidence:
         used = [k for k, group in enumerate(self.groups) if group not in without]
         rows = np.concatenate([self.features[k] for k in used])
         overlaps = np.concatenate([self.overlaps[k] for k in used])
-        return Forest.fit(rows, overlaps[:, 0] - np.float32(self.level()) * overlaps[:, 1], seed)
+        level = np.float32(self.level())
+        forest = Forest.fit(rows, overlaps[:, 0] - level * overlaps[:, 1], seed)
+        return forest if prior is None else Forest.blended((forest, prior), rows)
 
     def folds(self, seed: int) -> list[list[str]]:
         """The shots in `FOLDS` parts, to be left out in turn: how a verifier does on images it has not seen."""

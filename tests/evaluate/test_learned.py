@@ -19,6 +19,8 @@ from sdie_fast.data.folder import open_folder
 from sdie_fast.evaluate.learned import ALONE, FIXED, SDIE, Spread, evaluate_run, spread
 from sdie_fast.evaluate.learned_report import write_report
 from sdie_fast.evaluate.tables import by_shots, class_table, gain, main_table, rule_table
+from sdie_fast.learn.forest import TREES
+from sdie_fast.learn.verifier import SHIPPED, Verifier
 
 KINDS = synthetic.KINDS[:2]
 
@@ -66,6 +68,12 @@ def test_shots_are_not_judged(result, run):
     shown = {n for names in split["support"].values() for n in names}
     assert len(result.cases) == 6
     assert not shown & {c.name for c in result.cases}
+
+
+def test_the_verifier_that_ships_has_a_say(run):
+    assert json.loads((run / "config.json").read_text())["config"]["prior"]
+    shipped, own = Verifier.load(SHIPPED).forest, Verifier.load(run / "verifier.npz").forest
+    assert len(own.roots) == TREES + len(shipped.roots)
 
 
 def test_everything_is_compared(result):

@@ -314,6 +314,8 @@ class TestConfig:
             {"views": 3},
             {"credit": "x"},
             {"refer": 1},
+            {"prior": 1},
+            {"prior": True, "refer": False},
         ],
     )
     def test_bad(self, wrong):

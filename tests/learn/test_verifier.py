@@ -14,6 +14,7 @@ from sdie_fast.learn.verifier import (
     FEATURES,
     LOOKS,
     REFERRED,
+    SHIPPED,
     Evidence,
     Looks,
     Reference,
@@ -161,6 +162,18 @@ class TestForest:
         np.testing.assert_allclose(ours.predict(other), theirs.predict(other), atol=0.02)
         assert np.corrcoef(ours.predict(other), other[:, 0] + (other[:, 1] > 0.3))[0, 1] > 0.9
 
+    def test_forests_blended_have_an_equal_say(self, rows):
+        features, targets = rows
+        a = Forest.fit(features, targets, 3)
+        b = Forest.fit(features, 100 * np.abs(features[:, 2]), 4)
+        b = Forest(b.roots[:30], b.feature, b.threshold, b.left, b.right, b.value, b.width)
+        both = Forest.blended((a, b), features)
+        other = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32)
+        expected = np.mean([f.predict(other) / f.predict(features).std() for f in (a, b)], 0)
+        np.testing.assert_allclose(both.predict(other), expected, rtol=1e-4)
+        constant = Forest.fit(features, np.zeros(len(features), np.float32), 0)
+        assert np.isfinite(Forest.blended((a, constant), features).predict(other)).all()
+
     @pytest.mark.parametrize(
         "wrong",
         [
@@ -234,6 +247,19 @@ class TestVerifier:
         assert folds != found.folds(2)
         forest = found.fit(0, without=folds[0])
         assert not np.array_equal(forest.value, found.fit(0).value)
+
+    def test_what_was_learned_elsewhere_has_a_say(self, evidence):
+        found, references = evidence
+        rows = np.concatenate(found.features)
+        own, prior = found.fit(0), Forest.fit(rows, -rows[:, 0], 1)
+        both = found.fit(0, prior=prior)
+        expected = Forest.blended((own, prior), rows)
+        np.testing.assert_array_equal(both.predict(rows), expected.predict(rows))
+        assert np.corrcoef(both.predict(rows), own.predict(rows))[0, 1] < 0.99
+        assert Verifier(both, references.all()).forest.width == own.width
+
+    def test_what_ships_compares_with_shots(self):
+        assert Verifier.load(SHIPPED).forest.width == len(FEATURES) + len(REFERRED)
 
     def test_what_a_mask_is_worth(self, monkeypatch):
         """Its intersection less the level times its union: the level is the MIoU of all that is known."""
