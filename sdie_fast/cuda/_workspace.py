@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +85,45 @@ class Buffers:
         return images * (2 * height * width * channels * dtype.itemsize + rounds * 6 * 4)
 
 
+class _Turns:
+    """Who computes on a device: one stream after the other."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.last: Any = None
+
+
+_turns: dict[int, _Turns] = {}
+_turns_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def turn(stream: Any) -> Iterator[None]:
+    """Order what is enqueued on a stream inside after all that was enqueued so before.
+
+    Workspaces are shared, and exact WLS is a kernel whose blocks wait for each other: two of them
+    at once, each with a part of the device, might wait for ever. One batch fills the device in any
+    case.
+    """
+    device = _driver.current_device()
+    with _turns_lock:
+        turns = _turns.setdefault(device, _Turns())
+    with turns.lock:
+        if turns.last is None:
+            turns.last = _driver.event()
+        else:
+            turns.last.wait(stream)
+        try:
+            yield
+        finally:
+            turns.last.record(stream)
+
+
 class Workspace:
     """The rounds of one shape with their memory, and the buffers that go with them.
 
-    It is used by one caller at a time, who holds `lock` while enqueueing; on the device, `begin`
-    and `end` order what different callers' streams do with it.
+    It is used by one caller at a time, who holds `lock` while enqueueing; on the device `turn`
+    orders what different callers' streams do with it.
     """
 
     def __init__(
@@ -100,21 +135,9 @@ class Workspace:
         self.active = active
         self.rounds = Rounds(shape, params, per_channel=per_channel, active=active)
         self.lock = threading.Lock()
-        self._used: Any = None
         self._kinds: OrderedDict[tuple[np.dtype[Any], int], dict[int, Any]] = OrderedDict()
         self._weights: OrderedDict[int, WeightBuffer] = OrderedDict()
         self._streams: dict[bool, Any] = {}
-
-    def begin(self, stream: Any) -> None:
-        """Make a stream wait for the last use."""
-        if self._used is not None:
-            self._used.wait(stream)
-
-    def end(self, stream: Any) -> None:
-        """Mark the end of a use."""
-        if self._used is None:
-            self._used = _driver.event()
-        self._used.record(stream)
 
     def streams(self, make: Callable[[bool], Any], pipelined: bool) -> Any:
         """Get the streams of the host's way, made once."""

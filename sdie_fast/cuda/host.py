@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _driver
-from ._workspace import Buffers, Job, Shape, Workspace, with_workspace
+from ._workspace import Buffers, Job, Shape, Workspace, turn, with_workspace
 from .graph import worth_recording
 
 # Bytes of a chunk: small enough that the first is soon on its way, large enough that a copy takes
@@ -113,7 +113,6 @@ class _Pipeline:
 
     def run(self) -> None:
         """Send every chunk through."""
-        self._workspace.begin(self._streams.compute)
         under_way: list[tuple[Slot, slice]] = []
         for k, start in enumerate(range(0, len(self._src), self._size)):
             slot = self._slots[k % len(self._slots)]
@@ -141,10 +140,11 @@ class _Pipeline:
                 src, dst, weights, self._active, white_level=self._white, stream=stream
             )
 
-        if self._recorded:
-            slot.replay((count, self._active, self._white), enqueue, streams.compute)
-        else:
-            enqueue(streams.compute)
+        with turn(streams.compute):
+            if self._recorded:
+                slot.replay((count, self._active, self._white), enqueue, streams.compute)
+            else:
+                enqueue(streams.compute)
         if streams.down is not streams.compute:
             slot.computed.record(streams.compute)
             slot.computed.wait(streams.down)

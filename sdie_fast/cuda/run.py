@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .._device_array import DeviceArray
 from .._params import FilterParams
 from . import _driver, host
-from ._workspace import Buffers, Job, Workspace, with_workspace
+from ._workspace import Buffers, Job, Workspace, turn, with_workspace
 from .exchange import contiguous_strides, ordered
 from .graph import worth_recording
 
@@ -78,15 +78,11 @@ def _on_device(
         return int(images * rounds * 24 + (2 * size if recorded else 0))
 
     def use(workspace: Workspace, images: int) -> None:
-        with ordered(src, dst) as stream:
-            workspace.begin(stream)
-            try:
-                if recorded and images == total:
-                    _recorded(workspace, job, src, dst, weights, white, stream)
-                else:
-                    _plain(workspace, images, job, src, dst, weights, white, stream)
-            finally:
-                workspace.end(stream)
+        with ordered(src, dst) as stream, turn(stream):
+            if recorded and images == total:
+                _recorded(workspace, job, src, dst, weights, white, stream)
+            else:
+                _plain(workspace, images, job, src, dst, weights, white, stream)
 
     with_workspace(total, job, more, use)
 

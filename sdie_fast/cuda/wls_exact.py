@@ -20,12 +20,18 @@ moves each array once, as a Gauss-Seidel sweep does, whatever it does in shared 
 exactly needs their factors, 16 values a pixel and pass, which is more than it saves. An iteration
 moves about 52 values a pixel, levels below included: 208 bytes.
 
+Measured with this code, compiled for the CPU as one thread: iterations to the bound below 8 to 13 on
+seven such photographs, 29 on one with specks; 10 on noise; 145 on black and white noise, 73 on noise
+of four dark levels, where pixels of one value hang together around corners. Crops of 60 x 60 of
+twelve photographs: 5 to 11 at lambda 0.1, 6 to 16 at lambda 100. The largest error was 0.05 of the
+tolerance on all but one of about 100 cases (0.58, diagonal stripes at lambda 100).
+
 **When to stop.** A >= I, so the largest error is at most the energy norm of the error; more closely,
 |e(x)| <= ||e||_A / sqrt(c(x)), c(x) the conductance between pixel x and ground (1 / c(x) is the
 inverse's diagonal element), of which a lower bound is found from networks inside A. The energy
 norm is bounded from the coefficients of the iteration by the Gauss-Radau rule (Meurant & Tichy 2013),
-which needs a lower bound of the preconditioned matrix's smallest eigenvalue: 1/16 at first, less
-when the coefficients show one below 1/4, and so on (`_wls_kernels`). A plane ends when the bound is
+which needs a lower bound of the preconditioned matrix's smallest eigenvalue: 1/4096 for the
+first steps, then 1/16, or less where the coefficients show one below 1/4 (`_wls_kernels`). A plane ends when the bound is
 below 0.8 of the tolerance. The size of the correction, which is cheaper to look at, was up to a
 hundred times too small where pixels hang together in a way that no coarse level sees (dark noise,
 spirals, black and white noise).

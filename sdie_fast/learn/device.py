@@ -142,7 +142,7 @@ class Device:
         truth = self._truths[self._rows(which)]
         counts = torch.stack([(masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))]).cpu()
         size = truth[0].numel()
-        return [reward_from(*pair, size, kind) for pair in counts.T.tolist()]
+        return [reward_from(both, either, size, kind) for both, either in counts.T.tolist()]
 
     def votes(
         self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str

@@ -70,17 +70,17 @@ class DeviceAnswer(Answer):
         return self._batch.masks[self._at]
 
     @property
-    def mask(self) -> Masks:  # type: ignore[override]
+    def mask(self) -> Masks:
         """The mask, bool (H, W)."""
-        return self._batch.host_masks[self._at]
+        return np.asarray(self._batch.host_masks[self._at])
 
     @property
-    def quality(self) -> float:  # type: ignore[override]
+    def quality(self) -> float:
         """Mean predicted IoU."""
         return float(self._batch.host_numbers[0, self._at])
 
     @property
-    def stability(self) -> float:  # type: ignore[override]
+    def stability(self) -> float:
         """Mean stability."""
         return float(self._batch.host_numbers[1, self._at])
 

@@ -22,10 +22,9 @@ from .attention import fuse
 from .checkpoint import architecture_of, load_checkpoint
 from .decoder import Decoder
 from .from_onnx import read_small_sam
-from .geometry import Geometry
 from .prompts import Answer
 from .sam import SMALL_SAM, SMALL_THRESHOLDS, point_arrays
-from .segmenter import Embeddings, Floats, Prompt, Segmenter
+from .segmenter import Embeddings, Floats, Prompt, Segmenter, geometries_of
 from .torch_prompts import answer_on_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -149,7 +148,7 @@ class TorchSam(Segmenter):
             `features` is a float32 tensor on the device.
         """
         views = self.take(images)
-        geometries = [Geometry(*map(int, view.shape[:2]), self.size) for view in views]
+        geometries = geometries_of(views, self.size)
         found = []
         for start in range(0, len(views), self._batch):
             part = slice(start, start + self._batch)

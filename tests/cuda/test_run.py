@@ -323,7 +323,7 @@ def in_threads(work, count):
     assert not errors
 
 
-def test_threads_take_turns_at_a_shape(monkeypatch):
+def test_threads_take_turns(monkeypatch):
     using = []
 
     def work(self, src, dst, weights, active, **options):
@@ -333,8 +333,41 @@ def test_threads_take_turns_at_a_shape(monkeypatch):
         using.pop()
 
     monkeypatch.setattr(rounds.Rounds, "__call__", work)
-    image = np.zeros((8, 9), np.uint8)
-    in_threads(lambda k: sdie.enhance(image, WEIGHTS, params=PARAMS, backend="cuda"), 6)
+
+    def call(k):
+        # Two shapes: what is done for different ones must not meet on the device, either.
+        image = np.zeros((8, 9 + k % 2), np.uint8)
+        sdie.enhance(image, WEIGHTS, params=PARAMS, backend="cuda")
+
+    in_threads(call, 6)
+
+
+def test_streams_take_turns_on_the_device(monkeypatch):
+    log = []
+
+    class Event:
+        def record(self, stream):
+            log.append(("done", stream))
+
+        def wait(self, stream):
+            log.append(("after", stream))
+
+    monkeypatch.setattr(_driver, "event", Event)
+    monkeypatch.setattr(_workspace, "_turns", {})
+    with _workspace.turn("a"):
+        log.append("work")
+    with pytest.raises(RuntimeError, match="fell"), _workspace.turn("b"):
+        raise RuntimeError("it fell")
+    with _workspace.turn("c"):
+        pass
+    assert log == [
+        "work",
+        ("done", "a"),
+        ("after", "b"),
+        ("done", "b"),
+        ("after", "c"),
+        ("done", "c"),
+    ]
 
 
 def test_threads_get_their_own_results(rng, picture):
