@@ -1,0 +1,261 @@
+"""The device's exact weighted least squares against the reference's."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from sdie_fast import reference
+
+pytest.importorskip("numba_cuda")
+from sdie_fast.cuda import _device, _multigrid_levels, _multigrid_tiles, _wls_kernels, wls_exact
+
+TOL = 1 / 510
+
+
+@pytest.fixture(autouse=True)
+def _quick_switches():
+    """The simulator's threads spin while they wait: let them give way at once."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(2e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def smooth(cuda):
+    """Smooths float32 planes (n, H, W); what was not written is NaN."""
+
+    def run(
+        planes, *, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False, active=None, planes_held=0
+    ):
+        n, height, width = planes.shape
+        run.filter = wls_exact.ExactWls(planes_held or n, height, width)
+        out = cuda.to_device(np.full_like(planes, np.nan))
+        run.filter(
+            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, tol=tol,
+            on_lightness=on_lightness, active=active,
+        )  # fmt: skip
+        return out.copy_to_host()
+
+    return run
+
+
+def expect(plane, *, lambda_=1.0, alpha=1.2, domain="intensity"):
+    return reference.wls(
+        plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="exact", domain=domain
+    )
+
+
+def picture(rng, *shape):
+    y, x = np.mgrid[: shape[-2], : shape[-1]]
+    g = 0.5 + 0.3 * np.sin(x / 4.0 + y / 3.0) + 0.03 * rng.standard_normal(shape)
+    return g.clip(0.0, 1.0).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 5), (6, 1), (9, 10), (3, 19), (18, 5)])
+def test_sizes(smooth, rng, size):
+    planes = picture(rng, 1, *size)
+    got = smooth(planes)
+    assert np.abs(got[0] - expect(planes[0])).max() < TOL
+    assert np.isfinite(got).all()
+
+
+def test_several_tiles_and_levels(smooth, rng):
+    planes = picture(rng, 1, 35, 18)
+    planes[0, 5:12, 3:9] = 0.4
+    got = smooth(planes)
+    assert np.abs(got[0] - expect(planes[0])).max() < TOL
+
+
+HARD = {
+    "two values": lambda rng: rng.integers(0, 2, (12, 13)),
+    "dark": lambda rng: rng.integers(0, 4, (12, 13)) / 255,
+    "points": lambda rng: np.where(rng.random((12, 13)) < 0.05, 1.0, 0.5),
+    "flat": lambda rng: np.full((12, 13), 0.4),
+    "stripes": lambda rng: (np.add.outer(np.arange(12), np.arange(13)) % 4 < 2) * 0.9 + 0.05,
+}
+
+
+@pytest.mark.parametrize("lambda_", [0.1, 100.0])
+@pytest.mark.parametrize("kind", HARD)
+def test_hard_images(smooth, rng, kind, lambda_):
+    planes = HARD[kind](rng).astype(np.float32)[None]
+    got = smooth(planes, lambda_=lambda_)
+    assert np.abs(got[0] - expect(planes[0], lambda_=lambda_)).max() < TOL
+
+
+@pytest.mark.parametrize("alpha", [0.2, 2.0])
+def test_alpha(smooth, rng, alpha):
+    planes = picture(rng, 1, 10, 12)
+    planes[0, :5, :7] = 0.25
+    got = smooth(planes, alpha=alpha)
+    assert np.abs(got[0] - expect(planes[0], alpha=alpha)).max() < TOL
+
+
+def test_tolerance_is_followed(smooth, rng):
+    planes = picture(rng, 1, 12, 14)
+    wanted = expect(planes[0])
+    taken = []
+    for tol in (0.05, 1e-5):
+        assert np.abs(smooth(planes, tol=tol)[0] - wanted).max() < tol
+        taken.append(smooth.filter.iterations.copy_to_host()[0])
+    assert taken[0] < taken[1]
+
+
+def test_on_lightness(smooth, rng):
+    planes = picture(rng, 1, 10, 11)
+    planes[0, :3] = rng.random((3, 11)) * 0.05  # where lightness is linear
+    got = smooth(planes, lambda_=0.125, on_lightness=True)
+    assert np.abs(got[0] - expect(planes[0], lambda_=0.125, domain="lightness")).max() < TOL
+
+
+def test_active_planes_of_a_smaller_batch(smooth, rng, cuda):
+    planes = picture(rng, 3, 5, 6)
+    weights = cuda.to_device(np.array([[0.5, 0.0], [0.0, 9.0], [0.1, 0.0]], np.float32))
+    got = smooth(planes, active=weights[:, 0], planes_held=5)
+    assert np.isnan(got[1]).all()
+    for i in (0, 2):
+        assert np.abs(got[i] - expect(planes[i])).max() < TOL
+
+
+def test_results_do_not_depend_on_the_batch(smooth, rng, monkeypatch):
+    planes = picture(rng, 3, 6, 9)
+    together = smooth(planes)
+    monkeypatch.setattr(wls_exact, "_room", lambda: 1)  # one team serves all
+    np.testing.assert_array_equal(smooth(planes), together)
+    np.testing.assert_array_equal(smooth(planes[1:2])[0], together[1])
+
+
+def test_workspace_bytes(cuda, monkeypatch):
+    taken = []
+
+    def count(array):
+        taken.append(array.nbytes)
+        return array
+
+    make, copy = cuda.device_array, cuda.to_device
+    monkeypatch.setattr(wls_exact.cuda, "device_array", lambda *a, **k: count(make(*a, **k)))
+    monkeypatch.setattr(wls_exact.cuda, "to_device", lambda *a, **k: count(copy(*a, **k)))
+    for arguments in ((1, 3, 3), (7, 20, 33), (2000, 9, 8)):
+        taken.clear()
+        wls_exact.ExactWls(*arguments)
+        assert sum(taken) == wls_exact.ExactWls.workspace_bytes(*arguments)
+
+
+def test_levels_do_not_overlap():
+    for size in ((1, 1), (3, 3), (1, 100), (37, 20)):
+        levels = _multigrid_levels.lay_out(*size)
+        pixels = size[0] * size[1]
+        spans = [(levels.direction, pixels), (levels.image_of_direction, pixels)]
+        spans += [(levels.sums, levels.chunks), (levels.other_sums, levels.chunks)]
+        spans += [(levels.inverse, _multigrid_levels.COARSEST**2)]
+        last = len(levels.table) - 1
+        for k, row in enumerate(levels.table):
+            fields = list(range(_multigrid_levels.EAST, _multigrid_levels.TO))
+            if k == 0:
+                fields = [
+                    f
+                    for f in fields
+                    if not _multigrid_levels.SOUTH_EAST <= f <= _multigrid_levels.GROUND
+                ]
+            spans += [(row[f], row[_multigrid_levels.PIXELS]) for f in fields]
+            if k < last:
+                spans += [
+                    (row[_multigrid_levels.TO], 6 * levels.table[k + 1][_multigrid_levels.PIXELS])
+                ]
+        spans.sort()
+        assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
+        assert spans[-1][0] + spans[-1][1] <= levels.floats
+        assert levels.table[last, _multigrid_levels.PIXELS] <= _multigrid_levels.COARSEST
+
+
+@pytest.fixture
+def side_by_side(monkeypatch, simulated):
+    """Let the simulator run the blocks of a grid at the same time, each with its own shared memory."""
+    from numba.cuda.simulator import kernel, kernelapi
+
+    class Shared(kernelapi.FakeCUDAShared):
+        def array(self, shape, dtype, alignment=None):
+            frame = sys._getframe(1)
+            block = threading.current_thread().blockIdx
+            key = (block.x, frame.f_code.co_filename, frame.f_lineno)
+            with lock:
+                if key not in self._allocations:
+                    self._allocations[key] = np.empty(shape, str(dtype))
+                return self._allocations[key]
+
+    lock = threading.Lock()
+    run_block = kernel.BlockManager.run
+    running, failed = [], []
+
+    def run(self, place, *arguments):
+        def one():
+            try:
+                run_block(self, place, *arguments)
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=one)
+        thread.start()
+        running.append(thread)
+        if place == tuple(n - 1 for n in self._grid_dim):
+            for thread in running:
+                thread.join()
+            running.clear()
+            if failed:
+                raise failed.pop()
+
+    monkeypatch.setattr(kernelapi, "FakeCUDAShared", Shared)
+    monkeypatch.setattr(kernel.BlockManager, "run", run)
+
+
+def solve_by(cuda, planes, blocks, sizes=None):
+    """Solve with teams of several blocks, each of 2 threads; returns the result, the teams' table."""
+    n, height, width = planes.shape
+    filter_ = wls_exact.ExactWls(n, height, width)
+    at = filter_._layout
+    filter_._teams = cuda.to_device(np.zeros((n, 8), np.int32))
+    out = cuda.to_device(np.full((n, height * width), np.nan, np.float32))
+    _wls_kernels.solve[n * blocks, 2](
+        cuda.to_device(planes.reshape(n, -1)), out, filter_._all, 0, np.float32(1), np.float32(1.2),
+        np.float32(1e-4), np.float32(TOL), filter_._memory, filter_._levels, at.inverse, at.sums,
+        at.other_sums, at.direction, at.image_of_direction, at.chunks, filter_._teams, blocks,
+        filter_.iterations,
+    )  # fmt: skip
+    return out.copy_to_host().reshape(planes.shape), filter_._teams.copy_to_host()
+
+
+def test_team_of_blocks_that_run_together(cuda, side_by_side, rng, monkeypatch):
+    # Small tiles' groups and chunks, so that both blocks have some of each.
+    planes = picture(rng, 1, 18, 20)
+    alone, _ = solve_by(cuda, planes, 1)
+    monkeypatch.setattr(_multigrid_tiles, "FIVE_TILES", 1)
+    got, teams = solve_by(cuda, planes, 2)
+    assert teams[0, 1] == 2  # the size of the team
+    np.testing.assert_array_equal(got, alone)
+    assert np.abs(got[0] - expect(planes[0])).max() < TOL
+
+
+def test_blocks_that_come_too_late(cuda, simulated, rng):
+    """The simulator runs one block after the other: a team must not wait for those to come."""
+    planes = picture(rng, 2, 7, 6)
+    got, teams = solve_by(cuda, planes, 3)
+    assert list(teams[:, 1]) == [1, 1]
+    for plane, result in zip(planes, got, strict=True):
+        assert np.abs(result - expect(plane)).max() < TOL
+
+
+def test_no_double_precision_and_no_local_memory():
+    if _device.SIMULATED:
+        pytest.skip("the simulator compiles nothing")
+    from sdie_fast.cuda._catalogue import ptx
+
+    for name, function, signature in _wls_kernels.KERNELS:
+        text = ptx(function, signature)
+        assert ".f64" not in text, name
+        assert "__local_depot" not in text, name
