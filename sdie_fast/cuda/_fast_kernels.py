@@ -17,7 +17,7 @@ Who solves what, and why:
   coalesced as they are).
 - Rows go through shared memory to be read and written coalesced: each thread's nodes are consecutive
   there, with a word of padding after each chunk so that no two threads of a warp meet in one bank.
-- Lines longer than `CHUNK` * `SLOTS` are cut into segments. A first kernel reduces each segment to
+- Lines longer than `CHUNK` * `SLOTS` are cut into segments of equal length. A first kernel reduces each segment to
   one node; a second solves the nodes of each line, serially: there are 64 even in 16,384 pixels;
   the third is the kernel of short lines, given the nodes' values on both sides.
 
@@ -37,9 +37,8 @@ from ._device import INDEX, ONE, PLACE, ZERO, part
 CHUNK_BITS = 3
 CHUNK = 1 << CHUNK_BITS  # nodes of a thread
 SLOTS = 32  # most chunks of a segment
-SEGMENT = CHUNK * SLOTS
 ROW_THREADS = 256  # of a block that solves rows
-COLUMNS = 32  # lines of a block that solves columns: their pixels are one coalesced read
+COLUMNS = 32  # most lines of a block that solves columns: their pixels are one coalesced read
 COLUMN_THREADS = COLUMNS * SLOTS
 
 # What a segment is reduced to, in the order of the first axis of `nodes`: its last node's coupling
@@ -305,7 +304,7 @@ def solve_rows(u, edges, scale, active, segments, ends, first_row, first_plane):
     if active[plane] == ZERO:
         return
     segment = cuda.blockIdx.x & PLACE
-    first = segment * SEGMENT
+    first = segment * (cuda.blockDim.x * CHUNK)
     line = (cuda.blockIdx.y + first_row) * cuda.blockDim.y + cuda.threadIdx.y
     slot, slots = cuda.threadIdx.x, cuda.blockDim.x
     at = (cuda.threadIdx.y * slots + slot) & INDEX
@@ -334,8 +333,8 @@ def solve_rows(u, edges, scale, active, segments, ends, first_row, first_plane):
 def solve_columns(u, edges, scale, active, segments, ends, first_row, first_plane):
     """Solve every column of u in place; edges[y, x] joins (y - 1, x) and (y, x).
 
-    `ends` is (planes, segments, W). Block: (COLUMNS, chunks of a segment); grid: (groups of columns,
-    segments, planes).
+    `ends` is (planes, segments, W). Block: (columns, at most COLUMNS; chunks of a segment); grid:
+    (groups of columns, segments, planes).
     """
     grounds = cuda.shared.array(COLUMN_THREADS, float32)
     currents = cuda.shared.array(COLUMN_THREADS, float32)
@@ -352,10 +351,10 @@ def solve_columns(u, edges, scale, active, segments, ends, first_row, first_plan
     if active[plane] == ZERO:
         return
     segment = (cuda.blockIdx.y + first_row) & PLACE
-    line = cuda.blockIdx.x * COLUMNS + cuda.threadIdx.x
-    slot, slots = cuda.threadIdx.y, cuda.blockDim.y
-    first = segment * SEGMENT + slot * CHUNK
-    at = (slot * COLUMNS + cuda.threadIdx.x) & INDEX
+    lines, slot, slots = cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
+    line = cuda.blockIdx.x * lines + cuda.threadIdx.x
+    first = (segment * slots + slot) * CHUNK
+    at = (slot * lines + cuda.threadIdx.x) & INDEX
 
     _load_column(u, edges, scale, plane, line, first, left, value)
     _eliminate(left, value, into_before, into_next, constant, node)
@@ -367,7 +366,7 @@ def solve_columns(u, edges, scale, active, segments, ends, first_row, first_plan
         if known & 2:
             last = ends[plane, segment, line]
     before, last = _solve_nodes(
-        node, slot, slots, at, COLUMNS, known, before, last, grounds, currents, lefts, rights
+        node, slot, slots, at, lines, known, before, last, grounds, currents, lefts, rights
     )
     _substitute(value, before, last, into_before, into_next, constant)
     _store_column(u, plane, line, first, value)
@@ -394,7 +393,7 @@ def reduce_rows(u, edges, scale, active, nodes, first_row, first_plane):
     line = (cuda.blockIdx.y + first_row) * cuda.blockDim.y + cuda.threadIdx.y
     slot, slots = cuda.threadIdx.x, cuda.blockDim.x
     at = (cuda.threadIdx.y * slots + slot) & INDEX
-    first = segment * SEGMENT
+    first = segment * (cuda.blockDim.x * CHUNK)
     _load_row(u, edges, scale, plane, line, first, staged_u, staged_edges, left, value)
     _eliminate(left, value, unused, unused, unused, node)
     _reduce_nodes(node, slot, slots, at, 1, shared)
@@ -419,12 +418,12 @@ def reduce_columns(u, edges, scale, active, nodes, first_row, first_plane):
     if active[plane] == ZERO:
         return
     segment = (cuda.blockIdx.y + first_row) & PLACE
-    line = cuda.blockIdx.x * COLUMNS + cuda.threadIdx.x
-    slot, slots = cuda.threadIdx.y, cuda.blockDim.y
-    first = segment * SEGMENT + slot * CHUNK
+    lines, slot, slots = cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
+    line = cuda.blockIdx.x * lines + cuda.threadIdx.x
+    first = (segment * slots + slot) * CHUNK
     _load_column(u, edges, scale, plane, line, first, left, value)
     _eliminate(left, value, unused, unused, unused, node)
-    _reduce_nodes(node, slot, slots, slot * COLUMNS + cuda.threadIdx.x, COLUMNS, shared)
+    _reduce_nodes(node, slot, slots, slot * lines + cuda.threadIdx.x, lines, shared)
     if slot == 0 and line < u.shape[2]:
         for k in range(NODE_FIELDS):
             nodes[k, plane, segment, line] = node[k]

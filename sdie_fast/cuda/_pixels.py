@@ -14,7 +14,7 @@ from numba import cuda, float32, int64, types
 
 from ._device import F32, HALF, ONE, PLACE, ZERO, exact_part
 
-THREADS = 256  # along x
+THREADS = 256  # most of a block, along x
 ROWS = 8
 
 RED, GREEN, BLUE = F32(0.299), F32(0.587), F32(0.114)  # ITU-R BT.601

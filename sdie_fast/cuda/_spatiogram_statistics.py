@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numba import cuda, float32, float64, int32, types, uint32
 
 from ._device import F32, HALF, INDEX, ONE, SIMULATED, ZERO, log2, part
@@ -43,12 +42,14 @@ HALF_LOG2_E = 0.5 / math.log(2.0)
 
 # Four float32 at once from shared memory; the simulator knows no alignment.
 ALIGNMENT = None if SIMULATED else 16
+# So that a multiprocessor of 65,536 registers holds four blocks instead of three; nothing is spilled.
+_REGISTERS: dict[str, Any] = {} if SIMULATED else {"max_registers": 64}
 OUTSIDE = F32(-2.0)  # a level that no bin reaches
 
 
 @part
 def saturate(v):
-    """Clip to [0, 1]: a modifier of the operation before it, not an operation."""
+    """Clip to [0, 1]. Where denormals are kept this is a modifier of the operation before it."""
     return min(max(v, ZERO), ONE)
 
 
@@ -92,7 +93,8 @@ def _load_cell(image, plane, top, left, bins, rows, columns, tile):
         row = int32(row + 2 * warps)
 
 
-@cuda.jit  # flushing denormals to 0, as fastmath does, would make operations of `abs` and `saturate`
+# Without fastmath, whose flushing of denormals would make operations of `abs` and `saturate`.
+@cuda.jit(**_REGISTERS)
 def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments):
     """Sum the moments of the cells of one part of a plane.
 
@@ -311,9 +313,3 @@ def cell_side(pixels: int) -> int:
     """
     sides = range(GROUP, CELL + 1, GROUP)
     return min(sides, key=lambda side: (-(-pixels // side) * side, -side))
-
-
-def record_bytes(planes: int, bins: int, parts: int) -> int:
-    """Device memory of `moments`, `records` and `used`."""
-    sums = planes * parts * MOMENTS * bins * np.dtype(np.float64).itemsize
-    return sums + planes * (bins * RECORD + 1) * np.dtype(np.float32).itemsize

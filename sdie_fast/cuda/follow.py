@@ -114,7 +114,7 @@ class Eye:
 
     @staticmethod
     def _across(length: int, side: int) -> tuple[Any, Any]:
-        return tuple(_driver.cuda().to_device(values) for values in areas(length, side))  # type: ignore[return-value]
+        return tuple(_driver.cuda().to_device(values) for values in areas(length, side))
 
     def __call__(self, planes: Any, stream: Any) -> npt.NDArray[np.uint8]:
         """Look at (n, H, W) planes in [0, 1]; waits for them. Returns uint8 (n, side, side)."""

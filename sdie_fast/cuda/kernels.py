@@ -167,14 +167,14 @@ def _bilateral(at: _Layout, radius: int, disk: bool) -> Any:
             down = -half
             for dy in range(window):
                 distance = across * across + down * down
-                if dy != radius or dx != radius:  # the centre weighs 1 and is counted already
-                    if not disk or distance <= half * half:
-                        space = space_scale * distance
-                        for j in range(RUN):
-                            d = values[j + dy] - centre[j]
-                            w = exp2(space - d * d)
-                            total[j] += w * d
-                            norm[j] += w
+                centre_tap = dx == radius and dy == radius  # weighs 1 and is counted already
+                if not centre_tap and (not disk or distance <= half * half):
+                    space = space_scale * distance
+                    for j in range(RUN):
+                        d = values[j + dy] - centre[j]
+                        w = exp2(space - d * d)
+                        total[j] += w * d
+                        norm[j] += w
                 down += ONE
             across += ONE
         back = weight / range_scale

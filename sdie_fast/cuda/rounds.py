@@ -138,9 +138,10 @@ class Rounds:
         images = src.shape[0]
         count = images * self._channels
         state, other = self._state, self._next
-        grid = ceil_div(src.shape[2], _pixels.THREADS), ceil_div(src.shape[1], _pixels.ROWS)
+        block = min(_pixels.THREADS, 32 * ceil_div(src.shape[2], 32))
+        grid = ceil_div(src.shape[2], block), ceil_div(src.shape[1], _pixels.ROWS)
         for y, z, rows, depth in pieces(grid[1], count):
-            _pixels.loader(self._luma)[(grid[0], rows, depth), _pixels.THREADS, stream](
+            _pixels.loader(self._luma)[(grid[0], rows, depth), block, stream](
                 src, state.planes, F32(1.0 / white_level), self._channels, y, z
             )
         for turn in range(weights.shape[1]):
@@ -148,7 +149,7 @@ class Rounds:
             state, other = other, state
         store = _pixels.storer(np.dtype(dst.dtype), self._luma)
         for y, z, rows, depth in pieces(grid[1], count):
-            store[(grid[0], rows, depth), _pixels.THREADS, stream](
+            store[(grid[0], rows, depth), block, stream](
                 state.planes, src, dst, F32(white_level), self._channels, y, z
             )
 

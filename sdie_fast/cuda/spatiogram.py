@@ -85,8 +85,9 @@ class Spatiogram:
 
     Notes
     -----
-    Error against the reference: float32 rounding, where the definition is continuous. A bin whose
-    mass is around 1e-6 of a pixel may count as empty here and not there, or the other way round.
+    Errors against the reference are those of float32: at most 2e-5 on the tests' images in Numba's
+    simulator, whose exponentials are NumPy's. Where the definition is not continuous they can be
+    larger: a bin whose mass is around 1e-6 of a pixel may count as empty here and not there.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from ._device import F32, INDEX, ONE, PLACE, ZERO, ceil_div, exact_part, exp2, l
 
 SMALL = 1e-4  # of the definition: keeps log(0) and flat neighbours finite
 ITERATIONS = 3
+MOST_CHUNKS = kernels.SLOTS  # of a segment
 _ROWS = 8  # of a block of `edge_weights`
 _TILE = kernels.COLUMNS + 1
 _LOGS = (_ROWS + 1) * _TILE
@@ -113,15 +114,21 @@ KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
 )
 
 
+def _segments(length: int) -> tuple[int, int]:
+    """How many segments a line is cut into, and how many chunks each has."""
+    chunks = ceil_div(length, kernels.CHUNK)
+    each = ceil_div(chunks, ceil_div(chunks, MOST_CHUNKS))
+    return ceil_div(chunks, each), each
+
+
 class _Lines:
     """The launches that solve the rows, or the columns, of planes of one size."""
 
     def __init__(self, planes: int, height: int, width: int, *, rows: bool) -> None:
         self._rows = rows
         self._length, self._lines = (width, height) if rows else (height, width)
-        self._segments = ceil_div(self._length, kernels.SEGMENT)
-        chunks = min(kernels.SLOTS, ceil_div(self._length, kernels.CHUNK))
-        group = min(kernels.ROW_THREADS // chunks, self._lines) if rows else kernels.COLUMNS
+        self._segments, chunks = _segments(self._length)
+        group = min(kernels.ROW_THREADS // chunks if rows else kernels.COLUMNS, self._lines)
         self._block = (chunks, group) if rows else (group, chunks)
         self._groups = ceil_div(self._lines, group)
         shape = (planes, self._segments, self._lines)
@@ -133,7 +140,7 @@ class _Lines:
 
     @staticmethod
     def workspace_bytes(planes: int, length: int, lines: int) -> int:
-        segments = ceil_div(length, kernels.SEGMENT)
+        segments, _ = _segments(length)
         count = planes * segments * lines if segments > 1 else 0
         return 4 * ((kernels.NODE_FIELDS + 1) * count or 1)
 

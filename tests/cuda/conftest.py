@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdie_fast import _backends
@@ -72,3 +73,21 @@ def simulated():
 def cuda():
     """numba.cuda, of the GPU or of the simulator."""
     return _driver.cuda()
+
+
+@pytest.fixture
+def allocated(cuda, monkeypatch):
+    """A list that gets the bytes of every device array made from now on."""
+    taken = []
+
+    def counting(make):
+        def made(*arguments, **settings):
+            array = make(*arguments, **settings)
+            taken.append(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize)
+            return array
+
+        return made
+
+    for name in ("device_array", "to_device"):
+        monkeypatch.setattr(cuda, name, counting(getattr(cuda, name)))
+    return taken

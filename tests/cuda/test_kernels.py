@@ -31,9 +31,7 @@ def mix(cuda):
         weights = np.asarray(weights, np.float32).reshape(len(planes), 1, 6)
         used = weights.max((0, 1)) > 0
         radii = [w // 2 if on else 0 for w, on in zip(params.windows(), used, strict=True)]
-        made = kernels.local_mix(
-            radii[2], params.bilateral_footprint == "disk", radii[3], radii[4]
-        )
+        made = kernels.local_mix(radii[2], params.bilateral_footprint == "disk", radii[3], radii[4])
         count, height, width = planes.shape
         state = cuda.to_device(planes.ravel())
         out = cuda.to_device(np.full(planes.size, np.nan, np.float32))
@@ -66,7 +64,9 @@ def expect(plane, index, params):
 
 
 @pytest.mark.parametrize("index", [BILATERAL, SHARPEN, GUIDED])
-@pytest.mark.parametrize(("window", "shape"), [(3, (1, 31, 33)), (7, (1, 34, 32)), (15, (1, 15, 40))])
+@pytest.mark.parametrize(
+    ("window", "shape"), [(3, (1, 31, 33)), (7, (1, 34, 32)), (15, (1, 15, 40))]
+)
 def test_each_filter_at_each_kind_of_window(mix, rng, index, window, shape):
     name = ("bilateral", "sharpen", "guided")[index - 2]
     params = FilterParams(**{f"{name}_window": window})
@@ -129,7 +129,11 @@ def test_a_flat_plane_stays_what_it_is(mix):
 def test_every_plane_has_its_own_weights(mix, rng):
     planes = picture(rng, 3, 9, 35)
     weights = np.array(
-        [[0.1, 0.0, 0.2, 0.3, 0.4, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]]
+        [
+            [0.1, 0.0, 0.2, 0.3, 0.4, 0.0],
+            [1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+        ]
     )
     got = mix(planes, weights, FilterParams())
     for plane, row, result in zip(planes, weights, got, strict=True):
@@ -138,7 +142,11 @@ def test_every_plane_has_its_own_weights(mix, rng):
 
 
 def test_terms_of_the_global_filters_are_added(mix, rng):
-    planes, smooth, equalised = picture(rng, 1, 10, 33), rng.random((1, 10, 33)), rng.random((1, 10, 33))
+    planes, smooth, equalised = (
+        picture(rng, 1, 10, 33),
+        rng.random((1, 10, 33)),
+        rng.random((1, 10, 33)),
+    )
     got = mix(planes, [[0.2, 0.5, 0.0, 0.0, 0.0, 0.3]], FilterParams(), smooth, equalised)
     assert np.abs(got - (0.2 * planes + 0.5 * smooth + 0.3 * equalised)).max() < 1e-6
 
