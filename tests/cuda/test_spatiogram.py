@@ -70,6 +70,8 @@ def scenes(rng, h, w):
     pixel, pixels = np.full((h, w), 0.2), np.full((h, w), 0.2)
     pixel[2, 3] = pixels[2, 3] = 1.0
     pixels[h - 3, w - 2], pixels[h // 2, w // 3] = 1.0, 0.99
+    speck = 0.4 + noise
+    speck[h // 2 : h // 2 + 2, w // 2 : w // 2 + 3] = 0.97
     scratch = 0.3 + noise
     scratch[np.abs(x - w // 3 - y) < 1] = 0.9
     ends = np.where(x < w // 2, 0.9, 0.1)
@@ -83,6 +85,7 @@ def scenes(rng, h, w):
         "black and white": np.where((x + y) % 2, 0.0, 1.0),
         "bright pixel": pixel,
         "bright pixels": pixels,
+        "speck": speck,
         "halves": np.where(x < w // 2, 0.3, 0.7) + noise,
         "scratch": scratch,
         "ramp along x": (x + 0.5) / w,
