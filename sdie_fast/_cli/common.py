@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import InvalidArgumentError, SdieError
+from ..errors import InvalidArgumentError, ModelError, SdieError
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -19,11 +19,26 @@ SegmenterPath = Annotated[
     Path | None,
     typer.Option(
         "--segmenter",
-        help="Directory that export-sam wrote.",
+        help="Directory that export-sam wrote, or, run by torch, a SAM checkpoint.",
         show_default="the small SAM that ships",
     ),
 ]
 Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
+SegmenterBackend = Annotated[
+    str,
+    typer.Option(
+        "--segmenter-backend",
+        help="What runs the segmenter: onnx (quickest on a CPU), torch (a GPU's images stay there), or auto: torch for a "
+        "checkpoint, onnx for a directory.",
+    ),
+]
+SegmenterDtype = Annotated[
+    str,
+    typer.Option(
+        "--segmenter-dtype",
+        help="With torch: float32, or bfloat16 for the encoder, quicker on a GPU and a little less exact.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(
@@ -54,11 +69,57 @@ def failing() -> Iterator[None]:
         raise fail(str(error)) from error
 
 
-def open_segmenter(directory: Path | None, provider: str, threads: int | None) -> Any:
-    """Open what export-sam wrote, or the small SAM that ships."""
+def open_segmenter(
+    source: Path | None,
+    provider: str,
+    threads: int | None,
+    backend: str = "auto",
+    dtype: str = "float32",
+) -> Any:
+    """Open what export-sam wrote, a checkpoint, or the small SAM that ships.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Options that exclude one another.
+    ModelError
+        A file or a device that cannot be used, or torch or segment-anything missing.
+    """
+    if backend not in ("auto", "onnx", "torch"):
+        raise InvalidArgumentError(
+            f"--segmenter-backend: received {backend!r}; accepted: auto, onnx, torch"
+        )
+    checkpoint = source is not None and source.is_file()
+    if backend == "torch" or (backend == "auto" and checkpoint):
+        return _open_torch(source, provider, dtype)
+    if checkpoint:
+        raise InvalidArgumentError(
+            f"--segmenter-backend: received 'onnx' with the file {source}; accepted: with a directory that "
+            f"`sdie-fast export-sam {source} DIR` writes"
+        )
+    if dtype != "float32":
+        raise InvalidArgumentError(
+            f"--segmenter-dtype: received {dtype!r} with ONNX; accepted: with --segmenter-backend torch "
+            "(an ONNX model has its own: export-sam --precision)"
+        )
     from ..segment import Options, Sam
 
-    return Sam(directory, Options(provider, threads))
+    return Sam(source, Options(provider, threads))
+
+
+def _open_torch(source: Path | None, provider: str, dtype: str) -> Any:
+    try:
+        import torch
+
+        from ..segment.torch_sam import TorchSam
+    except ImportError as error:
+        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
+    if provider not in ("auto", "cpu") and not provider.startswith("cuda"):
+        raise InvalidArgumentError(
+            f"--provider: received {provider!r} with a segmenter in torch; accepted: auto, cuda, cpu"
+        )
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    return TorchSam(source, device=there if provider == "auto" else provider, dtype=dtype)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from .common import (
     DataKind,
     DataPath,
     Fold,
+    SegmenterBackend,
+    SegmenterDtype,
     SegmenterPath,
     Threads,
     failing,
@@ -56,7 +58,7 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
     ] = "small",
-    rounds: Annotated[int, typer.Option(help="T, of each pass.", min=1, max=64)] = 5,
+    rounds: Annotated[int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)] = 2,
     passes: Annotated[
         int,
         typer.Option(
@@ -99,14 +101,25 @@ def train(
         typer.Option(help="A file that keeps the segmenter's answers; runs may share it."),
     ] = None,
     segmenter: SegmenterPath = None,
+    backend: SegmenterBackend = "auto",
+    dtype: SegmenterDtype = "float32",
     kind: DataKind = "auto",
     fold: Fold = None,
     size: Annotated[
         int, typer.Option(help="Pixels a side that images are resized to.", min=16)
     ] = 200,
-    device: Annotated[str, typer.Option(help="Of the networks: cpu, cuda.")] = "cpu",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Of the networks and their memory of what was tried: cpu, cuda, cuda:1. Images and masks stay there too where "
+            "torch runs the segmenter on it: --device cuda --segmenter-backend torch."
+        ),
+    ] = "cpu",
     provider: Annotated[
-        str, typer.Option(help="Of the segmenter: auto, tensorrt, cuda or cpu.")
+        str,
+        typer.Option(
+            help="Of the segmenter: auto, tensorrt, cuda or cpu; with torch, auto is --device."
+        ),
     ] = "auto",
     threads: Threads = None,
 ) -> None:
@@ -127,7 +140,9 @@ def train(
         from ..learn.config import Config
         from ..learn.memory import Memory
         from ..learn.outcome import compare as compare_run
+        from ..segment.tensors import usable_device
 
+        place = usable_device(device)
         given: dict[str, Any] = {
             "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
             "segmentations": segmentations, "auto": {} if grid is None else {"grid": grid},
@@ -146,7 +161,11 @@ def train(
                 params=FilterParams(wls_solver=solver),  # type: ignore[arg-type]
             )
         found = open_data(data, kind, fold, size)
-        model = open_segmenter(segmenter, provider, threads)
+        in_torch = backend == "torch" or (segmenter is not None and segmenter.is_file())
+        where = str(place) if in_torch and provider == "auto" else provider
+        model = open_segmenter(segmenter, where, threads, backend, dtype)
+        # On a GPU nothing is gained unless the segmenter is there too.
+        resident = getattr(model, "device", None) == place
         kept = None if memory is None else Memory(memory, model)
         parts = {"": found}
         if each_class:
@@ -181,8 +200,9 @@ def train(
                     cases,
                     config,
                     folder,
-                    device=device,
-                    amp=device != "cpu",
+                    device=str(place),
+                    amp=place.type != "cpu",
+                    resident=resident,
                     threads=threads,
                     watch=watch,
                     memory=kept,

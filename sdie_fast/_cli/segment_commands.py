@@ -18,6 +18,8 @@ from .common import (
     Fold,
     Json,
     Provider,
+    SegmenterBackend,
+    SegmenterDtype,
     SegmenterPath,
     Threads,
     failing,
@@ -51,6 +53,8 @@ def evaluate(
         ),
     ] = None,
     segmenter: SegmenterPath = None,
+    backend: SegmenterBackend = "auto",
+    dtype: SegmenterDtype = "float32",
     recipe: Annotated[
         list[Path] | None,
         typer.Option(
@@ -109,7 +113,7 @@ def evaluate(
 
     with failing():
         found = open_data(data, kind, fold, size or None)
-        model = open_segmenter(segmenter, provider, threads)
+        model = open_segmenter(segmenter, provider, threads, backend, dtype)
         if recipe:
             from . import learn_commands
 
@@ -214,6 +218,8 @@ def segment(
         ),
     ] = 200,
     segmenter: SegmenterPath = None,
+    backend: SegmenterBackend = "auto",
+    dtype: SegmenterDtype = "float32",
     box: Annotated[
         list[str] | None,
         typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),
@@ -250,7 +256,7 @@ def segment(
         boxes, points = _numbers(box, 4, "box"), _numbers(point, 2, "point")
         if boxes is not None and points is not None:
             raise InvalidArgumentError("--box, --point: both were given; one is accepted")
-        model = open_segmenter(segmenter, provider, threads)
+        model = open_segmenter(segmenter, provider, threads, backend, dtype)
         if recipe is None:
             if select is not None or label is not None:
                 raise InvalidArgumentError("--select, --label: accepted only with --recipe")

@@ -7,16 +7,11 @@ over classes, FB-IoU the mean of the foreground's and the background's IoU summe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import InvalidArgumentError, InvalidTypeError
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,22 @@ def _mean(values: Iterable[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
+def _check(prediction: Any, truth: Any, axes: int, shape: str) -> None:
+    """Check that masks are bool, of one shape and so many axes."""
+    for name, mask in (("prediction", prediction), ("truth", truth)):
+        # Of a tensor, "torch.bool".
+        if str(getattr(mask, "dtype", "")).removeprefix("torch.") != "bool":
+            kind = getattr(mask, "dtype", type(mask).__name__)
+            raise InvalidTypeError(
+                f"{name}: received {kind}; accepted: a numpy array of bool, or a tensor of it"
+            )
+    if tuple(prediction.shape) != tuple(truth.shape) or truth.ndim != axes:
+        raise InvalidArgumentError(
+            f"prediction: received shape {tuple(prediction.shape)} for a truth of shape {tuple(truth.shape)}; "
+            f"accepted: one and the same {shape}"
+        )
+
+
 @dataclass
 class Meter:
     """Sums up masks one by one.
@@ -96,14 +107,14 @@ class Meter:
         for name in self.classes:
             self._sums[name] = _Sums()
 
-    def add(self, label: str, prediction: Mask, truth: Mask) -> float:
+    def add(self, label: str, prediction: Any, truth: Any) -> float:
         """Count one image.
 
         Parameters
         ----------
         label : str
             Its class.
-        prediction, truth : ndarray, bool, (H, W)
+        prediction, truth : ndarray or Tensor, bool, (H, W)
             Foreground.
 
         Returns
@@ -114,25 +125,48 @@ class Meter:
         Raises
         ------
         InvalidArgumentError, InvalidTypeError
-            Shapes that differ or have not two axes, or arrays that are not bool.
+            Shapes that differ or have not two axes, or masks that are not bool.
         """
-        for name, mask in (("prediction", prediction), ("truth", truth)):
-            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-                kind = getattr(mask, "dtype", type(mask).__name__)
-                raise InvalidTypeError(f"{name}: received {kind}; accepted: a numpy array of bool")
-        if prediction.shape != truth.shape or truth.ndim != 2:
+        _check(prediction, truth, 2, "(H, W)")
+        return self.add_batch([label], prediction[None], truth[None])[0]
+
+    def add_batch(self, labels: Sequence[str], predictions: Any, truths: Any) -> list[float]:
+        """Count images; of tensors, on their device: what is copied to the host are two numbers an image.
+
+        Parameters
+        ----------
+        labels : sequence of str, N
+            Their classes.
+        predictions, truths : ndarray or Tensor, bool, (N, H, W)
+            Foreground; both on one device.
+
+        Returns
+        -------
+        list of float
+            Each image's own IoU: 1 if both masks are empty.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            As `add`, or another number of labels than of masks.
+        """
+        _check(predictions, truths, 3, "(N, H, W)")
+        if len(labels) != len(truths):
             raise InvalidArgumentError(
-                f"prediction: received shape {prediction.shape} for a truth of shape {truth.shape}; "
-                "accepted: one and the same (H, W)"
+                f"labels: received {len(labels)} for {len(truths)} masks; accepted: one for each"
             )
-        both = int(np.count_nonzero(prediction & truth))
-        either = int(np.count_nonzero(prediction | truth))
+        size = math.prod(truths.shape[1:])
+        both = (predictions & truths).sum((1, 2)).tolist()
+        either = (predictions | truths).sum((1, 2)).tolist()
+        return [self._count(*counts, size) for counts in zip(labels, both, either, strict=True)]
+
+    def _count(self, label: str, both: int, either: int, size: int) -> float:
         sums = self._sums.setdefault(label, _Sums())
         sums.images += 1
         sums.intersection += both
         sums.union += either
-        sums.background_intersection += truth.size - either
-        sums.background_union += truth.size - both
+        sums.background_intersection += size - either
+        sums.background_union += size - both
         own = both / either if either else 1.0
         self._published += (1.0 + own) / 2.0
         return own

@@ -95,18 +95,15 @@ class Device:
         if not self._actions.parameters:
             return self._mix(state, weights, self._params)
         own = (self._actions.params(action, self._params) for action in actions)
-        return torch.stack(
-            [self._mix(*given) for given in zip(state, weights, own, strict=True)]
-        )
+        return torch.stack([self._mix(*given) for given in zip(state, weights, own, strict=True)])
 
-    def _mix(
-        self, images: torch.Tensor, weights: Floats, params: FilterParams
-    ) -> torch.Tensor:
+    def _mix(self, images: torch.Tensor, weights: Floats, params: FilterParams) -> torch.Tensor:
         given: Any = images.contiguous()
         if self.device.type == "cpu":
             made = enhance(given.numpy(), weights, params=params, threads=self._threads)
             return torch.from_numpy(made)
-        found: Any = enhance(given, weights, params=params, backend="cuda")
+        with torch.cuda.device(self.device):  # the backend works on the current one
+            found: Any = enhance(given, weights, params=params, backend="cuda")
         return as_tensor(found)
 
     def levels(self, state: torch.Tensor) -> torch.Tensor:
@@ -145,7 +142,7 @@ class Device:
         truth = self._truths[self._rows(which)]
         counts = torch.stack([(masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))]).cpu()
         size = truth[0].numel()
-        return [reward_from(*pair, size, kind) for pair in counts.T.tolist()]
+        return [reward_from(both, either, size, kind) for both, either in counts.T.tolist()]
 
     def votes(
         self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str

@@ -136,6 +136,8 @@ class SdieEnv:
     ------
     InvalidArgumentError, InvalidTypeError
         No case, cases of several shapes, or a value that cannot be used.
+    ModelError
+        A device that is not there.
     """
 
     def __init__(

@@ -118,7 +118,8 @@ class Host:
     def rewards(self, answers: Sequence[Answer], which: Sequence[int], kind: str) -> list[float]:
         """Give each answer's reward."""
         return [
-            reward_of(a.mask, self._cases[k].truth, kind) for a, k in zip(answers, which, strict=True)
+            reward_of(a.mask, self._cases[k].truth, kind)
+            for a, k in zip(answers, which, strict=True)
         ]
 
     def votes(

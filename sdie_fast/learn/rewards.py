@@ -54,27 +54,6 @@ class Case:
 
 def iou(a: Masks, b: Masks) -> float:
     """Intersection over union; 1 where both are empty."""
-    either = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / either if either else 1.0
-
-
-def reward_of(mask: Masks, truth: Masks, kind: str) -> float:
-    """Reward of one mask (eq. 7), in [0, 1]: the foreground's IoU ("miou"), or its mean with the background's ("fb-iou")."""
-    foreground = iou(mask, truth)
-    return foreground if kind == "miou" else (foreground + iou(~mask, ~truth)) / 2.0
-
-
-def vote(answers: Sequence[Answer]) -> Masks:
-    """Pixels that more than half of the answers, weighted by predicted IoU, call foreground; bool (H, W)."""
-    weights = np.maximum(np.array([a.quality for a in answers], np.float64), 0.0)
-    if not weights.any():  # none found anything, or none is sure of it
-        weights = np.ones(len(answers))
-    share = np.tensordot(weights / weights.sum(), np.stack([a.mask for a in answers]), 1)
-    return np.asarray(share > 0.5, bool)
-
-
-def iou(a: Masks, b: Masks) -> float:
-    """Intersection over union; 1 where both are empty."""
     return _ratio(int(np.count_nonzero(a & b)), int(np.count_nonzero(a | b)))
 
 

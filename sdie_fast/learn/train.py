@@ -145,7 +145,9 @@ class Training:
         with files.locked(self.out):
             checkpoint = self.out / files.CHECKPOINT
             if checkpoint.exists():
-                self._load(files.load_checkpoint(checkpoint))  # each part brings its own to its device
+                self._load(
+                    files.load_checkpoint(checkpoint)
+                )  # each part brings its own to its device
             writer = self._writer()
             begin, first = time.monotonic(), self.progress.episode
             while self.progress.segmentations < self.config.segmentations:

@@ -42,7 +42,12 @@ def read_small_sam(directory: Path) -> Any:
     side = sam.image_encoder.img_size
     decoder = Decoder(sam)
     low = 4 * sam.prompt_encoder.image_embedding_size[0]
-    prompt = (torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, low, low), torch.ones(1, 1, 1, 1))
+    prompt = (
+        torch.zeros(1, 1, 2),
+        torch.zeros(1, 1),
+        torch.zeros(1, 1, low, low),
+        torch.ones(1, 1, 1, 1),
+    )
     embedding = torch.zeros(1, manifest.channels, manifest.embedding_size, manifest.embedding_size)
     try:
         encoder_weights = _match(
@@ -72,7 +77,9 @@ def read_small_sam(directory: Path) -> Any:
         }
         missing = sorted(set(state) - set(found) - taken)
         if missing:
-            raise ModelError(f"{directory}: its weights cannot be read back: {missing[0]} is missing")
+            raise ModelError(
+                f"{directory}: its weights cannot be read back: {missing[0]} is missing"
+            )
         for name, value in found.items():
             state[name].data.copy_(value.reshape(state[name].shape))
     return sam.eval()
@@ -82,42 +89,42 @@ def read_small_sam(directory: Path) -> Any:
 def _match(path: Path, named: dict[str, nn.Module], model: nn.Module, inputs: Any) -> Weights:
     """A graph's weights by the names of the module's parameters, `named` giving each part's prefix; the tokens as "tokens"."""
     graph = onnx.load(str(path)).graph
-    values = {t.name: numpy_helper.to_array(t).astype(np.float32) for t in graph.initializer if _floats(t)}
+    values = {
+        t.name: numpy_helper.to_array(t).astype(np.float32) for t in graph.initializer if _floats(t)
+    }
     for node in graph.node:  # what is stored in half is cast where it is used
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
-    found: Weights = {}
-    for name, value in values.items():
-        if name.split(".")[0] in named:
-            found[name.removesuffix("_half")] = torch.from_numpy(value.copy())
+    found = {
+        name.removesuffix("_half"): value
+        for name, value in values.items()
+        if name.split(".")[0] in named
+    }
     makers = {out: node for node in graph.node for out in node.output}
     norms = _norms_in_order(named, model, inputs)
+    # Whatever else there is stands before the sum with a constant.
     for node in graph.node:
-        given = [name for name in node.input if name in values]
-        if node.op_type == "Concat" and len(given) == 0:
-            for name in node.input:  # tokens + 0 * sparse: the parameters' own are folded into one array
-                maker = makers.get(name)
-                if maker is not None and maker.op_type == "Add":
-                    for part in maker.input:
-                        if part in values and values[part].ndim == 3:
-                            found["tokens"] = torch.from_numpy(values[part].copy())
-        if node.op_type != "Add" or len(given) != 1:
+        known, others = _constants(node, values), [n for n in node.input if n not in values]
+        maker = makers.get(others[0]) if others else None
+        factors = [] if maker is None else _constants(maker, values)
+        if node.op_type != "Add" or maker is None or len(known) != 1 or not factors:
             continue
-        maker = makers.get(next(name for name in node.input if name not in values))
-        if maker is None:
-            continue
-        factor = [name for name in maker.input if name in values]
-        if maker.op_type == "MatMul" and factor and given[0].removesuffix("_half").endswith(".bias"):
-            name = given[0].removesuffix("_half").removesuffix("bias") + "weight"
-            found[name] = torch.from_numpy(values[factor[0]].T.copy())
-        elif maker.op_type == "Mul" and factor and values[factor[0]].ndim == 3 and values[given[0]].ndim == 3:
-            # (C, 1, 1) times and plus: a norm's weight and bias.
+        added, factor = values[known[0]], values[factors[0]]
+        bias = known[0].removesuffix("_half")
+        if maker.op_type == "MatMul" and bias.endswith(".bias"):
+            found[bias.removesuffix("bias") + "weight"] = factor.T
+        elif maker.op_type == "Mul" and added.ndim == factor.ndim == 3:  # (C, 1, 1)
             name = norms.pop(0)
-            found[f"{name}.weight"] = torch.from_numpy(values[factor[0]].ravel().copy())
-            found[f"{name}.bias"] = torch.from_numpy(values[given[0]].ravel().copy())
+            found |= {f"{name}.weight": factor.ravel(), f"{name}.bias": added.ravel()}
+        elif maker.op_type == "Mul" and added.ndim == 3 and factor.size == 1:
+            found["tokens"] = added  # of `Decoder.predict`: tokens + 0 * sparse
     if norms:
         raise ValueError(f"{norms[0]} was not found")
-    return found
+    return {name: torch.from_numpy(value.copy()) for name, value in found.items()}
+
+
+def _constants(node: Any, values: dict[str, Any]) -> list[str]:
+    return [name for name in node.input if name in values]
 
 
 def _floats(tensor: Any) -> bool:

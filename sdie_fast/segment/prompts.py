@@ -285,9 +285,7 @@ def answer(segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, An
     return segmenter.answers(views, each)
 
 
-def answer_each(
-    segmenter: Segmenter, views: Sequence[Any], prompts: Sequence[Any]
-) -> list[Answer]:
+def answer_each(segmenter: Segmenter, views: Sequence[Any], prompts: Sequence[Any]) -> list[Answer]:
     """Answer by NumPy, one image after the other: see `Segmenter.answers`."""
     embeddings = segmenter.encode([v if v.shape[2] == 3 else v[..., 0] for v in views])
     found = []

@@ -12,7 +12,7 @@ from .._runtime import Held, Options, open_session
 from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
 from .geometry import Geometry
 from .manifest import load_manifest
-from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images
+from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images, geometries_of
 
 # On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on photographs, whose edges
 # are softer, the stricter ones leave out half of what is right.
@@ -133,7 +133,7 @@ class Sam(Segmenter):
         """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (which takes torch) stay where they are."""
         if _on_host(images):
             return list(as_images(images))
-        return _tensors().as_views(images)
+        return list(_tensors().as_views(images))
 
     def encode(self, images: Any) -> Embeddings:
         """Embed images: see `Segmenter.encode`.
@@ -150,7 +150,7 @@ class Sam(Segmenter):
             On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as it is.
         """
         views = self.take(images)
-        geometries = [Geometry(*map(int, view.shape[:2]), self.size) for view in views]
+        geometries = geometries_of(views, self.size)
         kept, found = [], []
         for start in range(0, len(views), self._batch):
             part = slice(start, start + self._batch)
@@ -239,7 +239,8 @@ def _on_host(images: Any) -> bool:
     """Whether images are arrays of NumPy's, or nothing that is known."""
     some = images if isinstance(images, (list, tuple)) else [images]
     return not any(
-        hasattr(image, "__cuda_array_interface__") or type(image).__module__.split(".")[0] == "torch"
+        hasattr(image, "__cuda_array_interface__")
+        or type(image).__module__.split(".")[0] == "torch"
         for image in some
     )
 
@@ -249,6 +250,6 @@ def _tensors() -> Any:
         from . import tensors
     except ImportError as error:
         raise ModelError(
-            f'images: on a GPU they are made ready by torch; {error.name} is missing: pip install torch'
+            f"images: on a GPU they are made ready by torch; {error.name} is missing: pip install torch"
         ) from error
     return tensors

@@ -258,6 +258,11 @@ class Segmenter(abc.ABC):
         return prompts.segment(self, images, prompt, options)
 
 
+def geometries_of(views: Sequence[Any], size: int) -> list[Geometry]:
+    """How each of (H, W, C) views lies in a model's input."""
+    return [Geometry(int(view.shape[0]), int(view.shape[1]), size) for view in views]
+
+
 def as_images(images: Any) -> list[npt.NDArray[Any]]:
     """Split what a caller calls images into (H, W, C) views, checked.
 

@@ -6,6 +6,7 @@ overlap (K x K), and an answer's mask and two numbers when somebody asks for the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,16 @@ import torch
 from torch.nn import functional
 
 from .geometry import Geometry
-from .prompts import OFFSET, Answer, Auto, answer_each, grid_of, is_plain, keep_best
+from .prompts import OFFSET, Answer, Auto, grid_of, is_plain, keep_best
 from .segmenter import Embeddings, Masks, Prompt
+from .support import Support
 from .tensors import from_model, valid
 
 if TYPE_CHECKING:
     from .torch_sam import TorchSam
 
-LOGITS = 2**28  # decoded at once, 1 GiB in float32: images of a grid are taken together up to so many
+# Logits decoded at once, 1 GiB: images of a grid are taken together up to so many.
+LOGITS = 2**28
 
 
 class Answers:
@@ -34,18 +37,18 @@ class Answers:
         As `Answer` has them.
     """
 
-    def __init__(
-        self, masks: torch.Tensor, quality: torch.Tensor, stability: torch.Tensor
-    ) -> None:
+    def __init__(self, masks: torch.Tensor, quality: torch.Tensor, stability: torch.Tensor) -> None:
         self.masks, self.quality, self.stability = masks, quality, stability
-        self._host: tuple[Masks, Any] | None = None
 
-    def host(self) -> tuple[Masks, Any]:
-        """Masks (N, H, W) and the two numbers of each (2, N) as arrays: copied once, for all."""
-        if self._host is None:
-            numbers = torch.stack([self.quality, self.stability]).cpu().numpy()
-            self._host = self.masks.cpu().numpy(), numbers
-        return self._host
+    @functools.cached_property
+    def host_masks(self) -> Masks:
+        """The masks as an array (N, H, W): copied once, for all."""
+        return np.asarray(self.masks.cpu().numpy())
+
+    @functools.cached_property
+    def host_numbers(self) -> Any:
+        """Quality and stability as an array (2, N): likewise."""
+        return torch.stack([self.quality, self.stability]).cpu().numpy()
 
     def __iter__(self) -> Any:
         return (DeviceAnswer(self, k) for k in range(len(self.masks)))
@@ -67,19 +70,19 @@ class DeviceAnswer(Answer):
         return self._batch.masks[self._at]
 
     @property
-    def mask(self) -> Masks:  # type: ignore[override]
+    def mask(self) -> Masks:
         """The mask, bool (H, W)."""
-        return self._batch.host()[0][self._at]
+        return np.asarray(self._batch.host_masks[self._at])
 
     @property
-    def quality(self) -> float:  # type: ignore[override]
+    def quality(self) -> float:
         """Mean predicted IoU."""
-        return float(self._batch.host()[1][0, self._at])
+        return float(self._batch.host_numbers[0, self._at])
 
     @property
-    def stability(self) -> float:  # type: ignore[override]
+    def stability(self) -> float:
         """Mean stability."""
-        return float(self._batch.host()[1][1, self._at])
+        return float(self._batch.host_numbers[1, self._at])
 
 
 def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:
@@ -98,10 +101,7 @@ def overlaps(masks: torch.Tensor) -> torch.Tensor:
 
 
 def answer_on_device(sam: TorchSam, views: Sequence[Any], prompts: Sequence[Any]) -> list[Answer]:
-    """Answer each image's prompt: see `Segmenter.answers`.
-
-    A Support's places follow from one another, one image at a time: those are answered by `prompts.answer_each`.
-    """
+    """Answer each image's prompt: see `Segmenter.answers`."""
     found: list[Answer | None] = [None] * len(views)
     groups: dict[Any, list[int]] = {}
     prompts = list(prompts)
@@ -113,7 +113,7 @@ def answer_on_device(sam: TorchSam, views: Sequence[Any], prompts: Sequence[Any]
     for (kind, _), rows in groups.items():
         some, given = [views[k] for k in rows], [prompts[k] for k in rows]
         if kind is None:
-            answers: Any = answer_each(sam, some, given)
+            answers: Any = _supported(sam, sam.encode(_flat(some)), given)
         elif isinstance(given[0], Auto):
             answers = _automatic(sam, some, given[0])
         else:
@@ -124,7 +124,7 @@ def answer_on_device(sam: TorchSam, views: Sequence[Any], prompts: Sequence[Any]
 
 
 def _kind(prompt: Any) -> Any:
-    """Equal for prompts that are decoded together; None for those that are not."""
+    """Equal for prompts that are decoded together; None for a Support, whose places follow from one another."""
     if isinstance(prompt, Auto):
         return prompt
     if not isinstance(prompt, Prompt):
@@ -152,6 +152,57 @@ def _prompted(sam: TorchSam, embeddings: Embeddings, prompts: Sequence[Prompt]) 
     every = torch.ones_like(image, dtype=torch.bool)
     steady = stability(valid(chosen, geometry), OFFSET)
     return _united(from_model(chosen, geometry) > 0, judged, steady, image, every, count)
+
+
+def _supported(sam: TorchSam, embeddings: Embeddings, supports: Sequence[Support]) -> Answers:
+    """What the supports show, as `prompts._supported` finds it: one image after the other; all of one shape."""
+    found = [_places(sam, embeddings[k], support) for k, support in enumerate(supports)]
+    masks, quality, steady = (torch.stack(part) for part in zip(*found, strict=True))
+    return Answers(masks, quality, steady)
+
+
+def _places(
+    sam: TorchSam, embedding: Embeddings, support: Support
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mask, quality and stability of one image."""
+    geometry = embedding.geometries[0]
+    height, width = geometry.height, geometry.width
+    direction, level = support.direction(sam)
+    features = embedding.features[0]
+    features = features / features.norm(dim=0).clamp(min=1e-6)
+    similar = torch.tensordot(torch.from_numpy(direction).to(features.device), features, 1) - level
+    remaining = from_model(similar[None], geometry)[0]
+    lowest = divmod(int(remaining.argmin()), width)
+    radius = max(2, round(0.1 * max(height, width)))
+    y = torch.arange(height, device=features.device)[:, None]
+    x = torch.arange(width, device=features.device)[None]
+    result = torch.zeros_like(remaining, dtype=torch.bool)
+    scores: list[torch.Tensor] = []
+    steady: list[torch.Tensor] = []
+    for _ in range(support.places):
+        value, at = (float(v) for v in remaining.flatten().max(0))
+        if value <= 0 and scores:
+            break
+        peak = divmod(int(at), width)
+        points = np.array([[peak[::-1], lowest[::-1]]], np.float32) + 0.5
+        labels = np.array([[1.0, 0.0]], np.float32)
+        logits, quality = sam.predict(embedding, [Prompt(points, labels)])
+        best = int(quality[0].argmax())
+        for with_box in (False, True):
+            rough = from_model(logits[:, best], geometry)[0] > 0
+            rows, columns = (torch.nonzero(rough.any(axis))[:, 0] for axis in (1, 0))
+            if not len(rows):
+                break
+            edges = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+            box = edges.cpu().numpy()[None].astype(np.float32) if with_box else None
+            logits, quality = sam.predict(embedding, [Prompt(points, labels, box)], logits[:, best])
+            best = int(quality[0].argmax())
+        mask = from_model(logits[:, best], geometry)[0] > 0
+        result |= mask
+        scores.append(quality[0, best].double())
+        steady.append(stability(valid(logits[0, best], geometry), OFFSET).double())
+        remaining[mask | ((y - peak[0]) ** 2 + (x - peak[1]) ** 2 <= radius**2)] = -torch.inf
+    return result, torch.stack(scores).mean(), torch.stack(steady).mean()
 
 
 def _united(

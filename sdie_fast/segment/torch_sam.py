@@ -22,10 +22,9 @@ from .attention import fuse
 from .checkpoint import architecture_of, load_checkpoint
 from .decoder import Decoder
 from .from_onnx import read_small_sam
-from .geometry import Geometry
 from .prompts import Answer
 from .sam import SMALL_SAM, SMALL_THRESHOLDS, point_arrays
-from .segmenter import Embeddings, Floats, Prompt, Segmenter
+from .segmenter import Embeddings, Floats, Prompt, Segmenter, geometries_of
 from .torch_prompts import answer_on_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -81,7 +80,9 @@ class TorchSam(Segmenter):
         self.dtype, self.decoder_dtype = dtype, decoder_dtype
         self._batch = _validate.integer(1, 2**16)("batch", batch)
         usual = 8 if self.device.type == "cpu" else 64
-        self._prompts = _validate.integer(1, 2**16)("prompts", usual if prompts is None else prompts)
+        self._prompts = _validate.integer(1, 2**16)(
+            "prompts", usual if prompts is None else prompts
+        )
         sam, self.architecture = _load(source)
         sam = sam.requires_grad_(False).eval().to(self.device)
         self._mean, self._std = sam.pixel_mean.flatten(), sam.pixel_std.flatten()
@@ -93,7 +94,9 @@ class TorchSam(Segmenter):
         memory = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         self._memory = memory
         self._encoder = sam.image_encoder.to(dtype=DTYPES[dtype], memory_format=memory)
-        self._run: Any = torch.compile(self._encoder) if _validate.flag("compile", compile) else self._encoder
+        self._run: Any = (
+            torch.compile(self._encoder) if _validate.flag("compile", compile) else self._encoder
+        )
 
     @property
     def name(self) -> str:
@@ -145,7 +148,7 @@ class TorchSam(Segmenter):
             `features` is a float32 tensor on the device.
         """
         views = self.take(images)
-        geometries = [Geometry(*map(int, view.shape[:2]), self.size) for view in views]
+        geometries = geometries_of(views, self.size)
         found = []
         for start in range(0, len(views), self._batch):
             part = slice(start, start + self._batch)
@@ -170,7 +173,10 @@ class TorchSam(Segmenter):
 
     @torch.no_grad()
     def predict(
-        self, embeddings: Embeddings, prompts: Sequence[Prompt]
+        self,
+        embeddings: Embeddings,
+        prompts: Sequence[Prompt],
+        masks: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode prompts on the embeddings of one or several images.
 
@@ -180,6 +186,8 @@ class TorchSam(Segmenter):
             Of N images.
         prompts : sequence of Prompt
             One for each, of K_1 to K_N prompts; all with as many points, and all or none with boxes, and with masks.
+        masks : Tensor, float32, (K_1 + ... + K_N, h, w), optional
+            Logits of an earlier decoding that are on the device, instead of the prompts' own.
 
         Returns
         -------
@@ -191,19 +199,20 @@ class TorchSam(Segmenter):
         pairs = [point_arrays(p, g) for p, g in zip(checked, embeddings.geometries, strict=True)]
         of_image = [k for k, p in enumerate(checked) for _ in range(len(p))]
         points, labels = (
-            torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device) for k in range(2)
+            torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device)
+            for k in range(2)
         )
         rows = torch.tensor(of_image).to(self.device)
-        masks = self._masks(checked)
+        given = self._masks(checked) if masks is None else masks[:, None]
         features = _on(embeddings.features, self.device)
         logits, quality = [], []
         for start in range(0, len(rows), self._prompts):
             part = slice(start, start + self._prompts)
             single = of_image[part][0] == of_image[part][-1]
             own = features[of_image[start]][None] if single else features[rows[part]]
-            given = None if masks is None else masks[part]
-            has = None if given is None else given.new_ones(len(given), 1, 1, 1)
-            sparse, dense = self._decoder.embed(points[part], labels[part], given, has)
+            before = None if given is None else given[part]
+            has = None if before is None else before.new_ones(len(before), 1, 1, 1)
+            sparse, dense = self._decoder.embed(points[part], labels[part], before, has)
             half = self.decoder_dtype != "float32"
             with torch.autocast(self.device.type, DTYPES[self.decoder_dtype], enabled=half):
                 found = self._decoder.predict(own, sparse, dense)

@@ -79,6 +79,27 @@ def test_bad_input(prediction, truth, error):
         Meter().add("a", prediction, truth)
 
 
+def test_tensors(rng):
+    """Summed where they are, one by one or together, as arrays are."""
+    torch = pytest.importorskip("torch")
+    predictions, truths = rng.random((2, 9, 6, 7)) < 0.4
+    labels = list("abcabcabc")
+    whole, single, plain = Meter(), Meter(), Meter()
+    pair = torch.from_numpy(predictions), torch.from_numpy(truths)
+    together = whole.add_batch(labels, *pair)
+    for k, label in enumerate(labels):
+        own = plain.add(label, predictions[k], truths[k])
+        assert single.add(label, pair[0][k], pair[1][k]) == own == together[k]
+    assert whole.scores() == single.scores() == plain.scores()
+    assert Meter().add_batch(labels, predictions, truths) == together
+    with pytest.raises(InvalidTypeError, match=r"received torch\.uint8"):
+        Meter().add("a", pair[0][0].byte(), pair[1][0])
+    with pytest.raises(InvalidArgumentError, match="received 8 for 9 masks"):
+        Meter().add_batch(labels[1:], *pair)
+    with pytest.raises(InvalidArgumentError, match=r"accepted: one and the same \(N, H, W\)"):
+        Meter().add_batch(labels, pair[0][:, 1:], pair[1])
+
+
 def test_nothing_counted():
     with pytest.raises(InvalidArgumentError, match="no image"):
         Meter(["a"]).scores()

@@ -1,7 +1,5 @@
 """The environment's tensors against its arrays: the same pictures, rewards, observations, runs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -38,7 +36,13 @@ def device(request):
 def odd_cases(shape=(33, 47)):
     rng = np.random.default_rng(3)
     return [
-        Case(rng.integers(0, 256, shape, np.uint8), rng.random(shape) < 0.1 * k, "auto", "c", f"c/{k}")
+        Case(
+            rng.integers(0, 256, shape, np.uint8),
+            rng.random(shape) < 0.1 * k,
+            "auto",
+            "c",
+            f"c/{k}",
+        )
         for k in range(4)
     ]
 
@@ -59,7 +63,9 @@ class TestPlaces:
         state, other = host.begin(a), there.begin(b)
         for _ in range(2):
             np.testing.assert_array_equal(host.levels(state), there.host(there.levels(other)))
-            np.testing.assert_array_equal(host.observe(state, 16), on_host(there.observe(other, 16)))
+            np.testing.assert_array_equal(
+                host.observe(state, 16), on_host(there.observe(other, 16))
+            )
             actions = rng.uniform(-1, 1, (3, 6)).astype(np.float32)
             state, other = host.round(state, actions), there.round(other, actions)
             assert other.device.type == device
@@ -82,7 +88,10 @@ class TestPlaces:
 
     def test_chosen_parameters(self, device):
         meaning = Actions((Parameter("guided_eps", 0.001, 0.1),))
-        host, there = Host(odd_cases(), FAST, meaning, 1), Device(odd_cases(), FAST, meaning, 1, device)
+        host, there = (
+            Host(odd_cases(), FAST, meaning, 1),
+            Device(odd_cases(), FAST, meaning, 1, device),
+        )
         actions = np.random.default_rng(0).uniform(-1, 1, (4, 7)).astype(np.float32)
         state = host.round(host.begin(host.images(range(4))), actions)
         other = there.round(there.begin(there.images(range(4))), actions)
@@ -93,7 +102,10 @@ class TestPlaces:
         host, there = places
         rng = np.random.default_rng(1)
         which = [3, 1, 0, 0]
-        answers = [Answer(rng.random((33, 47)) < p, float(q)) for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))]
+        answers = [
+            Answer(rng.random((33, 47)) < p, float(q))
+            for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))
+        ]
         lists = [[a, b] for a, b in zip(answers, answers[::-1], strict=True)]
         for kind in ("miou", "fb-iou"):
             assert there.rewards(answers, which, kind) == host.rewards(answers, which, kind)
@@ -180,16 +192,17 @@ class TestSteps:
         assert isinstance(seen["image"], np.ndarray)
 
 
+@pytest.fixture(scope="module", params=["cpu", GPU])
+def sam(request):
+    pytest.importorskip("segment_anything")
+    pytest.importorskip("onnx")
+    from sdie_fast.segment.torch_sam import TorchSam
+
+    return TorchSam(device=request.param)
+
+
 class TestWithSam:
     """The segmenter beside it on the device."""
-
-    @pytest.fixture(scope="class", params=["cpu", GPU])
-    def sam(self, request):
-        pytest.importorskip("segment_anything")
-        pytest.importorskip("onnx")
-        from sdie_fast.segment.torch_sam import TorchSam
-
-        return TorchSam(device=request.param)
 
     def test_the_same(self, sam, cases):
         given = {"rounds": 2, "params": FAST, "side": 16, "options": {"grid": 2}, "relative": True}
@@ -204,7 +217,8 @@ class TestWithSam:
             if sam.device.type == "cpu":
                 np.testing.assert_allclose(one.reward, two.reward, atol=1e-6)
 
-    def test_no_picture_leaves(self, sam, cases, monkeypatch):
+    @pytest.mark.parametrize("credit", ["best", "vote"])
+    def test_no_picture_leaves(self, sam, monkeypatch, credit):
         """A step's own work moves counts and hashes: less than any picture or mask."""
         largest = 0
         cpu = torch.Tensor.cpu
@@ -218,7 +232,7 @@ class TestWithSam:
         options = {"grid": 2, "quality": 0.3, "stability": 0.3}
         env = SdieEnv(
             sam, [make_case(k, 64) for k in range(3)], rounds=2, params=FAST, side=64, options=options,
-            credit="best", device=str(sam.device),
+            credit=credit, device=str(sam.device),
         )  # fmt: skip
         env.reset()
         step = env.step(np.zeros((3, 6)))
@@ -238,7 +252,10 @@ class TestReplay:
             plain.add(seen, at % 3, action, reward, after)
             given = (torch.from_numpy(v).to(device) for v in (seen, after))
             replay.add(next(given), at % 3, action, torch.from_numpy(reward), next(given))
-        a, b = (r.sample(np.random.default_rng(1), 20, 2, d) for r, d in ((replay, device), (plain, "cpu")))
+        a, b = (
+            r.sample(np.random.default_rng(1), 20, 2, d)
+            for r, d in ((replay, device), (plain, "cpu"))
+        )
         for name in ("action", "reward", "done"):
             assert getattr(a, name).device.type == device
             assert torch.equal(getattr(a, name).cpu(), getattr(b, name))
@@ -256,12 +273,11 @@ class TestReplay:
 class TestRuns:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch):
+        """Without the recipes: exporting them takes most of a run's time, and test_train.py does it."""
         pytest.importorskip("onnxscript")
-        pytest.importorskip("matplotlib")
-        from sdie_fast.learn import distill
+        from sdie_fast.learn import train
 
-        monkeypatch.setattr(distill, "STEPS", 10)
-        monkeypatch.setattr(distill, "VARIANTS", 2)
+        monkeypatch.setattr(train, "finish", lambda _: None)
 
     @pytest.fixture
     def config(self):
@@ -284,10 +300,15 @@ class TestRuns:
         plain = self.run(cases, config, tmp_path / "host")
         there = self.run(cases, config, tmp_path / "there", resident=True)
         assert there.history == plain.history
-        short = dataclasses.replace(config, segmentations=40)
-        self.run(cases, short, tmp_path / "both")
+
+        def kill(progress):
+            if progress.episode == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.run(cases, config, tmp_path / "both", watch=kill)
         both = self.run(cases, config, tmp_path / "both", resident=True)
-        assert [r["return"] for r in both.history] == [r["return"] for r in plain.history]
+        assert both.history == plain.history
         for k, v in both.agent.actor.state_dict().items():
             assert torch.equal(v, plain.agent.actor.state_dict()[k])
 
@@ -296,7 +317,92 @@ class TestRuns:
         half = self.run(cases, config, tmp_path / "half", amp=True, resident=True)
         plain = self.run(cases, config, tmp_path / "plain")
         assert half.history != plain.history
-        assert half.history[0]["return"] == plain.history[0]["return"]  # before the networks have a say
-        told = [[r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)]
+        assert (
+            half.history[0]["return"] == plain.history[0]["return"]
+        )  # before the networks have a say
+        told = [
+            [r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)
+        ]
         np.testing.assert_allclose(told[0], told[1], rtol=0.2)
         assert {v.dtype for v in half.agent.actor.parameters()} == {torch.float32}
+
+
+class TestCommand:
+    """`sdie-fast train` and `evaluate` with the segmenter in torch."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        from PIL import Image
+
+        for k in range(3):
+            case = make_case(k, 48)
+            for kind, plane in (
+                ("images", case.image),
+                ("masks", case.truth.astype(np.uint8) * 255),
+            ):
+                path = tmp_path / "data" / kind / "blob" / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(plane).save(path)
+        return tmp_path / "data"
+
+    def call(self, *arguments):
+        from typer.testing import CliRunner
+
+        from sdie_fast.cli import app
+
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+    def test_train(self, folder, tmp_path, monkeypatch):
+        for needed in ("onnxscript", "matplotlib", "segment_anything"):
+            pytest.importorskip(needed)
+        from sdie_fast.learn import distill, env
+
+        monkeypatch.setattr(distill, "STEPS", 10)
+        monkeypatch.setattr(distill, "VARIANTS", 2)
+        places = []
+        begin = env.SdieEnv.reset
+        monkeypatch.setattr(
+            env.SdieEnv,
+            "reset",
+            lambda self, *given: (places.append(type(self.place)), begin(self, *given))[1],
+        )
+        run = tmp_path / "run"
+        torch_small = ("--segmenter-backend", "torch", "--size", 48)
+        done = self.call(
+            "train", folder, "--out", run, "--shots", 1, "--segmentations", 4, "--rounds", 2, "--passes", 1, "--views", 1,
+            "--grid", 2, "--no-compare", *torch_small,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert {*places} == {Device}
+        assert "SAM small float32, torch" in (run / "config.json").read_text()
+        done = self.call(
+            "evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small
+        )
+        assert done.exit_code == 0, done.output
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--device", "gpu"], "device: received 'gpu'"),
+            (["--device", "cuda:99"], "'cuda:99' is not there"),
+            (["--segmenter-backend", "jax"], "accepted: auto, onnx, torch"),
+            (["--segmenter-dtype", "bfloat16"], "with --segmenter-backend torch"),
+            (
+                ["--segmenter-backend", "torch", "--provider", "tensorrt"],
+                "accepted: auto, cuda, cpu",
+            ),
+            (
+                ["--segmenter-backend", "torch", "--segmenter-dtype", "float16"],
+                "dtype: received 'float16'",
+            ),
+            (["--segmenter-backend", "onnx", "--segmenter", "FILE"], "sdie-fast export-sam"),
+            (["--segmenter", "FILE"], "not a checkpoint"),
+        ],
+    )
+    def test_refusals(self, folder, tmp_path, arguments, told):
+        (tmp_path / "sam.pth").write_bytes(b"no")
+        given = [a.replace("FILE", str(tmp_path / "sam.pth")) for a in arguments]
+        done = self.call("train", folder, "--out", tmp_path / "run", "--size", 48, *given)
+        assert done.exit_code == 2, done.output
+        assert told in " ".join(done.output.split())
+        assert not (tmp_path / "run").exists()

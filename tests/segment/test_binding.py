@@ -50,7 +50,9 @@ def test_embeddings_stay(held, plain, images):
     ours, theirs = held.encode(images), plain.encode(images)
     assert isinstance(ours.features, Held)
     assert len(ours) == len(ours.features) == 5
-    assert len({id(batch) for batch, _ in ours.features.rows}) == 3  # of two images each, and the rest
+    assert (
+        len({id(batch) for batch, _ in ours.features.rows}) == 3
+    )  # of two images each, and the rest
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-3)
     for k in (0, 1, 4, -1):
         # The row's own address, and not its batch's.
@@ -101,7 +103,9 @@ def test_without_torch(monkeypatch):
     import sys
 
     class OnGpu:
-        __cuda_array_interface__ = {"shape": (4, 4), "typestr": "|u1", "data": (0, False), "version": 3}  # noqa: RUF012
+        @property
+        def __cuda_array_interface__(self):
+            return {"shape": (4, 4), "typestr": "|u1", "data": (0, False), "version": 3}
 
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "sdie_fast.segment.tensors", raising=False)

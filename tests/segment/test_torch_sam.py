@@ -82,14 +82,22 @@ class TestModel:
             assert logits.dtype == np.float32
             assert np.abs(logits - expected).max() < 2e-2 * expected.std()
             assert np.abs(quality - judged).max() < 1e-3
-            for a, b in zip(logits.reshape(-1, 128, 128), expected.reshape(-1, 128, 128), strict=True):
+            for a, b in zip(
+                logits.reshape(-1, 128, 128), expected.reshape(-1, 128, 128), strict=True
+            ):
                 assert iou(a > 0, b > 0) > 0.99
 
     def test_kinds_of_image(self, torch_small):
         """uint8, uint16, float32, colour, any shapes together; on the host or not."""
         grey, _ = scene(1)
         colour = np.stack([grey, grey // 2, 255 - grey], 2)
-        images = [grey, grey.astype(np.uint16) * 257, grey[:50], colour, grey.astype(np.float32) / 255]
+        images = [
+            grey,
+            grey.astype(np.uint16) * 257,
+            grey[:50],
+            colour,
+            grey.astype(np.float32) / 255,
+        ]
         found = torch_small.encode(images).numpy()
         assert np.abs(found[0] - found[1]).max() < 1e-3
         assert np.abs(found[0] - found[4]).max() < 1e-3
@@ -150,7 +158,9 @@ class TestModel:
         """What ships is read back to the bit: it is as far from the ONNX files as what they were exported from."""
         manifest = load_manifest(SMALL_SAM)
         parity = measure_parity(read_small_sam(SMALL_SAM), SMALL_SAM, manifest)
-        assert parity["embedding_error"] == pytest.approx(manifest.parity["embedding_error"], rel=0.2)
+        assert parity["embedding_error"] == pytest.approx(
+            manifest.parity["embedding_error"], rel=0.2
+        )
         assert parity["mask_iou"] == 1.0
         # Fresh weights are alike, and an exporter stores what is alike once.
         with pytest.raises(ModelError, match=r"cannot be read back: .*norm"):
@@ -194,7 +204,10 @@ class TestDevice:
             kept, whose = device_prompts._without_doubles(
                 torch.from_numpy(masks.astype(np.float32)), torch.from_numpy(quality), rows, image, 4, overlap
             )  # fmt: skip
-            expected = [6 * k + suppress(masks[6 * k : 6 * k + 6], quality[6 * k : 6 * k + 6], overlap) for k in range(3)]
+            expected = [
+                6 * k + suppress(masks[6 * k : 6 * k + 6], quality[6 * k : 6 * k + 6], overlap)
+                for k in range(3)
+            ]
             np.testing.assert_array_equal(kept.numpy(), np.concatenate(expected))
             np.testing.assert_array_equal(whose.numpy(), np.concatenate(expected) // 6)
 
@@ -238,6 +251,19 @@ class TestDevice:
             assert a.stability == pytest.approx(b.stability, abs=1e-5)
             np.testing.assert_array_equal(a.tensor.cpu().numpy(), a.mask)
         assert {a.mask.any() for a in expected} == {options.get("quality") != 1.0}
+
+    @pytest.mark.parametrize("places", [1, 3])
+    def test_support(self, torch_small, scenes, places):
+        """Against the very same model's logits, by NumPy."""
+        shown, truth = scene(0)
+        support = Support([shown], [truth], places)
+        views = torch_small.take(scenes)
+        expected = prompts.answer_each(torch_small, views, [support] * 3)
+        for a, b in zip(torch_small.answers(views, [support] * 3), expected, strict=True):
+            assert isinstance(a, device_prompts.DeviceAnswer)
+            assert iou(a.mask, b.mask) > 0.999
+            assert a.quality == pytest.approx(b.quality, abs=1e-4)
+            assert a.stability == pytest.approx(b.stability, abs=1e-4)
 
     def test_auto_in_parts(self, torch_small, scenes, monkeypatch):
         """Images are taken together as far as memory goes, which changes nothing."""
