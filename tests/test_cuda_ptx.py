@@ -71,7 +71,19 @@ def test_reads_ptxas(tool):
     assert figures == {"registers": 72, "stack": 48, "spilled": 40, "shared": 36648}
     report = tool.Report("k", 0.0, 6, 2, 0, 48, **figures)
     assert report.warps == 28  # 65536 registers, 72 in each of 32 threads
-    assert "36648" in tool.table([report])
+    assert tool.row(report, 3).split() == [
+        "k",
+        "6",
+        "2",
+        "48",
+        "72",
+        "28",
+        "48",
+        "40",
+        "36648",
+        "0.0",
+    ]
+    assert len(tool.row(report, 9)) == len(tool.heading(9))
     assert tool.Report("k", 0.0, 6, 2, 0, 48).warps is None
 
 

@@ -221,31 +221,20 @@ def parse_arch(text: str) -> tuple[int, int]:
     return int(digits[:-1]), int(digits[-1])
 
 
-def table(reports: list[Report]) -> str:
-    """Lay the reports out for a terminal."""
-    rows = [
-        ("kernel", "PTX", "f64", "local", "registers", "warps", "stack", "spilled", "shared", "s")
-    ]
-    for r in reports:
-        columns = (r.registers, r.warps, r.stack, r.spilled, r.shared)
-        rows.append(
-            (
-                r.name,
-                str(r.instructions),
-                str(r.float64),
-                str(r.local),
-                *("" if value is None else str(value) for value in columns),
-                f"{r.seconds:.1f}",
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+COLUMNS = ("PTX", "f64", "local", "registers", "warps", "stack", "spilled", "shared", "s")
+
+
+def heading(width: int) -> str:
+    """Name the columns; `width` is that of the kernels' names."""
+    return "  ".join(["kernel".ljust(width), *(column.rjust(9) for column in COLUMNS)])
+
+
+def row(report: Report, width: int) -> str:
+    """Lay a report out under `heading`."""
+    r = report
+    known = (r.instructions, r.float64, r.local, r.registers, r.warps, r.stack, r.spilled, r.shared)
+    cells = ["" if value is None else str(value) for value in known] + [f"{r.seconds:.1f}"]
+    return "  ".join([r.name.ljust(width), *(cell.rjust(9) for cell in cells)])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -275,16 +264,20 @@ def main(arguments: list[str] | None = None) -> int:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     reports = []
+    width = max(len(k[0]) for k in chosen)
+    if not args.json:
+        print(heading(width), flush=True)
     for name, kernel, signature in chosen:
         report, ptx = examine(name, kernel, signature, args.arch, ptxas[0] if ptxas else None)
         reports.append(report)
+        if not args.json:
+            print(row(report, width), flush=True)
         if args.out and ptx:
             (args.out / (re.sub(r"\W+", "_", name) + ".ptx")).write_text(ptx)
     failed = [r for r in reports if r.error]
     if args.json:
         print(json.dumps([{**dataclasses.asdict(r), "warps": r.warps} for r in reports], indent=2))
     else:
-        print(table(reports))
         assembler = (
             f"ptxas of CUDA {ptxas[1][0]}.{ptxas[1][1]}"
             if ptxas
