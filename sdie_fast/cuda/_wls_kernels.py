@@ -49,6 +49,7 @@ MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
 SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
 GUESSES = 6  # of the preconditioned matrix's smallest eigenvalue: 1/4, 1/16, ...
+SEEN = 6  # steps after which the coefficients show how small it is; before, the last guess is taken
 HOPS = 8  # pixels to either side, of the networks that bound the conductance to ground
 
 
@@ -164,19 +165,21 @@ def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, rank, size
 
 
 @part
-def _left(bounds, fresh, alpha_before, beta, alpha):
+def _left(bounds, since, alpha_before, beta, alpha):
     """Bound the squared energy norm of the error after a step, in units of z.r before it.
 
     bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
     before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
-    eigenvalue below mu. The guess after the first that still stands is taken: a quarter of it.
+    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: a
+    quarter of it. since: steps before this one.
     """
     guess = ONE
     standing, value = 0, ZERO
+    needed = 2 if since + 1 >= SEEN else GUESSES
     for j in range(GUESSES):
         guess *= F32(0.25)
         bound = bounds[j]
-        if fresh:
+        if since == 0:
             bound = ONE / guess
         elif bound > ZERO:
             rest = bound - alpha_before
@@ -184,7 +187,7 @@ def _left(bounds, fresh, alpha_before, beta, alpha):
         if bound <= alpha:
             bound = -ONE
         bounds[j] = bound
-        if standing < 2:
+        if standing < needed:
             if bound > ZERO:
                 standing += 1
                 value = bound - alpha
@@ -242,7 +245,7 @@ def _solve(
             out[image, i] += alpha * work[(direction + i) & PIXEL]
             work[(r + i) & PIXEL] -= alpha * work[(image_of_direction + i) & PIXEL]
         barrier(teams, team, size)
-        left = zr * _left(bounds, since == 0, alpha_before, beta, alpha)
+        left = zr * _left(bounds, since, alpha_before, beta, alpha)
         since += 1
         zr_before = zr
         if left <= enough:

@@ -11,7 +11,8 @@ from numba import cuda
 from .._params import FILTERS, FilterParams
 from . import _pixels
 from ._device import F32, ceil_div, pieces
-from .kernels import COLUMNS, RUN, local_mix
+from ._tile import COLUMNS, RUN
+from .kernels import local_mix
 from .wls_fast import FastWls
 
 IDENTITY, WLS, BILATERAL, SHARPEN, GUIDED, SPATIOGRAM = range(len(FILTERS))

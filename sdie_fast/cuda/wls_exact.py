@@ -30,8 +30,8 @@ tolerance on all but one of about 100 cases (0.58, diagonal stripes at lambda 10
 |e(x)| <= ||e||_A / sqrt(c(x)), c(x) the conductance between pixel x and ground (1 / c(x) is the
 inverse's diagonal element), of which a lower bound is found from networks inside A. The energy
 norm is bounded from the coefficients of the iteration by the Gauss-Radau rule (Meurant & Tichy 2013),
-which needs a lower bound of the preconditioned matrix's smallest eigenvalue: 1/16 at first, less
-when the coefficients show one below 1/4, and so on (`_wls_kernels`). A plane ends when the bound is
+which needs a lower bound of the preconditioned matrix's smallest eigenvalue: 1/4096 for the
+first steps, then 1/16, or less where the coefficients show one below 1/4 (`_wls_kernels`). A plane ends when the bound is
 below 0.8 of the tolerance. The size of the correction, which is cheaper to look at, was up to a
 hundred times too small where pixels hang together in a way that no coarse level sees (dark noise,
 spirals, black and white noise).

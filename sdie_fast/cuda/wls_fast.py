@@ -11,12 +11,13 @@ from numba import cuda, float32, int64
 
 from . import _fast_kernels as kernels
 from ._device import F32, INDEX, ONE, PLACE, ZERO, ceil_div, exact_part, exp2, log2, pieces
+from ._fast_lines import CHUNK, COLUMNS, NODE_FIELDS, ROW_THREADS, SLOTS
 
 SMALL = 1e-4  # of the definition: keeps log(0) and flat neighbours finite
 ITERATIONS = 3
-MOST_CHUNKS = kernels.SLOTS  # of a segment
+MOST_CHUNKS = SLOTS  # of a segment
 _ROWS = 8  # of a block of `edge_weights`
-_TILE = kernels.COLUMNS + 1
+_TILE = COLUMNS + 1
 _LOGS = (_ROWS + 1) * _TILE
 
 
@@ -67,10 +68,10 @@ def edge_weights(guide, u, across, down, alpha, offset, light, active, first_row
     if active[plane] == ZERO:
         return
     height, width = u.shape[1], u.shape[2]
-    left = cuda.blockIdx.x * kernels.COLUMNS
+    left = cuda.blockIdx.x * COLUMNS
     top = (cuda.blockIdx.y + first_row) * _ROWS
     for row in range(cuda.threadIdx.y, _ROWS + 1, _ROWS):
-        for column in range(cuda.threadIdx.x, _TILE, kernels.COLUMNS):
+        for column in range(cuda.threadIdx.x, _TILE, COLUMNS):
             y, x = top + row - 1, left + column - 1
             if y < height and x < width:
                 value = guide[plane, max(y, 0) & PLACE, max(x, 0) & PLACE]
@@ -97,7 +98,7 @@ def edge_weights(guide, u, across, down, alpha, offset, light, active, first_row
 def to_intensity(u, active, first_row, first_plane):
     """Map lightness back to intensity, in place. Block: (32, 8); grid: tiles, planes."""
     plane = (cuda.blockIdx.z + first_plane) & PLACE
-    x = (cuda.blockIdx.x * kernels.COLUMNS + cuda.threadIdx.x) & PLACE
+    x = (cuda.blockIdx.x * COLUMNS + cuda.threadIdx.x) & PLACE
     y = ((cuda.blockIdx.y + first_row) * _ROWS + cuda.threadIdx.y) & PLACE
     if y < u.shape[1] and x < u.shape[2] and active[plane] != ZERO:
         u[plane, y, x] = from_lightness(max(u[plane, y, x], ZERO))
@@ -116,7 +117,7 @@ KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
 
 def _segments(length: int) -> tuple[int, int]:
     """How many segments a line is cut into, and how many chunks each has."""
-    chunks = ceil_div(length, kernels.CHUNK)
+    chunks = ceil_div(length, CHUNK)
     each = ceil_div(chunks, ceil_div(chunks, MOST_CHUNKS))
     return ceil_div(chunks, each), each
 
@@ -128,12 +129,12 @@ class _Lines:
         self._rows = rows
         self._length, self._lines = (width, height) if rows else (height, width)
         self._segments, chunks = _segments(self._length)
-        group = min(kernels.ROW_THREADS // chunks if rows else kernels.COLUMNS, self._lines)
+        group = min(ROW_THREADS // chunks if rows else COLUMNS, self._lines)
         self._block = (chunks, group) if rows else (group, chunks)
         self._groups = ceil_div(self._lines, group)
         shape = (planes, self._segments, self._lines)
         if self._segments > 1:
-            self._nodes = cuda.device_array((kernels.NODE_FIELDS, *shape), "float32")
+            self._nodes = cuda.device_array((NODE_FIELDS, *shape), "float32")
             self._ends = cuda.device_array(shape, "float32")
         else:  # not read
             self._ends = cuda.device_array((1, 1, 1), "float32")
@@ -142,7 +143,7 @@ class _Lines:
     def workspace_bytes(planes: int, length: int, lines: int) -> int:
         segments, _ = _segments(length)
         count = planes * segments * lines if segments > 1 else 0
-        return 4 * ((kernels.NODE_FIELDS + 1) * count or 1)
+        return 4 * ((NODE_FIELDS + 1) * count or 1)
 
     def __call__(self, u: Any, edges: Any, strength: float, active: Any, stream: Any) -> None:
         if self._length == 1:
@@ -226,8 +227,8 @@ class FastWls:
             active = self._all
         # On L* / 100 the definition's small constant is a hundredth, too.
         offset = F32(SMALL / 100 if on_lightness else SMALL)
-        tiles = ceil_div(width, kernels.COLUMNS), ceil_div(height, _ROWS)
-        block = (kernels.COLUMNS, _ROWS)
+        tiles = ceil_div(width, COLUMNS), ceil_div(height, _ROWS)
+        block = (COLUMNS, _ROWS)
         for y, z, count, depth in pieces(tiles[1], planes):
             edge_weights[(tiles[0], count, depth), block, stream](
                 guide, out, self._across, self._down, F32(alpha), offset, int(on_lightness),

@@ -10,7 +10,7 @@ import pytest
 from sdie_fast import FilterParams, reference
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import _device, kernels, rounds
+from sdie_fast.cuda import _device, _tile, kernels, rounds
 
 TOLERANCE = 1e-5  # of the design, for every local filter
 BILATERAL, SHARPEN, GUIDED = 2, 3, 4
@@ -42,8 +42,8 @@ def mix(cuda):
         f32 = np.float32
         scalars = rounds._bilateral_scales(params)
         gauss = cuda.to_device(rounds._gaussian(params))
-        tiles = -(-width // kernels.COLUMNS), -(-height // made.rows), count
-        made.kernel[tiles, (kernels.COLUMNS, made.rows // kernels.RUN)](
+        tiles = -(-width // _tile.COLUMNS), -(-height // made.rows), count
+        made.kernel[tiles, (_tile.COLUMNS, made.rows // _tile.RUN)](
             state, *others, out, height, width, cuda.to_device(weights), 0, 1, 0, 0, *scalars,
             gauss, f32(params.sharpen_amount), f32(params.sharpen_threshold),
             f32(params.guided_eps),
@@ -173,9 +173,9 @@ def test_the_mix_is_clipped(mix):
 
 def test_every_choice_of_windows_fits_shared_memory():
     for bilateral, sharpen, guided in itertools.product(range(8), repeat=3):
-        at = kernels._layout(bilateral, sharpen, guided)
-        assert at.bytes(sharpen, guided) <= kernels.SHARED_BYTES
-        assert at.rows % kernels.RUN == 0
+        at = _tile.lay_out(bilateral, sharpen, guided)
+        assert at.bytes(sharpen, guided) <= _tile.SHARED_BYTES
+        assert at.rows % _tile.RUN == 0
         assert at.tile_pitch % 2 == at.box_pitch % 2 == at.half_pitch % 2 == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from sdie_fast import reference
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import _device, _fast_kernels, wls_fast
+from sdie_fast.cuda import _device, _fast_lines, wls_fast
 
 TOLERANCE = 1e-5
 
@@ -74,8 +74,8 @@ def test_lines_of_several_segments(cuda, rng, monkeypatch, length, segments, row
 @pytest.mark.parametrize("length", [1, 8, 256, 257, 300, 1024, 16384, 100000])
 def test_segments_cover_a_line(length):
     segments, chunks = wls_fast._segments(length)
-    assert chunks <= _fast_kernels.SLOTS
-    segment = chunks * _fast_kernels.CHUNK
+    assert chunks <= _fast_lines.SLOTS
+    segment = chunks * _fast_lines.CHUNK
     assert (segments - 1) * segment < length <= segments * segment
 
 
