@@ -6,6 +6,7 @@ from sdie_fast import FilterParams
 from sdie_fast.cuda import host, rounds
 
 PARAMS = FilterParams(window=3)
+IDENTITY = [1, 0, 0, 0, 0, 0]
 # Filters that the simulator gets through quickly; the others' tests are beside their kernels.
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
 
@@ -72,24 +73,21 @@ def test_a_batch_goes_in_chunks_of_nearly_one_size(rng, picture, chunks):
 
 
 def test_more_chunks_than_slots_come_back_in_their_places(rng, picture, chunks):
-    batch = picture(rng, (9, 9, 10), np.uint8)
-    np.testing.assert_array_equal(run(batch, [1, 0, 0, 0, 0, 0]), batch)
-    assert sum(chunks) == 9
-    assert len(chunks) == 5
+    batch = picture(rng, (7, 9, 10), np.uint8)
+    np.testing.assert_array_equal(run(batch, IDENTITY), batch)
+    assert chunks == [2, 2, 2, 1]
 
 
 def test_strides_in_and_out(rng, picture, chunks):
     frame = picture(rng, (3, 9, 20), np.uint8)
     batch = frame[:, ::-1, ::2]
     target = np.zeros((3, 9, 10), np.uint8)[:, :, ::-1]
-    assert run(batch, out=target) is target
-    np.testing.assert_array_equal(target, run(np.ascontiguousarray(batch)))
-    assert target.any()
+    assert run(batch, IDENTITY, out=target) is target
+    np.testing.assert_array_equal(target, batch)
 
 
 def test_an_error_on_the_way_leaves_no_trace(rng, picture, chunks, monkeypatch):
-    batch = picture(rng, (5, 9, 10), np.uint8)
-    good = run(batch)
+    batch = picture(rng, (3, 9, 10), np.uint8)
     real = rounds.Rounds.__call__
     calls = []
 
@@ -102,8 +100,8 @@ def test_an_error_on_the_way_leaves_no_trace(rng, picture, chunks, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(rounds.Rounds, "__call__", failing)
         with pytest.raises(RuntimeError, match="fell over"):
-            run(batch[::-1])
-    np.testing.assert_array_equal(run(batch), good)
+            run(batch[::-1], IDENTITY)
+    np.testing.assert_array_equal(run(batch, IDENTITY), batch)
 
 
 def test_values_are_checked_on_the_host():
