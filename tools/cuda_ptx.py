@@ -253,10 +253,12 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.pop("NUMBA_ENABLE_CUDASIM", None)  # the simulator compiles nothing
     try:
         from sdie_fast.cuda import _catalogue
+
+        known = _catalogue.kernels()
     except ImportError as error:
         print(f"nothing can be compiled here: {error}; to fix: {FIX}", file=sys.stderr)
         return 2
-    chosen = [k for k in _catalogue.kernels() if fnmatch.fnmatch(k[0], args.kernel)]
+    chosen = [k for k in known if fnmatch.fnmatch(k[0], args.kernel)]
     if not chosen:
         print(f"--kernel: none is called {args.kernel!r}", file=sys.stderr)
         return 2
