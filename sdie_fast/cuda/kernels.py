@@ -18,6 +18,10 @@ in one bank of shared memory.
 Arithmetic is float32. The special function unit's exponential, 48 a pixel for a window of 7, is the
 scarcest resource: 16 results a cycle of a multiprocessor against 128 of anything else.
 
+Not measured on a GPU: none was at hand. Counted from the machine code for compute capability 9.0,
+all filters at a window of 7 take about 520 instructions a pixel, of which the bilateral filter has
+300; nothing is spilled from registers, of which a thread takes 72.
+
 A kernel is compiled for the radii and the footprint alone, which `FilterParams` fixes; radius 0
 leaves a filter out.
 """
