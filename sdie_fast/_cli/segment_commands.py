@@ -30,6 +30,15 @@ from .common import (
     stdout,
 )
 
+_Grid = Annotated[
+    int | None,
+    typer.Option(
+        help="With auto: points a side.",
+        min=1,
+        max=64,
+        show_default="12; with --recipe, what it was trained with",
+    ),
+]
 _Quality = Annotated[
     float | None,
     typer.Option(
@@ -88,15 +97,7 @@ def evaluate(
             help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed, or have much in common."
         ),
     ] = None,
-    grid: Annotated[
-        int | None,
-        typer.Option(
-            help="With auto: points a side.",
-            min=1,
-            max=64,
-            show_default="12; with --recipe, what it was trained with",
-        ),
-    ] = None,
+    grid: _Grid = None,
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
@@ -227,15 +228,7 @@ def segment(
     point: Annotated[
         list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")
     ] = None,
-    grid: Annotated[
-        int | None,
-        typer.Option(
-            help="With auto: points a side.",
-            min=1,
-            max=64,
-            show_default="12; with --recipe, what it was trained with",
-        ),
-    ] = None,
+    grid: _Grid = None,
     quality: _Quality = None,
     stability: _Stability = None,
     rule: _Rule = "union",
