@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ._cli import learn_commands, segment_commands
 from ._cli.common import Json, Threads, fail, stderr, stdout
@@ -303,30 +304,34 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps(facts, indent=2))
     else:
         table = Table(show_header=False)
-        table.add_row("sdie_fast", str(facts["version"]))
-        table.add_row("Python", f"{facts['python']} ({facts['executable']})")
-        table.add_row("platform", str(facts["platform"]))
+
+        def row(name: str, told: str) -> None:
+            table.add_row(name, Text(told))  # as it is: what pip takes has brackets
+
+        row("sdie_fast", str(facts["version"]))
+        row("Python", f"{facts['python']} ({facts['executable']})")
+        row("platform", str(facts["platform"]))
         core: dict[str, Any] | None = facts["core"]
         if core is not None:
-            table.add_row("compiled core", f"{core['compiler']}, {core['build_type']}")
-            table.add_row("instruction sets", f"{core['isas']}; in use: {core['active']}")
-        table.add_row("SDIE_FAST_ISA", facts["SDIE_FAST_ISA"] or "not set")
+            row("compiled core", f"{core['compiler']}, {core['build_type']}")
+            row("instruction sets", f"{core['isas']}; in use: {core['active']}")
+        row("SDIE_FAST_ISA", facts["SDIE_FAST_ISA"] or "not set")
         for b in facts["backends"]:
             state = "available" if b["available"] else f"missing: {b['reason']}. To fix: {b['fix']}"
             if b["note"]:
                 state += f": {b['note']}"
-            table.add_row(f"backend {b['name']}", state)
+            row(f"backend {b['name']}", state)
         host, device = facts["auto"] or "none can run", facts["auto_on_device"] or "none can run"
-        table.add_row("backend auto", f"{host}; for arrays on a CUDA device: {device}")
+        row("backend auto", f"{host}; for arrays on a CUDA device: {device}")
         for p in facts["segmentation"]:
-            table.add_row(
+            row(
                 f"segmentation on {p['provider']}",
                 "available" if p["available"] else f"missing: {p['reason']}",
             )
         threads = facts["threads"]
-        table.add_row("threads", f"{threads['default']} of {threads['cpu_count']} CPUs")
+        row("threads", f"{threads['default']} of {threads['cpu_count']} CPUs")
         for name, found in facts["packages"].items():
-            table.add_row(name, found or "not installed")
+            row(name, found or "not installed")
         stdout.print(table)
     if not facts["usable"]:
         raise typer.Exit(1)

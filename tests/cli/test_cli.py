@@ -256,6 +256,12 @@ def test_plan_refuses_a_target_without_suffix(tmp_path):
 # ---- the other commands ------------------------------------------------------------------------------
 
 
+def test_doctor_tells_what_pip_takes(call, monkeypatch):
+    told = {"cuda": 'not built: pip install "sdie-fast[gpu]"'}
+    monkeypatch.setattr("sdie_fast._cli.doctor.available", lambda: told)
+    assert "sdie-fast[gpu]" in "".join(c for c in call("doctor").stdout if c not in " \n│")
+
+
 def test_doctor(call):
     assert "backend auto" in call("doctor").stdout
     facts = json.loads(call("doctor", "--json").stdout)
