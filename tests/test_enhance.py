@@ -305,7 +305,7 @@ class TestArguments:
             (
                 {"backend": "opencl"},
                 InvalidArgumentError,
-                "'opencl'; accepted: 'cpu', 'reference', 'auto'",
+                "'opencl'; accepted: 'cuda', 'cpu', 'reference', 'auto'",
             ),
             ({"backend": None}, InvalidTypeError, "backend: received None"),
             ({"threads": 0}, InvalidArgumentError, "threads: received 0"),
