@@ -190,6 +190,8 @@ def test_one_compilation_for_every_shape(in_simulator, equalise, rng):
 @pytest.mark.parametrize("bins", [2, 3, 7, 16, 33, 64])
 def test_bins(equalise, bins, rng):
     planes = scenes(rng, 16, 24)
+    if bins == 64:  # a minute and a half for all of them in the simulator
+        planes = {name: planes[name] for name in ("bright pixels", "scratch", "random")}
     got = equalise(np.stack(list(planes.values())), bins=bins)
     for (name, plane), result in zip(planes.items(), got, strict=True):
         assert np.abs(result - expect(plane, bins=bins)).max() <= TOLERANCE["spatiogram"], name
