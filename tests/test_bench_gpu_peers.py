@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from sdie_fast import FILTERS, FilterParams, reference
+from sdie_fast import FILTERS, FilterParams, InvalidArgumentError, reference
 from sdie_fast._bench import gpu_cupy, gpu_torch
 
 TOLERANCE = dict(zip(FILTERS, (1e-6, 5e-6, 1e-5, 1e-5, 1e-5, 1 / 510), strict=True))
@@ -86,11 +86,11 @@ def test_rounds(rng, batch, active):
 
 def test_what_is_not_composed():
     pytest.importorskip("torch")
-    with pytest.raises(NotImplementedError, match="spatiogram"):
+    with pytest.raises(InvalidArgumentError, match="spatiogram"):
         gpu_torch.filters(FilterParams(spatiogram_method="clahe"))
-    with pytest.raises(NotImplementedError, match="fast WLS"):
+    with pytest.raises(InvalidArgumentError, match="fast WLS"):
         gpu_cupy.ArrayRound(np, scipy.ndimage, FilterParams())
-    with pytest.raises(NotImplementedError, match="threshold"):
+    with pytest.raises(InvalidArgumentError, match="threshold"):
         gpu_cupy.ArrayRound(
             np, scipy.ndimage, FilterParams(wls_solver="fast", sharpen_threshold=0.1)
         )

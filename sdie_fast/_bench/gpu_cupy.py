@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from .._params import FilterParams
 
@@ -34,18 +36,21 @@ class ArrayRound:
 
     Raises
     ------
-    NotImplementedError
+    InvalidArgumentError
         Other parameters: the benchmark does not measure them here.
     """
 
     def __init__(self, xp: Any, ndimage: Any, params: FilterParams) -> None:
         p = params
         if (p.wls_solver, p.wls_domain, p.spatiogram_method) != ("fast", "intensity", "spatiogram"):
-            raise NotImplementedError(
-                "composed in CuPy: fast WLS on intensity and the spatiogram only"
+            raise InvalidArgumentError(
+                f"params: received wls_solver {p.wls_solver!r}, wls_domain {p.wls_domain!r}, spatiogram_method "
+                f"{p.spatiogram_method!r}; composed in CuPy: fast WLS on intensity and the spatiogram only"
             )
         if p.sharpen_threshold:
-            raise NotImplementedError("composed in CuPy: sharpen_threshold 0 only")
+            raise InvalidArgumentError(
+                f"params: received sharpen_threshold {p.sharpen_threshold}; composed in CuPy: 0 only"
+            )
         self.xp, self.ndimage, self.params = xp, ndimage, params
         fuse: Callable[[Any], Any] = getattr(xp, "fuse", lambda: lambda f: f)()
         # In fused functions scalars are float32 of NumPy's, and operands of CuPy's functions or on the right: a

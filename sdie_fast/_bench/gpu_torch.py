@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from .._params import FilterParams
 
@@ -240,12 +242,13 @@ def filters(params: FilterParams, device: Any = "cpu") -> tuple[Callable[[Tensor
 
     Raises
     ------
-    NotImplementedError
+    InvalidArgumentError
         WLS on lightness, or another spatiogram method: the benchmark measures neither.
     """
     p = params
     if p.wls_domain != "intensity" or p.spatiogram_method != "spatiogram":
-        raise NotImplementedError(
+        raise InvalidArgumentError(
+            f"params: received wls_domain {p.wls_domain!r}, spatiogram_method {p.spatiogram_method!r}; "
             "composed in torch: wls_domain 'intensity' and the spatiogram only"
         )
     _, _, wide, sharp, flat, _ = p.windows()
