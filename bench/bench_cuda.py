@@ -161,14 +161,10 @@ class Bench:
         if self.gpu:
             cache = int(machine(torch)["l2_megabytes"] * 2**20)
             sets = gpu_cases.sets_needed(case, cache)
-        setup = gpu_candidates.Setup(
-            case, args.footprint, torch, "cuda" if self.gpu else "cpu", sets, args.threads
-        )
+        setup = gpu_candidates.Setup(case, args.footprint, torch, "cuda" if self.gpu else "cpu", sets, args.threads)
         true = gpu_cases.truth(case, args.footprint, setup.images[0][[0, -1]])
         ready, words = {}, {}
-        for name, make in gpu_candidates.makers(
-            case, gpu=self.gpu, peers=not args.no_peers, compiled=compiled
-        ):
+        for name, make in gpu_candidates.makers(case, gpu=self.gpu, peers=not args.no_peers, compiled=compiled):
             try:
                 with time_limit(args.compile_limit if name.endswith("compiled") else None):
                     candidate = make(setup)
@@ -261,9 +257,7 @@ class Bench:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument(
         "--footprint",
@@ -301,9 +295,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads",
         type=int,
-        default=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         help="of candidates on the CPU",
     )
     parser.add_argument("--quick", action="store_true", help="3 seconds a case, no torch.compile")
@@ -349,9 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
     rates = None
     if not args.dry_run:
         if not torch.cuda.is_available():
-            say(
-                "torch sees no GPU (nvidia-smi tells whether the driver does); --dry-run compares answers without one"
-            )
+            say("torch sees no GPU (nvidia-smi tells whether the driver does); --dry-run compares answers without one")
             return 2
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         from sdie_fast._bench import gpu_rates

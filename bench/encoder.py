@@ -41,16 +41,12 @@ def main() -> None:
                 if "rel_pos" in key or "pos_embed" in key:  # all zero in a fresh model
                     p.normal_(0, 0.02)
     side = model.image_encoder.img_size
-    image = torch.from_numpy(
-        np.random.default_rng(0).standard_normal((1, 3, side, side)).astype(np.float32)
-    )
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, side, side)).astype(np.float32))
     with tempfile.TemporaryDirectory() as folder:
         sessions, parity, times = {}, {}, {"torch": []}
         for precision in args.precision:
             directory = Path(folder) / precision
-            manifest = export_sam(
-                None, directory, architecture=name, model=model, precision=precision
-            )
+            manifest = export_sam(None, directory, architecture=name, model=model, precision=precision)
             sessions[precision] = open_session(
                 directory / "encoder.onnx",
                 Options("cpu", args.threads),

@@ -79,9 +79,7 @@ def main() -> None:
     print("kind      whole ms  network ms  filters ms  filters' share")
     for kind in recipes:
         total, net_ms = (float(np.median(taken[kind, part])) for part in ("whole", "network"))
-        print(
-            f"{kind:9} {total:8.2f} {net_ms:11.2f} {total - net_ms:11.2f} {(total - net_ms) / total:11.0%}"
-        )
+        print(f"{kind:9} {total:8.2f} {net_ms:11.2f} {total - net_ms:11.2f} {(total - net_ms) / total:11.0%}")
 
 
 if __name__ == "__main__":

@@ -71,9 +71,7 @@ def core_params(params: FilterParams) -> _core.Params:
 
     values = params.to_dict()
     del values["window"]
-    _, _, values["bilateral_window"], values["sharpen_window"], values["guided_window"], _ = (
-        params.windows()
-    )
+    _, _, values["bilateral_window"], values["sharpen_window"], values["guided_window"], _ = params.windows()
     return _core.Params(**values)
 
 
@@ -118,9 +116,7 @@ def _run_reference(
     from . import reference
 
     del threads
-    result = reference.enhance(
-        src, weights, params, white_level=white_level, per_channel=per_channel
-    )
+    result = reference.enhance(src, weights, params, white_level=white_level, per_channel=per_channel)
     if dst.dtype == np.float32:
         dst[...] = result
     else:
@@ -197,9 +193,7 @@ def resolve(name: str) -> Backend:
         return _automatic()
     backend = get(name)
     if not backend.available:
-        raise BackendUnavailableError(
-            f"backend: {name!r} cannot run here: {backend.reason}; to fix: {backend.fix}"
-        )
+        raise BackendUnavailableError(f"backend: {name!r} cannot run here: {backend.reason}; to fix: {backend.fix}")
     return backend
 
 
@@ -211,17 +205,14 @@ def _automatic() -> Backend:
             if missing:
                 warnings.warn(
                     f"backend 'auto' runs {backend.name!r}, which is slower, because "
-                    + "; ".join(
-                        f"{b.name!r} cannot run: {b.reason} (to fix: {b.fix})" for b in missing
-                    ),
+                    + "; ".join(f"{b.name!r} cannot run: {b.reason} (to fix: {b.fix})" for b in missing),
                     RuntimeWarning,
                     stacklevel=6,  # the caller of enhance() or of a filter
                 )
             return backend
         missing.append(backend)
     raise BackendUnavailableError(
-        "backend: none can run here: "
-        + "; ".join(f"{b.name!r}: {b.reason}; to fix: {b.fix}" for b in missing)
+        "backend: none can run here: " + "; ".join(f"{b.name!r}: {b.reason}; to fix: {b.fix}" for b in missing)
     )
 
 
@@ -288,9 +279,7 @@ def run(
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.
         _validate.intensities(src, white)
-    chosen.run(
-        src, dst, per_image, params, white_level=white, per_channel=each_channel, threads=count
-    )
+    chosen.run(src, dst, per_image, params, white_level=white, per_channel=each_channel, threads=count)
     answer: Array = result
     return answer
 

@@ -50,9 +50,7 @@ def wls_info(image: npt.NDArray[np.float32], params: Params, isa: str = "") -> d
     "residual" is its own estimate of the largest error when it stopped, in intensity.
     """
 
-def workspace_bytes(
-    height: int, width: int, params: Params, weights: npt.NDArray[np.float32]
-) -> int:
+def workspace_bytes(height: int, width: int, params: Params, weights: npt.NDArray[np.float32]) -> int:
     """Bytes of working memory for one image of that size, one thread and weights (1, T, 6)."""
 
 def isas() -> list[str]:

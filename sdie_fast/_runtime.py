@@ -95,9 +95,7 @@ class Held:
         """One row, as a batch of one."""
         batch, k = self.rows[at]
         shape = (1, *batch.shape()[1:])
-        return Span(
-            batch.data_ptr() + 4 * k * math.prod(shape), shape, batch.device_name(), 0, batch
-        )
+        return Span(batch.data_ptr() + 4 * k * math.prod(shape), shape, batch.device_name(), 0, batch)
 
     def numpy(self) -> npt.NDArray[np.float32]:
         """A copy on the host, (N, ...)."""
@@ -136,9 +134,7 @@ class Running:
             if isinstance(value, np.ndarray):
                 binding.bind_cpu_input(name, value)
             elif isinstance(value, Span):
-                binding.bind_input(
-                    name, value.device, value.index, np.float32, value.shape, value.pointer
-                )
+                binding.bind_input(name, value.device, value.index, np.float32, value.shape, value.pointer)
             else:
                 binding.bind_ortvalue_input(name, value)
         for output in self.session.get_outputs():
@@ -190,9 +186,7 @@ def _device(provider: str) -> str:
     return "gpu"
 
 
-def _cache_folder(
-    options: Options, provider: str, key: str, precision: str, version: str
-) -> Path | None:
+def _cache_folder(options: Options, provider: str, key: str, precision: str, version: str) -> Path | None:
     if options.cache is None:
         return None
     folder = options.cache / f"{key[:16]}-ort{version}-{provider}-{_device(provider)}-{precision}"
@@ -223,11 +217,7 @@ def _try(ort: Any, path: Path, options: Options, provider: str, key: str, precis
                 "trt_timing_cache_enable": True,
                 "trt_timing_cache_path": str(folder),
             }
-    elif (
-        folder is not None
-        and provider == "cpu"
-        and not path.with_name(path.name + ".data").exists()
-    ):
+    elif folder is not None and provider == "cpu" and not path.with_name(path.name + ".data").exists():
         # Optimised for this very processor's instruction set; the key has the runtime's version, the folder the machine.
         kept = folder / path.name
         if kept.is_file():
@@ -268,9 +258,7 @@ def open_session(path: Path, options: Options, *, key: str, precision: str) -> R
         The provider named cannot run, or, with "auto", none can: with each one's reason.
     """
     if options.provider not in (*PROVIDERS, "auto"):
-        raise InvalidArgumentError(
-            f"provider: received {options.provider!r}; accepted: auto, {', '.join(PROVIDERS)}"
-        )
+        raise InvalidArgumentError(f"provider: received {options.provider!r}; accepted: auto, {', '.join(PROVIDERS)}")
     ort = import_runtime()
     there = available()
     reasons = []

@@ -32,9 +32,7 @@ DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 _MAX_SIDE = 2**30
 
-_WEIGHT_SHAPES = (
-    "shapes (6,), (T, 6) or (N, T, 6), T >= 1, N images, in the order of sdie_fast.FILTERS"
-)
+_WEIGHT_SHAPES = "shapes (6,), (T, 6) or (N, T, 6), T >= 1, N images, in the order of sdie_fast.FILTERS"
 
 # Weights that are normalised up to float32 rounding are left alone, so that those that were
 # normalised, stored and read back stay the same to the bit.
@@ -54,9 +52,7 @@ def _quote(value: object) -> str:
 
 def _wrong_type(name: str, value: object, accepted: str) -> InvalidTypeError:
     kind = type(value).__name__
-    return InvalidTypeError(
-        f"{name}: received {_quote(value)} of type {kind}; accepted: {accepted}"
-    )
+    return InvalidTypeError(f"{name}: received {_quote(value)} of type {kind}; accepted: {accepted}")
 
 
 def _wrong(name: str, received: str, accepted: str) -> InvalidArgumentError:
@@ -213,8 +209,7 @@ def image(value: Any, max_pixels: Any = None) -> Any:
     array = _array("image", value)
     if array.dtype not in DTYPES:
         raise InvalidTypeError(
-            f"image: received {_describe(array)}; accepted dtypes: uint8, uint16, float32, all "
-            "in native byte order"
+            f"image: received {_describe(array)}; accepted dtypes: uint8, uint16, float32, all in native byte order"
         )
     limit: int = MAX_PIXELS if max_pixels is None else _pixel_limit("max_pixels", max_pixels)
     planes = _as_planes(array)
@@ -239,9 +234,7 @@ def _array(name: str, value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         raise _wrong_type(name, value, "a numpy.ndarray, or an array on a CUDA device")
     if isinstance(value, np.ma.MaskedArray):
-        raise InvalidTypeError(
-            f"{name}: received a masked array; accepted: a numpy.ndarray without a mask"
-        )
+        raise InvalidTypeError(f"{name}: received a masked array; accepted: a numpy.ndarray without a mask")
     return np.asarray(value)
 
 
@@ -308,9 +301,7 @@ def output(value: Any, image: Any) -> tuple[Any, Any]:
     array = _array("out", value)
     _same_place(array, image)
     if array.dtype != image.dtype:
-        raise InvalidTypeError(
-            f"out: received {_describe(array)}; accepted dtype: the image's {image.dtype}"
-        )
+        raise InvalidTypeError(f"out: received {_describe(array)}; accepted dtype: the image's {image.dtype}")
     if array.shape != image.shape:
         raise _wrong("out", _describe(array), f"the image's shape {image.shape}")
     if not array.flags.writeable:
@@ -318,9 +309,7 @@ def output(value: Any, image: Any) -> tuple[Any, Any]:
     if not array.flags.aligned:
         raise _wrong("out", "an array of misaligned elements", "an aligned array")
     if _overlaps_itself(array):
-        raise _wrong(
-            "out", f"{_describe(array)} and strides {array.strides}", "elements that do not overlap"
-        )
+        raise _wrong("out", f"{_describe(array)} and strides {array.strides}", "elements that do not overlap")
     if _shares_memory(array, image):
         raise _wrong("out", "an array that shares memory with image", "one that does not")
     return value, _as_planes(array)
@@ -353,9 +342,7 @@ def _overlaps_itself(array: Image | DeviceArray) -> bool:
     # transpose of an ordinary array do nest.
     reach = array.itemsize
     for stride, length in sorted(
-        (abs(stride), length)
-        for stride, length in zip(array.strides, array.shape, strict=True)
-        if length > 1
+        (abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True) if length > 1
     ):
         if stride < reach:
             return True
@@ -387,9 +374,7 @@ def weights(value: Any) -> npt.NDArray[np.float32]:
     except ValueError as error:  # a ragged list
         raise _wrong("weights", _quote(value), _WEIGHT_SHAPES) from error
     if array.dtype.kind not in "iuf":
-        raise InvalidTypeError(
-            f"weights: received {_quote(value)} of dtype {array.dtype}; accepted: real numbers"
-        )
+        raise InvalidTypeError(f"weights: received {_quote(value)} of dtype {array.dtype}; accepted: real numbers")
     if array.ndim not in (1, 2, 3) or array.shape[-1] != N_FILTERS or array.size == 0:
         raise _wrong("weights", f"shape {array.shape}", _WEIGHT_SHAPES)
     a = array.astype(np.float64)

@@ -66,16 +66,13 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if self.name not in CHOOSABLE:
-            raise InvalidArgumentError(
-                f"name: received {self.name!r}; accepted: {', '.join(CHOOSABLE)}"
-            )
+            raise InvalidArgumentError(f"name: received {self.name!r}; accepted: {', '.join(CHOOSABLE)}")
         for value in (self.low, self.high):
             FilterParams.from_dict({self.name: value})
         _validate.flag("log", self.log)
         if not self.low < self.high or (self.log and self.low <= 0):
             raise InvalidArgumentError(
-                f"{self.name}: received {self.low} to {self.high}; accepted: low < high"
-                + ", low > 0" * self.log
+                f"{self.name}: received {self.low} to {self.high}; accepted: low < high" + ", low > 0" * self.log
             )
 
     def value(self, action: float) -> float:
@@ -133,9 +130,7 @@ class Actions:
         if not self.parameters:
             return base
         chosen = np.asarray(action)[len(FILTERS) :]
-        values: dict[str, Any] = {
-            p.name: p.value(a) for p, a in zip(self.parameters, chosen, strict=True)
-        }
+        values: dict[str, Any] = {p.name: p.value(a) for p, a in zip(self.parameters, chosen, strict=True)}
         return dataclasses.replace(base, **values)
 
     def to_list(self) -> list[dict[str, Any]]:
@@ -259,9 +254,7 @@ class ActorFile:
         data = read(self.path)
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
-            raise RecipeError(
-                f"{self.path}: its SHA-256 is {found}, not {self.sha256}: it was damaged, or exchanged"
-            )
+            raise RecipeError(f"{self.path}: its SHA-256 is {found}, not {self.sha256}: it was damaged, or exchanged")
         return data
 
 
@@ -310,10 +303,7 @@ class Actor:
         try:
             # From memory: no path leads to a second file.
             self._session = open_model(file.verified(), Options("cpu", threads))
-            received = {
-                put.name: put.shape[1:]
-                for put in (*self._session.get_inputs(), *self._session.get_outputs())
-            }
+            received = {put.name: put.shape[1:] for put in (*self._session.get_inputs(), *self._session.get_outputs())}
         except RecipeError:
             raise
         except ValueError as error:
@@ -325,9 +315,7 @@ class Actor:
         else:
             expected |= {"action": [file.rounds, *action]}
         if received != expected:
-            raise RecipeError(
-                f"{file.path}: has inputs and outputs {received}; this {kind} needs {expected}"
-            )
+            raise RecipeError(f"{file.path}: has inputs and outputs {received}; this {kind} needs {expected}")
 
     def __call__(self, observations: npt.NDArray[np.uint8], at: int = 0) -> Floats:
         """Answer.

@@ -42,9 +42,7 @@ def _weights(text: str, rounds: int) -> list[list[float]]:
             unknown = sorted(set(values) - set(FILTERS))
             if unknown or len(values) < len(pairs):
                 what = f"unknown filter {unknown[0]!r}" if unknown else "a filter named twice"
-                raise InvalidArgumentError(
-                    f"--weights: {what}; the filters are {', '.join(FILTERS)}"
-                )
+                raise InvalidArgumentError(f"--weights: {what}; the filters are {', '.join(FILTERS)}")
             row = [values.get(name, 0.0) for name in FILTERS]
         else:
             row = [float(p) for p in parts]
@@ -61,13 +59,9 @@ def _weights(text: str, rounds: int) -> list[list[float]]:
 def enhance(
     source: Annotated[
         Path,
-        typer.Argument(
-            metavar="IN", help="An image file, or a folder searched with its subfolders."
-        ),
+        typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders."),
     ],
-    target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A file or a folder; a folder's layout is IN's.")
-    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A file or a folder; a folder's layout is IN's.")],
     recipe: Annotated[
         Path | None,
         typer.Option(help="Recipe directory or recipe.json.", show_default="the recipe that ships"),
@@ -79,12 +73,8 @@ def enhance(
             "(filters: identity, wls, bilateral, sharpen, guided, spatiogram); they need not sum to 1."
         ),
     ] = None,
-    rounds: Annotated[
-        int, typer.Option(help="With --weights: how often the round is applied.", min=1, max=100)
-    ] = 1,
-    solver: Annotated[
-        str, typer.Option(help="With --weights: WLS solver, exact or fast.")
-    ] = "exact",
+    rounds: Annotated[int, typer.Option(help="With --weights: how often the round is applied.", min=1, max=100)] = 1,
+    solver: Annotated[str, typer.Option(help="With --weights: WLS solver, exact or fast.")] = "exact",
     threads: Threads = None,
     backend: Annotated[str, typer.Option(help="auto, cuda, cpu or reference.")] = "auto",
     per_channel: Annotated[
@@ -101,9 +91,7 @@ def enhance(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Skip files that this recipe has done and that have not changed since."
-        ),
+        typer.Option("--resume", help="Skip files that this recipe has done and that have not changed since."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -172,9 +160,7 @@ def enhance(
     except SdieError as error:
         raise fail(str(error)) from error
     for message in summary.failed.values():
-        stderr.print(
-            f"failed: {message}", markup=False, highlight=False, style="red", soft_wrap=True
-        )
+        stderr.print(f"failed: {message}", markup=False, highlight=False, style="red", soft_wrap=True)
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
     else:
@@ -211,9 +197,7 @@ def bench(
             show_default="all",
         ),
     ] = None,
-    threads: Annotated[
-        int, typer.Option(help="Threads of every candidate, OpenCV's included.", min=1)
-    ] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of every candidate, OpenCV's included.", min=1)] = 1,
     peers: Annotated[
         bool,
         typer.Option(
@@ -229,9 +213,7 @@ def bench(
     ] = "disk",
     backend: Annotated[
         str,
-        typer.Option(
-            help="Ours: cpu, cuda or reference. Images are on the host: cuda's times hold the copies."
-        ),
+        typer.Option(help="Ours: cpu, cuda or reference. Images are on the host: cuda's times hold the copies."),
     ] = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -251,9 +233,7 @@ def bench(
             repeats=repeats,
             footprint=footprint,
             backend=backend,
-            progress=None
-            if as_json
-            else lambda text: stderr.print(text, style="dim", highlight=False),
+            progress=None if as_json else lambda text: stderr.print(text, style="dim", highlight=False),
         )
     except SdieError as error:
         raise fail(str(error)) from error
@@ -261,12 +241,8 @@ def bench(
         print(json.dumps(report, indent=2))
         return
     machine = report["machine"]
-    stdout.print(
-        ", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True
-    )
-    for (case, size), group in itertools.groupby(
-        report["rows"], key=lambda row: (row["case"], row["size"])
-    ):
+    stdout.print(", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True)
+    for (case, size), group in itertools.groupby(report["rows"], key=lambda row: (row["case"], row["size"])):
         rows = list(group)
         stdout.print(f"\n[bold]{case}[/bold], {size}", highlight=False)
         table = Table("candidate", box=None, pad_edge=False)
@@ -289,9 +265,7 @@ def bench(
                 highlight=False,
                 soft_wrap=True,
             )
-    stdout.print(
-        "\nratio: the candidate's median over ours, above 1 where we are faster", style="dim"
-    )
+    stdout.print("\nratio: the candidate's median over ours, above 1 where we are faster", style="dim")
 
 
 @app.command()

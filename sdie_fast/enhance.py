@@ -150,9 +150,7 @@ class Enhancer:
         self._actor = None if actor is None else Actor(actor, self.recipe.kind, self.threads)
         self._rounds = self.recipe.rounds // self.recipe.passes  # of the first pass
 
-    def __call__(
-        self, image: Array, out: Array | None = None
-    ) -> tuple[Array, npt.NDArray[np.float32]]:
+    def __call__(self, image: Array, out: Array | None = None) -> tuple[Array, npt.NDArray[np.float32]]:
         """Enhance an image or a batch.
 
         Parameters
@@ -231,9 +229,7 @@ class Enhancer:
         meaning = actor.file.actions
         actions = actor(observe(_grey(planes, white), actor.file.side))
         if meaning.parameters:
-            return self._by_rounds(
-                actor, planes, white, target, backend, lambda _, at: actions[:, at]
-            )
+            return self._by_rounds(actor, planes, white, target, backend, lambda _, at: actions[:, at])
         trace = meaning.weights(actions[:, : self._rounds])
         self._run(_flat(planes), trace, _flat(target), backend)
         return trace

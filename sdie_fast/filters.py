@@ -82,9 +82,7 @@ def wls(
     ndarray or array on a CUDA device
         Of the image's kind, shape and dtype: `out` itself where it is given.
     """
-    params = FilterParams(
-        wls_lambda=lambda_, wls_alpha=alpha, wls_solver=solver, wls_tol=tol, wls_domain=domain
-    )
+    params = FilterParams(wls_lambda=lambda_, wls_alpha=alpha, wls_solver=solver, wls_tol=tol, wls_domain=domain)
     return _backends.run(
         image,
         _only("wls"),

@@ -187,9 +187,7 @@ class Recipe:
         network = b"" if self.actor is None else self.actor.verified()
         try:
             if network:
-                replace_file(
-                    file.with_name(ACTOR_NAME), lambda stream: stream.write(network), durable=True
-                )
+                replace_file(file.with_name(ACTOR_NAME), lambda stream: stream.write(network), durable=True)
             replace_file(file, lambda stream: stream.write(text.encode()), durable=True)
         except OSError as error:
             raise RecipeError(f"{file}: cannot be written: {error.strerror or error}") from error
@@ -243,9 +241,7 @@ def _from_content(content: Any, folder: Path) -> Recipe:
         _validate.equal("files", list(files), [ACTOR_NAME])
         weights, actor = (
             None,
-            ActorFile.from_dict(
-                content["actor"], folder / ACTOR_NAME, files[ACTOR_NAME], content["rounds"]
-            ),
+            ActorFile.from_dict(content["actor"], folder / ACTOR_NAME, files[ACTOR_NAME], content["rounds"]),
         )
         actor.verified()
     recipe = Recipe(

@@ -129,9 +129,7 @@ def wls(g: Plane, *, lambda_: float, alpha: float, solver: str, domain: str) -> 
 # ---- local filters -------------------------------------------------------------------------------
 
 
-def bilateral(
-    g: Plane, *, window: int, sigma_space: float, sigma_range: float, footprint: str
-) -> Plane:
+def bilateral(g: Plane, *, window: int, sigma_space: float, sigma_range: float, footprint: str) -> Plane:
     """Average the window weighted by distance and by likeness (Tomasi & Manduchi 1998).
 
     Parameters
@@ -227,9 +225,7 @@ def filter_plane(index: int, g: Plane, params: FilterParams) -> Plane:
     _, _, bilateral_window, sharpen_window, guided_window, _ = p.windows()
     filters: tuple[Callable[[], Plane], ...] = (
         lambda: g,
-        lambda: wls(
-            g, lambda_=p.wls_lambda, alpha=p.wls_alpha, solver=p.wls_solver, domain=p.wls_domain
-        ),
+        lambda: wls(g, lambda_=p.wls_lambda, alpha=p.wls_alpha, solver=p.wls_solver, domain=p.wls_domain),
         lambda: bilateral(
             g,
             window=bilateral_window,

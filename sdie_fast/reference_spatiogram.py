@@ -45,9 +45,7 @@ def spatiogram_statistics(g: Plane, bins: int) -> tuple[Plane, Plane, Plane]:
         mean[b] = (share * x).sum() / mass[b], (share * y).sum() / mass[b]
         dx, dy = x - mean[b, 0], y - mean[b, 1]
         cross = (share * dx * dy).sum()
-        covariance[b] += (
-            np.array([[(share * dx * dx).sum(), cross], [cross, (share * dy * dy).sum()]]) / mass[b]
-        )
+        covariance[b] += np.array([[(share * dx * dx).sum(), cross], [cross, (share * dy * dy).sum()]]) / mass[b]
     return mass, mean, covariance
 
 

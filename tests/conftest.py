@@ -20,9 +20,7 @@ settings.register_profile("sdie", deadline=None, max_examples=40)
 settings.load_profile("sdie")
 
 
-@pytest.fixture(
-    scope="session", params=[pytest.param("cuda", marks=pytest.mark.gpu), "cpu", "reference"]
-)
+@pytest.fixture(scope="session", params=[pytest.param("cuda", marks=pytest.mark.gpu), "cpu", "reference"])
 def backend(request):
     """Name of each backend that can run here; Numba's simulator has tests of its own."""
     found = _backends.get(request.param)
@@ -95,8 +93,6 @@ def picture():
             base = base[..., None]
         values = np.clip(base + 0.1 * rng.standard_normal(shape), 0, 1)
         white = 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
-        return (
-            (values * white).astype(dtype) if white == 1 else np.rint(values * white).astype(dtype)
-        )
+        return (values * white).astype(dtype) if white == 1 else np.rint(values * white).astype(dtype)
 
     return draw

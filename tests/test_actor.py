@@ -85,17 +85,13 @@ class TestWeights:
         np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
 
     def test_equation_5(self):
-        np.testing.assert_allclose(
-            weights_of([1, 0, -1, -1, -1, -1]), [2 / 3, 1 / 3, 0, 0, 0, 0], rtol=1e-6
-        )
+        np.testing.assert_allclose(weights_of([1, 0, -1, -1, -1, -1]), [2 / 3, 1 / 3, 0, 0, 0, 0], rtol=1e-6)
 
     def test_nothing_is_the_uniform_mixture(self):
         np.testing.assert_allclose(weights_of([-1.0] * 6), np.full(6, 1 / 6), rtol=1e-6)
 
     def test_outside_counts_as_the_end(self):
-        np.testing.assert_array_equal(
-            weights_of([9, -9, -1, -1, -1, -1]), weights_of([1, -1, -1, -1, -1, -1])
-        )
+        np.testing.assert_array_equal(weights_of([9, -9, -1, -1, -1, -1]), weights_of([1, -1, -1, -1, -1, -1]))
 
 
 class TestParameters:
@@ -128,9 +124,7 @@ class TestParameters:
         with pytest.raises(error):
             Parameter(*given)
 
-    @pytest.mark.parametrize(
-        "given", ["x", 3, [{}], [{"name": "guided_eps"}], [{"low": 1, "other": 2}]]
-    )
+    @pytest.mark.parametrize("given", ["x", 3, [{}], [{"name": "guided_eps"}], [{"low": 1, "other": 2}]])
     def test_bad_lists(self, given):
         with pytest.raises((InvalidArgumentError, InvalidTypeError)):
             Actions.from_list(given)
@@ -193,9 +187,7 @@ class TestEnhancer:
             image = rng.random(shape, np.float32)
         else:
             image = rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
-        out, trace = sdie.Enhancer(recipe, white_level=65535.0 if dtype == np.uint16 else None)(
-            image
-        )
+        out, trace = sdie.Enhancer(recipe, white_level=65535.0 if dtype == np.uint16 else None)(image)
         assert out.shape == image.shape
         assert out.dtype == dtype
         single = len(shape) == 2 or shape == (24, 31, 3)
@@ -252,9 +244,7 @@ class TestOnDisk:
         assert found.rounds == ROUNDS
         assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["actor.onnx", "recipe.json"]
         image = np.arange(900, dtype=np.float32).reshape(30, 30) / 900
-        np.testing.assert_array_equal(
-            sdie.Enhancer(found)(image)[0], sdie.Enhancer(recipe)(image)[0]
-        )
+        np.testing.assert_array_equal(sdie.Enhancer(found)(image)[0], sdie.Enhancer(recipe)(image)[0])
 
     def test_a_tampered_network_is_refused(self, recipe, tmp_path):
         recipe.save(tmp_path / "r")

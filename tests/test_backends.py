@@ -23,9 +23,7 @@ def without(monkeypatch):
         def get(name):
             found = real(name)
             if name in names:
-                return _backends.Backend(
-                    name, False, f"no {name} today", f"wait for {name}", found.run
-                )
+                return _backends.Backend(name, False, f"no {name} today", f"wait for {name}", found.run)
             return found
 
         monkeypatch.setattr(_backends, "get", get)
@@ -63,9 +61,7 @@ def test_name_of_wrong_type():
 
 def test_a_named_backend_that_cannot_run_raises(without):
     without("cpu")
-    with pytest.raises(
-        BackendUnavailableError, match="'cpu' cannot run here: no cpu today; to fix: wait for cpu"
-    ):
+    with pytest.raises(BackendUnavailableError, match="'cpu' cannot run here: no cpu today; to fix: wait for cpu"):
         sdie.enhance(IMAGE, np.ones(6), backend="cpu")
 
 
@@ -84,9 +80,7 @@ def test_auto_takes_the_first_that_runs_without_a_word(compiled):
 )
 def test_auto_falls_back_with_one_warning_at_the_callers_line(without, call):
     without("cpu")
-    with pytest.warns(
-        RuntimeWarning, match="'auto' runs 'reference'.*no cpu today.*wait for cpu"
-    ) as told:
+    with pytest.warns(RuntimeWarning, match="'auto' runs 'reference'.*no cpu today.*wait for cpu") as told:
         call()
     assert len(told) == 1
     assert told[0].filename == __file__
@@ -143,16 +137,12 @@ def test_listing_the_backends_imports_no_numba(python):
     assert python(code) == "[]"
 
 
-PRINT_CPU = (
-    "from sdie_fast import _backends as b; c = b.get('cpu'); print(c.available, c.reason, c.fix)"
-)
+PRINT_CPU = "from sdie_fast import _backends as b; c = b.get('cpu'); print(c.available, c.reason, c.fix)"
 
 
 def test_a_missing_compiled_module_is_told(python, tmp_path):
     source = Path(sdie.__file__).parent
-    shutil.copytree(
-        source, tmp_path / "sdie_fast", ignore=shutil.ignore_patterns("_core*", "__pycache__")
-    )
+    shutil.copytree(source, tmp_path / "sdie_fast", ignore=shutil.ignore_patterns("_core*", "__pycache__"))
     told = python(PRINT_CPU, package_root=tmp_path)
     assert told.startswith("False the compiled module sdie_fast._core is missing pip install")
 

@@ -20,9 +20,7 @@ def test_summary_of_known_samples():
 
 def test_candidates_take_turns():
     calls = []
-    result = timing.interleave(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 10, warmup=2
-    )
+    result = timing.interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 10, warmup=2)
     assert {t.samples for t in result.values()} == {10}
     counted = calls[4:]
     assert sorted(counted) == ["a"] * 10 + ["b"] * 10
@@ -30,9 +28,7 @@ def test_candidates_take_turns():
     assert counted != ["a", "b"] * 10  # the order within a turn changes
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("200", (200, 200)), ("64x96", (64, 96)), ("1024X16384", (1024, 16384))]
-)
+@pytest.mark.parametrize(("text", "size"), [("200", (200, 200)), ("64x96", (64, 96)), ("1024X16384", (1024, 16384))])
 def test_sizes(text, size):
     assert run.parse_size(text) == size
 

@@ -70,9 +70,7 @@ def test_rounds(rng, batch, active):
     weights = rng.random((3, 3, 6)).astype(np.float32) * np.array(active, np.float32)
     weights /= weights.sum(axis=-1, keepdims=True)
     params = PARAMS[0]
-    true = reference.enhance(batch[..., None], weights, params, white_level=255, per_channel=False)[
-        ..., 0
-    ]
+    true = reference.enhance(batch[..., None], weights, params, white_level=255, per_channel=False)[..., 0]
     run = gpu_torch.round_of(params, active, rounds=3)
     composed = gpu_cupy.ArrayRound(np, scipy.ndimage, params)
     for got in (
@@ -91,6 +89,4 @@ def test_what_is_not_composed():
     with pytest.raises(InvalidArgumentError, match="fast WLS"):
         gpu_cupy.ArrayRound(np, scipy.ndimage, FilterParams())
     with pytest.raises(InvalidArgumentError, match="threshold"):
-        gpu_cupy.ArrayRound(
-            np, scipy.ndimage, FilterParams(wls_solver="fast", sharpen_threshold=0.1)
-        )
+        gpu_cupy.ArrayRound(np, scipy.ndimage, FilterParams(wls_solver="fast", sharpen_threshold=0.1))

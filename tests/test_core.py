@@ -83,9 +83,7 @@ def test_windows(isa, window, name, rng):
 def test_local_parameters(isa, rng):
     plane = texture(rng, 33, 47, contrast=0.9)
     for params in (
-        FilterParams(
-            bilateral_sigma_range=0.005, bilateral_sigma_space=0.3
-        ),  # weights down to 2^-126
+        FilterParams(bilateral_sigma_range=0.005, bilateral_sigma_space=0.3),  # weights down to 2^-126
         FilterParams(bilateral_sigma_range=10.0, bilateral_sigma_space=50.0),
         FilterParams(sharpen_threshold=0.1, sharpen_amount=3.0, sharpen_radius=0.7),
         FilterParams(guided_eps=1e-4),
@@ -95,9 +93,7 @@ def test_local_parameters(isa, rng):
             assert np.abs(got - expect(plane, one_hot(name), params)).max() <= 1e-5
     # The threshold is a step: pixels within rounding of it may fall on either side.
     params = FilterParams(sharpen_threshold=0.1, sharpen_amount=3.0, sharpen_radius=0.7)
-    wrong = np.abs(
-        run(plane, one_hot("sharpen"), params, isa) - expect(plane, one_hot("sharpen"), params)
-    )
+    wrong = np.abs(run(plane, one_hot("sharpen"), params, isa) - expect(plane, one_hot("sharpen"), params))
     assert np.count_nonzero(wrong > 1e-5) <= 1
 
 
@@ -114,9 +110,7 @@ def test_fast_wls(isa, size, rng):
 @pytest.mark.parametrize("size", [*SIZES, (130, 200), (1, 130), (130, 1), (2, 3), (300, 9)])
 @pytest.mark.parametrize("contrast", [0.02, 0.25, 1.0])
 def test_exact_wls(isa, size, contrast, rng):
-    plane = np.round(texture(rng, *size, contrast=contrast) * 255) / np.float32(
-        255
-    )  # flat spots: weights of 1e4
+    plane = np.round(texture(rng, *size, contrast=contrast) * 255) / np.float32(255)  # flat spots: weights of 1e4
     params = FilterParams(wls_solver="exact")
     got = run(plane, one_hot("wls"), params, isa)
     assert np.abs(got - expect(plane, one_hot("wls"), params)).max() <= WHOLE
@@ -221,9 +215,7 @@ def test_whole_rounds(isa, solver, rng):
     params = FilterParams(wls_solver=solver)
     for weights in (np.ones((1, 6)), [[2, 1, 0, 3, 1, 0], [0, 0, 1, 0, 0, 2], [1, 4, 0, 0, 1, 1]]):
         plane = texture(rng, 67, 83)
-        assert (
-            np.abs(run(plane, weights, params, isa) - expect(plane, weights, params)).max() <= WHOLE
-        )
+        assert np.abs(run(plane, weights, params, isa) - expect(plane, weights, params)).max() <= WHOLE
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -231,9 +223,7 @@ def test_published_code_parameters(isa, rng):
     params = FilterParams.published_code()
     plane = texture(rng, 75, 100)
     for weights in (np.ones((1, 6)), np.ones((4, 6))):
-        assert (
-            np.abs(run(plane, weights, params, isa) - expect(plane, weights, params)).max() <= WHOLE
-        )
+        assert np.abs(run(plane, weights, params, isa) - expect(plane, weights, params)).max() <= WHOLE
 
 
 @pytest.mark.parametrize("solver", ["fast", "exact"])

@@ -102,9 +102,7 @@ def run(*command):
     pytest.importorskip("numba_cuda")
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
     environment["PYTHONPATH"] = str(Path(sdie_fast.__file__).parents[1])
-    return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_compiles_a_kernel(tmp_path):

@@ -85,18 +85,14 @@ class TestShapesAndTypes:
     def test_identity_keeps_every_value(self, backend):
         for dtype, count in ((np.uint8, 256), (np.uint16, 65536)):
             image = np.arange(count, dtype=dtype).reshape(-1, 16)
-            np.testing.assert_array_equal(
-                sdie.enhance(image, [1, 0, 0, 0, 0, 0], backend=backend), image
-            )
+            np.testing.assert_array_equal(sdie.enhance(image, [1, 0, 0, 0, 0, 0], backend=backend), image)
         twelve_bits = np.arange(4096, dtype=np.uint16).reshape(64, 64)
         result = sdie.enhance(twelve_bits, [1, 0, 0, 0, 0, 0], white_level=4095, backend=backend)
         np.testing.assert_array_equal(result, twelve_bits)
 
     def test_a_single_pixel(self, backend):
         one = np.full((1, 1), 0.25, np.float32)
-        assert sdie.enhance(one, [1, 1, 0, 0, 0, 0], backend=backend)[0, 0] == pytest.approx(
-            0.25, abs=1e-6
-        )
+        assert sdie.enhance(one, [1, 1, 0, 0, 0, 0], backend=backend)[0, 0] == pytest.approx(0.25, abs=1e-6)
 
     @pytest.mark.parametrize("shape", [(1, 40), (40, 1), (2, 3), (1, 1)])
     @pytest.mark.parametrize("method", ["spatiogram", "clahe", "global"])
@@ -179,9 +175,7 @@ class TestWeights:
         batch_weights = np.zeros((2, 1, 6))
         batch_weights[:, :, 0] = 1
         batch_weights[1, 0, 4] = 1e-3
-        with pytest.raises(
-            InvalidArgumentError, match="received 4 x 5 pixels; accepted: at least 7 x 7"
-        ):
+        with pytest.raises(InvalidArgumentError, match="received 4 x 5 pixels; accepted: at least 7 x 7"):
             sdie.enhance(np.zeros((2, 4, 5), np.uint8), batch_weights, backend=backend)
 
     @pytest.mark.parametrize(
@@ -219,9 +213,7 @@ class TestColour:
         batch = picture(rng, (2, 20, 22, 3), dtype)
         result = sdie.enhance(batch, [ALL] * 2, per_channel=True, backend=backend)
         for c in range(3):
-            np.testing.assert_array_equal(
-                result[..., c], sdie.enhance(batch[..., c], [ALL] * 2, backend=backend)
-            )
+            np.testing.assert_array_equal(result[..., c], sdie.enhance(batch[..., c], [ALL] * 2, backend=backend))
 
     def test_per_channel_of_grey_changes_nothing(self, backend, rng, picture):
         image = picture(rng, (20, 22), np.uint8)
@@ -241,9 +233,7 @@ class TestBackendsAgree:
         seed=st.integers(0, 2**32 - 1),
     )
     def test_one_round(self, params, weights, shape, dtype, colour, seed, compiled, picture):
-        image = picture(
-            np.random.default_rng(seed), shape if colour is None else (*shape, 3), dtype
-        )
+        image = picture(np.random.default_rng(seed), shape if colour is None else (*shape, 3), dtype)
         options = {"params": params, "per_channel": bool(colour)}
         result = sdie.enhance(image, weights, backend=compiled, **options).astype(np.float64)
         expected = sdie.enhance(image, weights, backend="reference", **options).astype(np.float64)
@@ -271,9 +261,7 @@ class TestThreads:
         image = picture(rng, shape, np.uint8)
         expected = sdie.enhance(image, [ALL] * 2, threads=1, backend=compiled)
         for threads in (2, 3, 16, None):
-            np.testing.assert_array_equal(
-                sdie.enhance(image, [ALL] * 2, threads=threads, backend=compiled), expected
-            )
+            np.testing.assert_array_equal(sdie.enhance(image, [ALL] * 2, threads=threads, backend=compiled), expected)
 
     def test_calls_from_several_threads(self, backend, rng, picture):
         images = picture(rng, (6, 30, 34), np.uint8)
@@ -329,7 +317,5 @@ class TestArguments:
             sdie.enhance(np.broadcast_to(np.uint8(0), (2**14 + 1, 2**14)), ALL)
 
     def test_values_above_the_white_level(self):
-        with pytest.raises(
-            InvalidArgumentError, match="up to 4096; accepted: at most white_level=4095"
-        ):
+        with pytest.raises(InvalidArgumentError, match="up to 4096; accepted: at most white_level=4095"):
             sdie.enhance(np.full((12, 12), 4096, np.uint16), ALL, white_level=4095)

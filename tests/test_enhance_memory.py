@@ -53,9 +53,7 @@ def test_broadcast_read_only_and_fortran_input(dtype, backend, rng, picture):
     grey = np.broadcast_to(image[..., None], (20, 23, 3))
     for same in (frozen, np.asfortranarray(image)):
         np.testing.assert_array_equal(sdie.enhance(same, ALL, backend=backend), expected)
-    np.testing.assert_array_equal(
-        sdie.enhance(batch, ALL, backend=backend), np.stack([expected] * 3)
-    )
+    np.testing.assert_array_equal(sdie.enhance(batch, ALL, backend=backend), np.stack([expected] * 3))
     channels = sdie.enhance(grey, ALL, backend=backend, per_channel=True)
     np.testing.assert_array_equal(channels, np.stack([expected] * 3, axis=-1))
 

@@ -44,9 +44,7 @@ class TestEnhancer:
 
     def test_passes_its_options_on(self, backend):
         image = np.full((10, 10, 3), 4095, np.uint16)
-        enhancer = sdie.Enhancer(
-            self.recipe, backend, white_level=4095, per_channel=True, max_pixels=100
-        )
+        enhancer = sdie.Enhancer(self.recipe, backend, white_level=4095, per_channel=True, max_pixels=100)
         assert enhancer(image)[0].max() <= 4095
         with pytest.raises(InvalidArgumentError, match="at most white_level=4095"):
             enhancer(image + np.uint16(1))

@@ -39,9 +39,7 @@ class TestFilterParams:
         assert {f.name: f.default for f in dataclasses.fields(FilterParams)} == {
             name: default for name, (default, _, _) in RANGES.items()
         }
-        assert FilterParams().to_dict() == {
-            name: default for name, (default, _, _) in RANGES.items()
-        }
+        assert FilterParams().to_dict() == {name: default for name, (default, _, _) in RANGES.items()}
 
     @pytest.mark.parametrize("name", RANGES)
     def test_ranges(self, name):
@@ -49,9 +47,7 @@ class TestFilterParams:
         for value in inside:
             assert getattr(FilterParams(**{name: value}), name) == value
         for value in outside:
-            with pytest.raises(
-                InvalidArgumentError, match=f"^{name}: received {value!r}; accepted: "
-            ):
+            with pytest.raises(InvalidArgumentError, match=f"^{name}: received {value!r}; accepted: "):
                 FilterParams(**{name: value})
 
     @pytest.mark.parametrize("name", RANGES)
@@ -88,9 +84,7 @@ class TestFilterParams:
         assert FilterParams.from_dict({}) == FilterParams()
 
     def test_unknown_key(self):
-        with pytest.raises(
-            InvalidArgumentError, match="params: received the unknown key 'sigma'; accepted: window"
-        ):
+        with pytest.raises(InvalidArgumentError, match="params: received the unknown key 'sigma'; accepted: window"):
             FilterParams.from_dict({"sigma": 1})
         with pytest.raises(InvalidTypeError, match=r"params: received \[\] of type list"):
             FilterParams.from_dict([])
@@ -152,9 +146,7 @@ class TestEachFilter:
 
     def test_flat_images_have_flat_results(self, name, backend):
         flat = getattr(filters, name)(np.full((16, 20), 0.5, np.float32), backend=backend)
-        if (
-            name == "spatiogram"
-        ):  # a histogram with one bin in use: its place is what equalisation gives
+        if name == "spatiogram":  # a histogram with one bin in use: its place is what equalisation gives
             assert flat.min() >= 0
             assert flat.max() <= 1
         else:
@@ -175,9 +167,7 @@ class TestEachFilter:
         if name in ("wls", "spatiogram"):  # which have none
             assert getattr(filters, name)(image[:1, :1], backend=backend).shape == (1, 1)
         else:
-            with pytest.raises(
-                InvalidArgumentError, match="6 x 40 pixels; accepted: at least 7 x 7"
-            ):
+            with pytest.raises(InvalidArgumentError, match="6 x 40 pixels; accepted: at least 7 x 7"):
                 getattr(filters, name)(image, backend=backend)
             assert getattr(filters, name)(image, window=5, backend=backend).shape == image.shape
 

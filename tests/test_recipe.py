@@ -142,9 +142,7 @@ class TestOnDisk:
         recipe.save(tmp_path)
         assert Recipe.load(tmp_path) == recipe
 
-    def test_a_failed_save_leaves_the_older_one_and_nothing_else(
-        self, recipe, tmp_path, monkeypatch
-    ):
+    def test_a_failed_save_leaves_the_older_one_and_nothing_else(self, recipe, tmp_path, monkeypatch):
         older = Recipe([1] * 6)
         older.save(tmp_path)
 
@@ -232,9 +230,7 @@ class TestDamage:
             "files": {"a": "b"},
         }
         file = write(tmp_path / "r.json", {**content, key: edits.get(key, "edited")}, sign=False)
-        with pytest.raises(
-            RecipeError, match=r"r\.json: sha256: received .* damaged, or edited by hand"
-        ):
+        with pytest.raises(RecipeError, match=r"r\.json: sha256: received .* damaged, or edited by hand"):
             Recipe.load(file)
 
     @pytest.mark.parametrize("key", sorted(Recipe([1] * 6).to_dict()))

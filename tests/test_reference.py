@@ -82,9 +82,7 @@ def test_bilateral_counts_every_tap(footprint, taps):
     assert np.allclose(out[out > 0], 1 / taps)
 
 
-@pytest.mark.parametrize(
-    ("window", "radius", "truncate"), [(7, 1.5, 2.0), (5, 1.1, 2.0), (9, 3.0, 1.4)]
-)
+@pytest.mark.parametrize(("window", "radius", "truncate"), [(7, 1.5, 2.0), (5, 1.1, 2.0), (9, 3.0, 1.4)])
 def test_sharpen_is_scipys_gaussian(plane, window, radius, truncate):
     blurred = ndimage.gaussian_filter(plane, radius, mode="mirror", truncate=truncate)
     got = reference.sharpen(plane, window=window, amount=1.3, radius=radius, threshold=0.0)
@@ -147,9 +145,7 @@ def test_windows_as_large_as_the_image(rng, size):
     d = np.arange(-3, 4)
     near = np.exp(-(d[:, None] ** 2 + d**2) / (2 * 1.5**2))
     alike = near * np.exp(-((q - g[0, 0]) ** 2) / (2 * 0.1**2))
-    assert reference.bilateral(g, **BILATERAL)[0, 0] == pytest.approx(
-        (alike * q).sum() / alike.sum()
-    )
+    assert reference.bilateral(g, **BILATERAL)[0, 0] == pytest.approx((alike * q).sum() / alike.sum())
     blurred = (near * q).sum() / near.sum()
     assert reference.sharpen(g, **SHARPEN)[0, 0] == pytest.approx(1.8 * g[0, 0] - 0.8 * blurred)
 
@@ -170,9 +166,7 @@ def test_rounds_mix_clip_and_feed_back(plane):
     first = 0.5 * plane + 0.5 * reference.sharpen(plane, **{**SHARPEN, "amount": 10.0})
     assert first.min() < 0 < 1 < first.max()
     first = np.clip(first, 0, 1)
-    second = reference.bilateral(first, **BILATERAL) * 2 + reference.guided(
-        first, window=7, eps=0.01
-    )
+    second = reference.bilateral(first, **BILATERAL) * 2 + reference.guided(first, window=7, eps=0.01)
     assert np.allclose(reference.enhance_plane(plane, weights, params), second / 3, atol=1e-12)
 
 
@@ -185,9 +179,7 @@ def test_weights_count_by_their_shares(plane, rng):
 
 
 PUBLISHED = FilterParams.published_code()
-OWN_WINDOWS = FilterParams(
-    window=11, bilateral_window=5, sharpen_window=3, guided_window=9, sharpen_threshold=0.02
-)
+OWN_WINDOWS = FilterParams(window=11, bilateral_window=5, sharpen_window=3, guided_window=9, sharpen_threshold=0.02)
 
 
 @pytest.mark.parametrize("params", [FilterParams(), PUBLISHED, OWN_WINDOWS])
@@ -217,9 +209,7 @@ def test_each_filter_has_its_place_and_its_parameters(plane, name, params):
             radius=p.sharpen_radius,
             threshold=p.sharpen_threshold,
         ),
-        "guided": lambda: reference.guided(
-            plane, window=p.guided_window or p.window, eps=p.guided_eps
-        ),
+        "guided": lambda: reference.guided(plane, window=p.guided_window or p.window, eps=p.guided_eps),
         "spatiogram": lambda: reference.spatiogram(
             plane,
             method=p.spatiogram_method,
@@ -242,9 +232,7 @@ def test_filters_without_weight_are_not_computed(plane, monkeypatch):
     reference.enhance_plane(plane, [[1, 0, 0, 1, 0, 0]], FilterParams())
 
 
-@pytest.mark.parametrize(
-    ("dtype", "white_level"), [(np.uint8, 255), (np.uint16, 65535), (np.uint16, 4095)]
-)
+@pytest.mark.parametrize(("dtype", "white_level"), [(np.uint8, 255), (np.uint16, 65535), (np.uint16, 4095)])
 def test_white_level_is_one(rng, dtype, white_level):
     images = rng.integers(0, white_level + 1, (1, 12, 15, 1)).astype(dtype)
     weights = np.array([[[1, 0, 1, 0, 1, 0]]], np.float32)
@@ -291,7 +279,5 @@ def test_per_channel_filters_each_as_a_grey_image(rng):
     params = FilterParams(wls_solver="fast")
     got = reference.enhance(rgb, weights, params, white_level=1.0, per_channel=True)
     for c in range(3):
-        grey = reference.enhance(
-            rgb[..., c : c + 1], weights, params, white_level=1.0, per_channel=False
-        )
+        grey = reference.enhance(rgb[..., c : c + 1], weights, params, white_level=1.0, per_channel=False)
         assert np.array_equal(got[..., c : c + 1], grey)

@@ -60,9 +60,7 @@ def by_scipy(g, bins):
     return out
 
 
-@pytest.mark.parametrize(
-    ("shape", "bins"), [((10, 12), 5), ((16, 9), 32), ((20, 20), 2), ((9, 30), 64)]
-)
+@pytest.mark.parametrize(("shape", "bins"), [((10, 12), 5), ((16, 9), 32), ((20, 20), 2), ((9, 30), 64)])
 def test_spatiogram_by_scipys_normal(rng, shape, bins):
     g = rng.random(shape)
     g[0, :3] = 0.0, 1.0, 0.5  # both ends of the range, and the border between two bins
@@ -147,9 +145,7 @@ def test_global_is_continuous_between_levels(rng):
 # ---- by tiles ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(60, 75), (61, 77), (60, 77), (61, 75), (128, 96), (7, 9), (4, 20)]
-)
+@pytest.mark.parametrize(("height", "width"), [(60, 75), (61, 77), (60, 77), (61, 75), (128, 96), (7, 9), (4, 20)])
 @pytest.mark.parametrize("clip_limit", [0.01, 1.0, 4.0, 40.0])
 @pytest.mark.parametrize("tiles", [1, 5, 8])
 def test_clahe_is_opencvs(rng, height, width, clip_limit, tiles):

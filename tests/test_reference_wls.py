@@ -61,8 +61,7 @@ def test_exact_wls_minimises(plane, rng):
 
     def energy(v):
         smoothness = sum(
-            (np.diff(v, axis=k) ** 2 / (np.abs(np.diff(log, axis=k)) ** 1.2 + 1e-4)).sum()
-            for k in (0, 1)
+            (np.diff(v, axis=k) ** 2 / (np.abs(np.diff(log, axis=k)) ** 1.2 + 1e-4)).sum() for k in (0, 1)
         )
         return ((v - g) ** 2).sum() + smoothness
 

@@ -16,17 +16,13 @@ class TestNumbers:
     rule = staticmethod(_validate.real(0.0, 2.0, above_low=True))
     odd = staticmethod(_validate.integer(3, 11, odd=True))
 
-    @pytest.mark.parametrize(
-        "value", [1, 2.0, np.float32(0.5), np.int16(1), Fraction(1, 3), 5e-324]
-    )
+    @pytest.mark.parametrize("value", [1, 2.0, np.float32(0.5), np.int16(1), Fraction(1, 3), 5e-324])
     def test_real_accepts(self, value):
         checked = self.rule("x", value)
         assert type(checked) is float
         assert checked == float(value)
 
-    @pytest.mark.parametrize(
-        "value", [0, -1.0, 2.5, float("nan"), float("inf"), 10**400, np.float32("nan")]
-    )
+    @pytest.mark.parametrize("value", [0, -1.0, 2.5, float("nan"), float("inf"), 10**400, np.float32("nan")])
     def test_real_rejects_values(self, value):
         with pytest.raises(InvalidArgumentError, match=r"^x: received .*; accepted: a number > 0"):
             self.rule("x", value)
@@ -43,9 +39,7 @@ class TestNumbers:
     def test_integer(self):
         assert self.odd("n", np.int64(7)) == 7
         for value in (4, 1, 13, -7):
-            with pytest.raises(
-                InvalidArgumentError, match=rf"n: received {value}; accepted: an odd"
-            ):
+            with pytest.raises(InvalidArgumentError, match=rf"n: received {value}; accepted: an odd"):
                 self.odd("n", value)
         for value in (7.0, "7", True, None):
             with pytest.raises(InvalidTypeError, match="accepted: an odd integer from 3 to 11"):
@@ -84,9 +78,7 @@ class TestNumbers:
 
 class TestThreads:
     def test_none_is_every_cpu_of_the_process(self):
-        expected = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        )
+        expected = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         assert _validate.threads(None) == expected
 
     def test_none_without_affinity(self, monkeypatch):
@@ -96,9 +88,7 @@ class TestThreads:
 
     @pytest.mark.parametrize("value", [0, -1, 1025, 2**70])
     def test_out_of_range(self, value):
-        with pytest.raises(
-            InvalidArgumentError, match=f"threads: received {value}; accepted: an integer"
-        ):
+        with pytest.raises(InvalidArgumentError, match=f"threads: received {value}; accepted: an integer"):
             _validate.threads(value)
 
     @pytest.mark.parametrize("value", [1.0, "2", True])
@@ -132,23 +122,17 @@ class TestImage:
 
     @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 4, 5), (0, 0, 3), (2, 0, 5, 3)])
     def test_empty(self, shape):
-        with pytest.raises(
-            InvalidArgumentError, match="image: received an empty float32 array of shape"
-        ):
+        with pytest.raises(InvalidArgumentError, match="image: received an empty float32 array of shape"):
             _validate.image(np.zeros(shape, np.float32))
 
-    @pytest.mark.parametrize(
-        "dtype", ["f8", "f2", "i1", "i2", "i8", "u4", "?", ">u2", ">f4", "c8", "O", "S1"]
-    )
+    @pytest.mark.parametrize("dtype", ["f8", "f2", "i1", "i2", "i8", "u4", "?", ">u2", ">f4", "c8", "O", "S1"])
     def test_wrong_dtypes(self, dtype):
         with pytest.raises(InvalidTypeError, match=r"image: received .* accepted dtypes: uint8"):
             _validate.image(np.zeros((4, 4), dtype))
 
     @pytest.mark.parametrize("value", [None, 3, [[0, 1], [1, 0]], "x.png", np.float32(1)])
     def test_wrong_types(self, value):
-        with pytest.raises(
-            InvalidTypeError, match=r"image: received .* of type .* accepted: a numpy.ndarray"
-        ):
+        with pytest.raises(InvalidTypeError, match=r"image: received .* of type .* accepted: a numpy.ndarray"):
             _validate.image(value)
 
     def test_masked_array(self):
@@ -165,9 +149,7 @@ class TestImage:
 
     def test_max_pixels(self):
         huge = np.broadcast_to(np.uint8(0), (2**14 + 1, 2**14))
-        with pytest.raises(
-            InvalidArgumentError, match=r"16385 x 16384 = .* at most 268435456 \(max_pixels="
-        ):
+        with pytest.raises(InvalidArgumentError, match=r"16385 x 16384 = .* at most 268435456 \(max_pixels="):
             _validate.image(huge)
         assert _validate.image(huge, 2**29).shape[1:3] == huge.shape
         batch = np.broadcast_to(np.uint8(0), (2**10, 2**10, 2**10))  # counts per image
@@ -181,9 +163,7 @@ class TestImage:
             _validate.image(np.zeros((3, 7), np.uint8), value)
 
     def test_max_pixels_of_wrong_type(self):
-        with pytest.raises(
-            InvalidTypeError, match=r"max_pixels: received 1000000000.0 of type float"
-        ):
+        with pytest.raises(InvalidTypeError, match=r"max_pixels: received 1000000000.0 of type float"):
             _validate.image(np.zeros((3, 7), np.uint8), 1e9)
 
     def test_longest_side(self):
@@ -193,9 +173,7 @@ class TestImage:
     def test_size_against_window(self):
         planes = _validate.image(np.zeros((6, 9), np.uint8))
         _validate.size(planes, 6)
-        with pytest.raises(
-            InvalidArgumentError, match="received 6 x 9 pixels; accepted: at least 7 x 7"
-        ):
+        with pytest.raises(InvalidArgumentError, match="received 6 x 9 pixels; accepted: at least 7 x 7"):
             _validate.size(planes, 7)
 
 
@@ -213,9 +191,7 @@ class TestIntensities:
     def test_float(self, bad, told):
         image = np.zeros((1, 5, 5, 1), np.float32)
         image[0, 2, 3, 0] = bad
-        with pytest.raises(
-            InvalidArgumentError, match=f"image: received .*{told}.*accepted: finite"
-        ):
+        with pytest.raises(InvalidArgumentError, match=f"image: received .*{told}.*accepted: finite"):
             _validate.intensities(image, 1.0)
 
     def test_float_bounds_are_inside(self):
@@ -225,9 +201,7 @@ class TestIntensities:
         image = np.full((1, 5, 5, 1), 4096, np.uint16)
         _validate.intensities(image, 65535.0)
         _validate.intensities(image, 4096.0)
-        with pytest.raises(
-            InvalidArgumentError, match="values up to 4096; accepted: at most white_level=4095"
-        ):
+        with pytest.raises(InvalidArgumentError, match="values up to 4096; accepted: at most white_level=4095"):
             _validate.intensities(image, 4095.0)
 
     def test_white_level_of_each_dtype(self):
@@ -235,9 +209,7 @@ class TestIntensities:
         assert _validate.white_level(None, np.dtype(np.uint16)) == 65535.0
         assert _validate.white_level(4095, np.dtype(np.uint16)) == 4095.0
         assert _validate.white_level(None, np.dtype(np.float32)) == 1.0
-        with pytest.raises(
-            InvalidArgumentError, match="white_level: received 255 with a uint8 image"
-        ):
+        with pytest.raises(InvalidArgumentError, match="white_level: received 255 with a uint8 image"):
             _validate.white_level(255, np.dtype(np.uint8))
 
     @pytest.mark.parametrize("value", [0, -1, 65536, np.nan])
@@ -334,9 +306,7 @@ class TestWeights:
         assert weights.flags.c_contiguous
         np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
 
-    @pytest.mark.parametrize(
-        "shape", [(), (5,), (7,), (6, 5), (0, 6), (2, 0, 6), (0, 1, 6), (1, 1, 1, 6)]
-    )
+    @pytest.mark.parametrize("shape", [(), (5,), (7,), (6, 5), (0, 6), (2, 0, 6), (0, 1, 6), (1, 1, 1, 6)])
     def test_wrong_shapes(self, shape):
         with pytest.raises(InvalidArgumentError, match=r"weights: received shape \("):
             _validate.weights(np.ones(shape))
@@ -354,9 +324,7 @@ class TestWeights:
     def test_wrong_values(self, bad):
         weights = np.ones((2, 3, 6))
         weights[1, 2, 4] = bad
-        with pytest.raises(
-            InvalidArgumentError, match=rf"weights: received {bad} at \[1, 2, 4\]; accepted"
-        ):
+        with pytest.raises(InvalidArgumentError, match=rf"weights: received {bad} at \[1, 2, 4\]; accepted"):
             _validate.weights(weights)
 
     def test_all_zero(self):
@@ -367,9 +335,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("scale", [1e-310, 5e-324, 1e300, 1.7e308])
     def test_extreme_scales(self, scale):
-        np.testing.assert_array_equal(
-            _validate.weights(np.full(6, scale)), _validate.weights(np.ones(6))
-        )
+        np.testing.assert_array_equal(_validate.weights(np.full(6, scale)), _validate.weights(np.ones(6)))
 
     def test_the_argument_is_left_alone(self):
         given_weights = np.array([1.0, 0, 0, 0, 0, 3])

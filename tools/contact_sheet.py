@@ -29,9 +29,7 @@ def outlined(image: Image.Image, mask: Image.Image) -> Image.Image:
     return Image.fromarray(out)
 
 
-def block(
-    kind: str, columns: int, seed: int, size: tuple[int, int], *, scale: float, outlines: bool
-) -> Image.Image:
+def block(kind: str, columns: int, seed: int, size: tuple[int, int], *, scale: float, outlines: bool) -> Image.Image:
     """One kind's samples side by side under its name (and their outlines in a second row)."""
     if kind == "clean":
         samples = [synthetic.clean(seed=seed + i, size=size) for i in range(columns)]

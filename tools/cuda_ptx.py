@@ -239,12 +239,8 @@ def row(report: Report, width: int) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Compile, print the table, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--kernel", default="*", metavar="PATTERN", help="only those, such as 'wls_*'"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", default="*", metavar="PATTERN", help="only those, such as 'wls_*'")
     parser.add_argument("--arch", type=parse_arch, default=(9, 0), help="sm_90 unless told")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the PTX there")
     parser.add_argument("--ptxas", metavar="PATH", help="this one instead of the newest found")
@@ -280,14 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps([{**dataclasses.asdict(r), "warps": r.warps} for r in reports], indent=2))
     else:
-        assembler = (
-            f"ptxas of CUDA {ptxas[1][0]}.{ptxas[1][1]}"
-            if ptxas
-            else "no ptxas found: not assembled"
-        )
-        print(
-            f"{len(reports)} kernels for sm_{args.arch[0]}{args.arch[1]}, {len(failed)} failed; {assembler}"
-        )
+        assembler = f"ptxas of CUDA {ptxas[1][0]}.{ptxas[1][1]}" if ptxas else "no ptxas found: not assembled"
+        print(f"{len(reports)} kernels for sm_{args.arch[0]}{args.arch[1]}, {len(failed)} failed; {assembler}")
     for note in sorted({r.note for r in reports if r.note}):
         print(f"not assembled: {note}", file=sys.stderr)
     for report in failed:

@@ -69,17 +69,11 @@ def judge(env: SdieEnv, act, verifier: Verifier) -> dict[str, float]:
 def main() -> None:
     """Train, judge, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "run", type=Path, help="folder of the run; an interrupted one is gone on with"
-    )
+    parser.add_argument("run", type=Path, help="folder of the run; an interrupted one is gone on with")
     parser.add_argument("--out", type=Path, help="where the recipe is saved")
     parser.add_argument("--each", type=int, default=3, help="surfaces of each kind to learn from")
-    parser.add_argument(
-        "--test-each", type=int, default=3, help="surfaces of each kind to judge by"
-    )
-    parser.add_argument(
-        "--verify-each", type=int, default=12, help="surfaces of each kind for the verifier alone"
-    )
+    parser.add_argument("--test-each", type=int, default=3, help="surfaces of each kind to judge by")
+    parser.add_argument("--verify-each", type=int, default=12, help="surfaces of each kind for the verifier alone")
     parser.add_argument("--segmentations", type=int, default=2700)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--grid", type=int, default=6, help="points a side")

@@ -64,9 +64,7 @@ def make_pool(size: int, seed: int, first: int, count: int) -> tuple[np.ndarray,
 class Sampler:
     """Batches of images, targets and first prompts, each a function of (seed, step)."""
 
-    def __init__(
-        self, pool: tuple[np.ndarray, np.ndarray], seed: int, batch: int, prompts: int
-    ) -> None:
+    def __init__(self, pool: tuple[np.ndarray, np.ndarray], seed: int, batch: int, prompts: int) -> None:
         self.images, self.masks = pool
         self.size = self.images.shape[1]
         self.seed, self.batch, self.prompts = seed, batch, prompts
@@ -145,30 +143,22 @@ def decode(
     sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=masks)
     decoder = model.mask_decoder
     count = len(embeddings)
-    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(
-        count, -1, -1
-    )
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(count, -1, -1)
     tokens = torch.cat([tokens, sparse], 1)
     place = model.prompt_encoder.get_dense_pe().expand(count, -1, -1, -1)
     hidden, image = decoder.transformer(embeddings + dense, place, tokens)
     image = image.transpose(1, 2).reshape(embeddings.shape)
     image = decoder.output_upscaling(image)
-    weights = torch.stack(
-        [mlp(hidden[:, 1 + k]) for k, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
-    )
+    weights = torch.stack([mlp(hidden[:, 1 + k]) for k, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1)
     logits = torch.einsum("nkc,nchw->nkhw", weights, image)
     return logits.float(), decoder.iou_prediction_head(hidden[:, 0]).float()
 
 
-def losses(
-    logits: torch.Tensor, quality: torch.Tensor, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(logits: torch.Tensor, quality: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask losses (N, 4) and squared errors of the predicted IoU (N, 4); target (N, h, w) in [0, 1], by area."""
     t = target[:, None]
     p = logits.sigmoid()
-    cross = functional.binary_cross_entropy_with_logits(
-        logits, t.expand_as(logits), reduction="none"
-    )
+    cross = functional.binary_cross_entropy_with_logits(logits, t.expand_as(logits), reduction="none")
     focal = ((p - t).square() * cross).mean((2, 3))
     overlap = (p * t).sum((2, 3))
     dice = 1.0 - (2.0 * overlap + 1.0) / (p.sum((2, 3)) + t.sum((2, 3)) + 1.0)
@@ -212,19 +202,11 @@ def step_loss(model: Any, sampler: Sampler, step: int, device: str) -> torch.Ten
     if step < FIRST_CORRECTION or rng.random() >= CORRECTIONS:
         return loss
     with torch.no_grad():
-        best = (
-            quality[:, 1:].argmax(1) + 1
-            if kind == "point"
-            else torch.zeros(len(flat), dtype=torch.long)
-        )
+        best = quality[:, 1:].argmax(1) + 1 if kind == "point" else torch.zeros(len(flat), dtype=torch.long)
         chosen = logits[torch.arange(len(flat)), best]
-        guess = (
-            functional.interpolate(chosen[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
-        ).cpu()
+        guess = (functional.interpolate(chosen[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0).cpu()
         wrong = guess ^ flat
-        extra = random_points(
-            torch.where(wrong.any((1, 2), keepdim=True), wrong, flat), rng, inner=False
-        )
+        extra = random_points(torch.where(wrong.any((1, 2), keepdim=True), wrong, flat), rng, inner=False)
         inside = flat[torch.arange(len(flat)), extra[:, 1].long(), extra[:, 0].long()].float()
         extra, inside = extra[:, None].to(device), inside[:, None].to(device)
     points = extra if points is None else torch.cat([points, extra], 1)
@@ -243,18 +225,11 @@ def evaluate(model: Any, pool: tuple[np.ndarray, np.ndarray], device: str) -> di
         masks = masks[masks.any((1, 2))]
         flat = torch.from_numpy(masks)
         x = torch.from_numpy(image.astype(np.float32)).to(device)[None, None].expand(-1, 3, -1, -1)
-        embedding = model.image_encoder((x - model.pixel_mean) / model.pixel_std).expand(
-            len(masks), -1, -1, -1
-        )
+        embedding = model.image_encoder((x - model.pixel_mean) / model.pixel_std).expand(len(masks), -1, -1, -1)
         inner = [
-            np.unravel_index(
-                distance_transform_edt(np.pad(m, 1)).argmax(), (image.shape[0] + 2,) * 2
-            )
-            for m in masks
+            np.unravel_index(distance_transform_edt(np.pad(m, 1)).argmax(), (image.shape[0] + 2,) * 2) for m in masks
         ]
-        points = torch.tensor(
-            [[[x - 0.5, y - 0.5]] for y, x in inner], dtype=torch.float32, device=device
-        )
+        points = torch.tensor([[[x - 0.5, y - 0.5]] for y, x in inner], dtype=torch.float32, device=device)
         labels = torch.ones(len(masks), 1, device=device)
         for kind in ("point", "box"):
             given = (points, labels) if kind == "point" else None
@@ -268,9 +243,7 @@ def evaluate(model: Any, pool: tuple[np.ndarray, np.ndarray], device: str) -> di
                 picked = quality[:, 1:].argmax(1, keepdim=True) + 1
                 found["point"] += iou.gather(1, picked)[:, 0].tolist()
                 found["point_best_of_3"] += iou[:, 1:].max(1).values.tolist()
-                found["iou_error"] += (
-                    (iou.gather(1, picked) - quality.gather(1, picked)).abs()[:, 0].tolist()
-                )
+                found["iou_error"] += (iou.gather(1, picked) - quality.gather(1, picked)).abs()[:, 0].tolist()
             else:
                 found["box"] += iou[:, 0].tolist()
                 found["iou_error"] += (iou[:, 0] - quality[:, 0]).abs().tolist()
@@ -279,13 +252,9 @@ def evaluate(model: Any, pool: tuple[np.ndarray, np.ndarray], device: str) -> di
 
 def main() -> None:
     """Train, or go on training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of checkpoints and log")
-    parser.add_argument(
-        "--coarse-steps", type=int, default=15000, help="on 128 x 128, twice the batch"
-    )
+    parser.add_argument("--coarse-steps", type=int, default=15000, help="on 128 x 128, twice the batch")
     parser.add_argument("--steps", type=int, default=4000, help="on 256 x 256, after these")
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--prompts", type=int, default=2, help="prompts a scene")
@@ -306,9 +275,7 @@ def main() -> None:
         experience = EXPERIENCE
     average = build_small_sam().to(args.device).eval()
     average.load_state_dict(model.state_dict())
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=args.rate, weight_decay=0.02, betas=(0.9, 0.98)
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.02, betas=(0.9, 0.98))
     step = 0
     last = args.out / "last.pt"
     if last.exists():
@@ -359,9 +326,7 @@ def main() -> None:
                 }
                 recent.clear()
                 if step % 500 == 0 or step in (args.coarse_steps, total):
-                    record |= {
-                        k: round(v, 4) for k, v in evaluate(average, held_out, args.device).items()
-                    }
+                    record |= {k: round(v, 4) for k, v in evaluate(average, held_out, args.device).items()}
                     # In half, so that the file that ships is half as large.
                     half = {k: v.half() for k, v in average.state_dict().items()}
                     save(args.out / "small_sam.pt", half)

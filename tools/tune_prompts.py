@@ -36,9 +36,7 @@ def candidates(segmenter: Any, number: int, auto: Auto) -> tuple[Any, ...]:
 def main() -> None:
     """Decode once, then try every setting."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "directory", nargs="?", help="of export-sam; default: the small SAM that ships"
-    )
+    parser.add_argument("directory", nargs="?", help="of export-sam; default: the small SAM that ships")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--grid", type=int, default=16)
     args = parser.parse_args()

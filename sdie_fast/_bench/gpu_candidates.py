@@ -57,9 +57,7 @@ class Setup:
         For candidates on the CPU.
     """
 
-    def __init__(
-        self, case: Case, footprint: str, torch: Any, device: str, sets: int, threads: int
-    ) -> None:
+    def __init__(self, case: Case, footprint: str, torch: Any, device: str, sets: int, threads: int) -> None:
         self.case, self.torch, self.device, self.sets, self.threads = (
             case,
             torch,
@@ -135,9 +133,7 @@ def ours_replayed(setup: Setup) -> Candidate:
     rounds = Rounds((*case.shape, 1), setup.params, active=case.active)
     weights = cuda.as_cuda_array(setup.weights)
     own = cuda.stream()
-    src, dst = (
-        [cuda.as_cuda_array(t[k][..., None]) for k in range(sets)] for t in (setup.src, setup.dst)
-    )
+    src, dst = ([cuda.as_cuda_array(t[k][..., None]) for k in range(sets)] for t in (setup.src, setup.dst))
 
     def work(k: int) -> Callable[[Any], None]:
         def enqueue(stream: Any) -> None:
@@ -175,9 +171,7 @@ def ours_from_host(setup: Setup) -> Candidate:
             backend="cuda",
         )
 
-    return Candidate(
-        Timed(call, host_clock), lambda: call(0).copy(), setup.case.images, "host to host"
-    )
+    return Candidate(Timed(call, host_clock), lambda: call(0).copy(), setup.case.images, "host to host")
 
 
 def _composed(setup: Setup) -> Callable[[Any], Any]:
@@ -190,17 +184,13 @@ def torch_eager(setup: Setup) -> Candidate:
     """The composed round, operation by operation."""
     run = _composed(setup)
     call = setup.on_stream(lambda k: run(setup.src[k]))
-    return Candidate(
-        Timed(call, setup.clock), lambda: setup.read(call(0)), setup.case.images, "device"
-    )
+    return Candidate(Timed(call, setup.clock), lambda: setup.read(call(0)), setup.case.images, "device")
 
 
 def torch_compiled(setup: Setup) -> Candidate:
     """The composed round fused by torch.compile."""
     case = setup.case
-    run = setup.torch.compile(
-        gpu_torch.round_of(setup.params, case.active, case.rounds, setup.device), dynamic=False
-    )
+    run = setup.torch.compile(gpu_torch.round_of(setup.params, case.active, case.rounds, setup.device), dynamic=False)
     call = setup.on_stream(lambda k: run(setup.src[k], setup.weights))
     return Candidate(Timed(call, setup.clock), lambda: setup.read(call(0)), case.images, "device")
 
@@ -243,9 +233,7 @@ def torch_from_host(setup: Setup) -> Candidate:
         setup.stream.synchronize()
         return np.asarray(result.numpy())
 
-    return Candidate(
-        Timed(call, host_clock), lambda: call(0).copy(), setup.case.images, "host to host"
-    )
+    return Candidate(Timed(call, host_clock), lambda: call(0).copy(), setup.case.images, "host to host")
 
 
 def cupy_composed(setup: Setup) -> Candidate:

@@ -75,9 +75,7 @@ def draw(case: Case, sets: int) -> Planes:
     """Draw (sets, N, H, W) images, no two alike: synthetic surfaces, shifted and tiled."""
     kinds = ("scratch", "patch", "inclusion")
     size = min(case.height, 512), min(case.width, 512)
-    tiles = [
-        synthetic.surface(kind, seed=seed, size=size).image for seed, kind in enumerate(kinds, 3)
-    ]
+    tiles = [synthetic.surface(kind, seed=seed, size=size).image for seed, kind in enumerate(kinds, 3)]
     out = np.empty((sets * case.images, case.height, case.width), np.uint8)
     repeats = -(-case.height // size[0]), -(-case.width // size[1])
     for k, plane in enumerate(out):
@@ -101,9 +99,7 @@ def truth(case: Case, footprint: str, images: Planes) -> npt.NDArray[np.float64]
     params = case.params(footprint)
     weights = np.tile(case.weights()[:1], (len(images), 1, 1))
     if case.height * case.width < 256 * 256:
-        result = reference.enhance(
-            images[..., None], weights, params, white_level=255.0, per_channel=False
-        )
+        result = reference.enhance(images[..., None], weights, params, white_level=255.0, per_channel=False)
         return result[..., 0] * 255.0
     return np.asarray(enhance(images, weights, params=params, backend="cpu"), np.float64)
 
@@ -138,7 +134,5 @@ def compare(name: str, answer: npt.NDArray[Any], other: npt.NDArray[Any], allowe
         raise SdieError(f"{name}: the answer has shape {answer.shape}; {other.shape} expected")
     most, mean = difference(answer, other)
     if not most <= allowed:
-        raise SdieError(
-            f"{name}: differs by {most:.2f} (mean {mean:.3f}) of 255; at most {allowed:g} expected"
-        )
+        raise SdieError(f"{name}: differs by {most:.2f} (mean {mean:.3f}) of 255; at most {allowed:g} expected")
     return f"{most:.2f} (mean {mean:.3f}) of 255"

@@ -80,9 +80,7 @@ class ArrayRound:
             return c - ((fa * dx * dx + fd * dy * dy) + fb * dx * dy)
 
         @fuse
-        def add_bin(
-            log: Array, most: Array, level: Array, total: Array, below: Array, b: Any
-        ) -> Any:
+        def add_bin(log: Array, most: Array, level: Array, total: Array, below: Array, b: Any) -> Any:
             e = xp.exp(log - most)
             inside = xp.minimum(xp.maximum(level - b, ZERO), ONE)
             return total + e, below + e * inside
@@ -176,9 +174,7 @@ class ArrayRound:
         level = xp.clip(g * np.float32(bins) - np.float32(0.5), 0, bins - 1).astype(np.float32)
         m = xp.stack(
             [
-                xp.matmul(
-                    py.T, xp.matmul(self._share_of(level, np.float32(b)), px).astype(np.float64)
-                )
+                xp.matmul(py.T, xp.matmul(self._share_of(level, np.float32(b)), px).astype(np.float64))
                 for b in range(bins)
             ]
         )

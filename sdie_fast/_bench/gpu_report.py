@@ -42,20 +42,14 @@ TARGETS = {
 
 def _best(rows: Sequence[Row], case: str, where: str = "device") -> Row | None:
     """Quickest row of this package's for a case, from device to device."""
-    mine = [
-        r
-        for r in rows
-        if r["case"] == case and r["candidate"].startswith(OURS) and r["where"].startswith(where)
-    ]
+    mine = [r for r in rows if r["case"] == case and r["candidate"].startswith(OURS) and r["where"].startswith(where)]
     return min(mine, key=lambda r: float(r["median_ms"]), default=None)
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
     """Figure of each target that was measured, in the target's unit."""
     found: dict[str, float] = {}
-    best = {
-        case: _best(rows, case) for case in ("round", "local", "exact", "single", "square", "line")
-    }
+    best = {case: _best(rows, case) for case in ("round", "local", "exact", "single", "square", "line")}
     for case, row in best.items():
         if row is not None:
             found[case] = float(row["median_ms"] if case == "single" else row["gpx_per_s"])
@@ -63,18 +57,10 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
         found["square"] = found["square"] / found["round"]
     else:
         found.pop("square", None)
-    composed = [
-        r
-        for r in rows
-        if r["case"] == "round" and r["candidate"] == COMPOSED and r["where"] == "device"
-    ]
+    composed = [r for r in rows if r["case"] == "round" and r["candidate"] == COMPOSED and r["where"] == "device"]
     if best["round"] is not None and composed:
         found["round-ratio"] = composed[0]["median_ms"] / best["round"]["median_ms"]
-    encoders = [
-        r["images_per_s"]
-        for r in rows
-        if r["case"] == "encoder" and r["candidate"].startswith("TorchSam")
-    ]
+    encoders = [r["images_per_s"] for r in rows if r["case"] == "encoder" and r["candidate"].startswith("TorchSam")]
     if encoders:
         found["encoder"] = max(encoders)
     return found
@@ -210,8 +196,7 @@ def markdown(report: Mapping[str, Any] | None) -> str:
             "",
             "Images on the host: the GPU is not faster at the largest size measured."
             if least is None
-            else f"Images on the host: the GPU is faster from {least:,} elements on "
-            "(`_backends.CROSSOVER_ELEMENTS`).",
+            else f"Images on the host: the GPU is faster from {least:,} elements on (`_backends.CROSSOVER_ELEMENTS`).",
         ]
     encoder = encoder_table(rows)
     if encoder:

@@ -41,9 +41,7 @@ def _taps(g: Tensor, r: int, disk: bool) -> Iterator[tuple[int, Tensor]]:
                 yield far, padded[:, r + dy : r + dy + h, r + dx : r + dx + w]
 
 
-def bilateral(
-    g: Tensor, *, window: int, sigma_space: float, sigma_range: float, footprint: str
-) -> Tensor:
+def bilateral(g: Tensor, *, window: int, sigma_space: float, sigma_range: float, footprint: str) -> Tensor:
     """Tomasi & Manduchi 1998: the centre plus the weighted mean of the differences from it."""
     import torch
 
@@ -147,9 +145,7 @@ def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
     log = (g + WLS_SMALL).log()
     ax = lambda_ / (log.diff(dim=-1).abs() ** alpha + WLS_SMALL)
     ay = lambda_ / (log.diff(dim=-2).abs() ** alpha + WLS_SMALL)
-    diagonal = (
-        1.0 + pad(ax, (0, 1)) + pad(ax, (1, 0)) + pad(ay, (0, 0, 0, 1)) + pad(ay, (0, 0, 1, 0))
-    )
+    diagonal = 1.0 + pad(ax, (0, 1)) + pad(ax, (1, 0)) + pad(ay, (0, 0, 0, 1)) + pad(ay, (0, 0, 1, 0))
 
     def apply(p: Tensor) -> Tensor:
         fx, fy = ax * p.diff(dim=-1), ay * p.diff(dim=-2)

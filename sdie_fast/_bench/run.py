@@ -65,9 +65,7 @@ def machine(threads: int) -> dict[str, Any]:
 
     model = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = next(
-            (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model
-        )
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     isa = None
     if _backends.get("cpu").available:
         from .. import _core
@@ -160,9 +158,7 @@ def candidates(
     elif case == "batch":
         batch = np.stack([np.roll(g, k, axis=1) for k in range(BATCH)])
         results = np.empty_like(batch)
-        calls["sdie_fast"] = lambda: enhance(
-            batch, equal, params=fast, out=results, threads=threads, backend=backend
-        )
+        calls["sdie_fast"] = lambda: enhance(batch, equal, params=fast, out=results, threads=threads, backend=backend)
         if backend == "cpu":
             calls["sdie_fast, one thread"] = lambda: enhance(
                 batch, equal, params=fast, out=results, threads=1, backend="cpu"
@@ -200,9 +196,7 @@ def check(case: str, name: str, kind: str, ours: npt.NDArray[Any], theirs: npt.N
     most, mean = _difference(ours, theirs)
     limit = _BOUNDS[kind]
     if most > limit[0] or mean > limit[1]:
-        raise SdieError(
-            f"{case}: {name} differs by {most:.2f} (mean {mean:.2f}) of 255; {limit[:2]} expected"
-        )
+        raise SdieError(f"{case}: {name} differs by {most:.2f} (mean {mean:.2f}) of 255; {limit[:2]} expected")
     return f"{most:.1f} (mean {mean:.2f}) of 255: {limit[2]}"
 
 

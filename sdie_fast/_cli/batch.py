@@ -44,9 +44,7 @@ class Summary:
             "pixels": self.pixels,
             "seconds": round(self.seconds, 4),
             "images_per_second": round(self.done / self.seconds, 2) if self.seconds else None,
-            "megapixels_per_second": round(self.pixels / self.seconds / 1e6, 3)
-            if self.seconds
-            else None,
+            "megapixels_per_second": round(self.pixels / self.seconds / 1e6, 3) if self.seconds else None,
             "enhance_seconds": round(self.enhance_seconds, 4),
         }
 
@@ -70,9 +68,7 @@ def find(source: Path, target: Path) -> list[Path]:
         and not p.resolve().is_relative_to(inside)
     )
     if not found:
-        raise InvalidArgumentError(
-            f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}"
-        )
+        raise InvalidArgumentError(f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}")
     return found
 
 
@@ -97,21 +93,15 @@ def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
             pairs = {source: target / (source.with_suffix(suffix).name if suffix else source.name)}
     else:
         if source.resolve() == target.resolve():
-            raise InvalidArgumentError(
-                f"OUT: {target} is IN itself; originals are never overwritten"
-            )
+            raise InvalidArgumentError(f"OUT: {target} is IN itself; originals are never overwritten")
         found = find(source, target)
         pairs = {
-            p: target
-            / (p.relative_to(source).with_suffix(suffix) if suffix else p.relative_to(source))
-            for p in found
+            p: target / (p.relative_to(source).with_suffix(suffix) if suffix else p.relative_to(source)) for p in found
         }
     taken: dict[Path, Path] = {}
     for a, b in pairs.items():
         if b.suffix.lower() not in images.SUFFIXES:
-            raise InvalidArgumentError(
-                f"OUT: {b} has no image suffix ({', '.join(images.SUFFIXES)})"
-            )
+            raise InvalidArgumentError(f"OUT: {b} has no image suffix ({', '.join(images.SUFFIXES)})")
         if a.resolve() == b.resolve():
             raise InvalidArgumentError(f"OUT: {b} is an input; originals are never overwritten")
         if b in taken:

@@ -41,9 +41,7 @@ SegmenterDtype = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        help="Threads at most.", show_default="every CPU this process may use", min=1, max=1024
-    ),
+    typer.Option(help="Threads at most.", show_default="every CPU this process may use", min=1, max=1024),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 DataPath = Annotated[
@@ -86,9 +84,7 @@ def open_segmenter(
         A file or a device that cannot be used, or torch or segment-anything missing.
     """
     if backend not in ("auto", "onnx", "torch"):
-        raise InvalidArgumentError(
-            f"--segmenter-backend: received {backend!r}; accepted: auto, onnx, torch"
-        )
+        raise InvalidArgumentError(f"--segmenter-backend: received {backend!r}; accepted: auto, onnx, torch")
     checkpoint = source is not None and source.is_file()
     if backend == "torch" or (backend == "auto" and checkpoint):
         return _open_torch(source, provider, dtype)

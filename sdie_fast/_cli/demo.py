@@ -44,9 +44,7 @@ def _sheet(samples: list[synthetic.Sample], after: npt.NDArray[Any]) -> Image.Im
         top = (k // per_row) * (h + title + gap) + title + gap // 2
         for x, pixels in ((left, sample.image), (left + w + gap // 2, result)):
             sheet.paste(Image.fromarray(pixels).resize((w, h), Image.Resampling.LANCZOS), (x, top))
-        draw.text(
-            (left, top - title + 6), f"{sample.kind.replace('_', ' ')}: before, after", fill=235
-        )
+        draw.text((left, top - title + 6), f"{sample.kind.replace('_', ' ')}: before, after", fill=235)
     return sheet
 
 
@@ -76,9 +74,7 @@ def run(out: Path, seed: int, threads: int | None, console: Console | None) -> d
         rows.append({"kind": sample.kind, "ms": round(float(np.median(single)) * 1e3, 3)})
     batch = np.concatenate([before] * (_BATCH // len(samples)))
     results = np.empty_like(batch)
-    median = float(
-        np.median([_seconds(lambda: enhancer(batch, out=results)) for _ in range(_REPEATS)])
-    )
+    median = float(np.median([_seconds(lambda: enhancer(batch, out=results)) for _ in range(_REPEATS)]))
     path = out / "before_after.png"
     try:
         sheet = _sheet(samples, after)
@@ -124,9 +120,7 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
     bar = Progress(console=console, disable=console is None)
     task = bar.add_task("segmenting")
     with bar, tempfile.TemporaryDirectory() as folder:
-        written = synthetic.write_dataset(
-            Path(folder) / "surfaces", per_kind=_EACH, seed=_APART + seed
-        )
+        written = synthetic.write_dataset(Path(folder) / "surfaces", per_kind=_EACH, seed=_APART + seed)
         data = replace(open_defect4i(written), name="synthetic surfaces")
         result = evaluate_run(
             Sam(None, Options("cpu", threads)), data, RECIPE, baselines=False, auto=AUTO, rule=RULE,
@@ -175,9 +169,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(f"before and after: {result['sheet']}", highlight=False, soft_wrap=True)
     found = result["segmentation"]
     if found is None:
-        console.print(
-            f"not segmented: {result['missing']}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(f"not segmented: {result['missing']}", markup=False, highlight=False, soft_wrap=True)
         return
     table = Table("IoU, %", "segmenter alone", "SDIE", "best round by the truth")
     for row in found["classes"]:

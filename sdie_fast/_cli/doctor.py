@@ -44,9 +44,7 @@ def _started(backend: _backends.Backend) -> _backends.Backend:
     from ..cuda import _driver
 
     found = _driver.start()
-    return dataclasses.replace(
-        backend, available=found.available, reason=found.reason, fix=found.fix
-    )
+    return dataclasses.replace(backend, available=found.available, reason=found.reason, fix=found.fix)
 
 
 def examine() -> dict[str, Any]:
@@ -83,8 +81,7 @@ def examine() -> dict[str, Any]:
         "auto": host[0] if host else None,
         "auto_on_device": "cuda" if "cuda" in usable else None,
         "segmentation": [
-            {"provider": name, "available": not reason, "reason": reason}
-            for name, reason in available().items()
+            {"provider": name, "available": not reason, "reason": reason} for name, reason in available().items()
         ],
         "threads": {"default": _validate.threads(None), "cpu_count": os.cpu_count()},
         "packages": {name: _installed(name) for name in _PACKAGES},

@@ -70,9 +70,7 @@ def read(path: Path, max_pixels: int = _MAX_PIXELS) -> Picture:
 
 def _convert(path: Path, image: Image.Image, max_pixels: int) -> Picture:
     if image.width * image.height > max_pixels:
-        raise ImageFileError(
-            f"{path}: {image.width} x {image.height} pixels, more than the {max_pixels} accepted"
-        )
+        raise ImageFileError(f"{path}: {image.width} x {image.height} pixels, more than the {max_pixels} accepted")
     if getattr(image, "n_frames", 1) > 1:
         raise ImageFileError(f"{path}: {image.n_frames} pages or frames; one is accepted")  # type: ignore[attr-defined]
     if image.mode in ("RGB", "RGBA") and _sixteen_bit_colour(image):
@@ -88,9 +86,7 @@ def _convert(path: Path, image: Image.Image, max_pixels: int) -> Picture:
     if image.mode == "I":  # how Pillow before 11 holds 16-bit PNG
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
-            raise ImageFileError(
-                f"{path}: values {wide.min()} to {wide.max()}; 0 to 65535 are accepted"
-            )
+            raise ImageFileError(f"{path}: values {wide.min()} to {wide.max()}; 0 to 65535 are accepted")
         return Picture(wide.astype(np.uint16), None, info)
     if image.mode in ("1", "P", "RGB", "RGBA", "LA", "PA", "CMYK"):
         has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
@@ -100,9 +96,7 @@ def _convert(path: Path, image: Image.Image, max_pixels: int) -> Picture:
             colour = both[..., 0] if grey else both[..., :3]
             return Picture(np.ascontiguousarray(colour), both[..., -1], info)
         return Picture(np.asarray(image.convert("L" if grey else "RGB")), None, info)
-    raise ImageFileError(
-        f"{path}: pixels of mode {image.mode!r}; 8- and 16-bit grey and 8-bit colour are accepted"
-    )
+    raise ImageFileError(f"{path}: pixels of mode {image.mode!r}; 8- and 16-bit grey and 8-bit colour are accepted")
 
 
 def _image(picture: Picture, path: Path) -> Image.Image:
@@ -111,9 +105,7 @@ def _image(picture: Picture, path: Path) -> Image.Image:
         planes = pixels[..., None] if pixels.ndim == 2 else pixels
         return Image.fromarray(np.concatenate([planes, picture.alpha[..., None]], axis=2))
     if pixels.dtype == np.uint16 and path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
-        raise ImageFileError(
-            f"{path}: 16-bit pixels do not fit this format; write PNG or TIFF (--format png)"
-        )
+        raise ImageFileError(f"{path}: 16-bit pixels do not fit this format; write PNG or TIFF (--format png)")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 

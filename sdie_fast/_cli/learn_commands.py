@@ -37,17 +37,11 @@ def _import_learning() -> Any:
 
 def train(
     data: DataPath,
-    out: Annotated[
-        Path, typer.Option(help="The run's folder; one that was interrupted is gone on with.")
-    ],
+    out: Annotated[Path, typer.Option(help="The run's folder; one that was interrupted is gone on with.")],
     shots: Annotated[int, typer.Option(help="Labelled images of each class.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Of the shots, the networks and the noise.", min=0)] = 0,
-    segmentations: Annotated[
-        int, typer.Option(help="Budget: segmentations that may be spent.", min=1)
-    ] = 5000,
-    prompt: Annotated[
-        str, typer.Option(help="auto, support, or, from the truth, box and point.")
-    ] = "auto",
+    segmentations: Annotated[int, typer.Option(help="Budget: segmentations that may be spent.", min=1)] = 5000,
+    prompt: Annotated[str, typer.Option(help="auto, support, or, from the truth, box and point.")] = "auto",
     reward: Annotated[str, typer.Option(help="miou or fb-iou.")] = "miou",
     credit: Annotated[
         str,
@@ -55,9 +49,7 @@ def train(
             help="What a round is rewarded for: own (the paper's), or the best or the vote of the masks so far."
         ),
     ] = "best",
-    encoder: Annotated[
-        str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")
-    ] = "small",
+    encoder: Annotated[str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")] = "small",
     rounds: Annotated[int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)] = 2,
     passes: Annotated[
         int,
@@ -74,9 +66,7 @@ def train(
             help="A policy for each class, in OUT/CLASS, each with the whole budget: what helps one kind of defect harms another.",
         ),
     ] = False,
-    views: Annotated[
-        int, typer.Option(help="Ways each shot is turned and mirrored: 1, 2, 4 or 8.")
-    ] = 8,
+    views: Annotated[int, typer.Option(help="Ways each shot is turned and mirrored: 1, 2, 4 or 8.")] = 8,
     grid: Annotated[
         int | None,
         typer.Option(
@@ -92,9 +82,7 @@ def train(
     ] = False,
     compare: Annotated[
         bool,
-        typer.Option(
-            help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."
-        ),
+        typer.Option(help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."),
     ] = True,
     prior: Annotated[
         bool | None,
@@ -113,9 +101,7 @@ def train(
     dtype: SegmenterDtype = "float32",
     kind: DataKind = "auto",
     fold: Fold = None,
-    size: Annotated[
-        int, typer.Option(help="Pixels a side that images are resized to.", min=16)
-    ] = 200,
+    size: Annotated[int, typer.Option(help="Pixels a side that images are resized to.", min=16)] = 200,
     device: Annotated[
         str,
         typer.Option(
@@ -125,9 +111,7 @@ def train(
     ] = "cpu",
     provider: Annotated[
         str,
-        typer.Option(
-            help="Of the segmenter: auto, tensorrt, cuda or cpu; with torch, auto is --device."
-        ),
+        typer.Option(help="Of the segmenter: auto, tensorrt, cuda or cpu; with torch, auto is --device."),
     ] = "auto",
     threads: Threads = None,
 ) -> None:
@@ -295,9 +279,7 @@ def evaluate_recipes(
     if as_json:
 
         def plain(rows: Any) -> Any:
-            return {
-                row.name: {k: dataclasses.asdict(v) for k, v in row.figures.items()} for row in rows
-            }
+            return {row.name: {k: dataclasses.asdict(v) for k, v in row.figures.items()} for row in rows}
 
         told = {
             "facts": [r.facts for r in results],
@@ -314,14 +296,10 @@ def evaluate_recipes(
         }
         print(json.dumps(told, indent=1))
         return
-    stdout.print(
-        ", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True
-    )
+    stdout.print(", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True)
     _print("class", class_table(results))
     for name, runs in groups.items():
-        stdout.print(
-            f"[bold]{name}[/bold]" + f", {len(runs)} runs" * (len(runs) > 1), highlight=False
-        )
+        stdout.print(f"[bold]{name}[/bold]" + f", {len(runs)} runs" * (len(runs) > 1), highlight=False)
         _print("", main_table(runs))
         _print("rule", rule_table(runs))
         stdout.print(

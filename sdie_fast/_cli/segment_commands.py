@@ -41,9 +41,7 @@ _Grid = Annotated[
 ]
 _Quality = Annotated[
     float | None,
-    typer.Option(
-        help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's"
-    ),
+    typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's"),
 ]
 _Stability = Annotated[
     float | None,
@@ -70,14 +68,10 @@ def evaluate(
             help="A folder that `train` wrote, or a recipe: judge SDIE with it. Repeated: mean and spread over runs."
         ),
     ] = None,
-    baselines: Annotated[
-        bool, typer.Option(help="With --recipe: judge what SDIE must beat, too.")
-    ] = True,
+    baselines: Annotated[bool, typer.Option(help="With --recipe: judge what SDIE must beat, too.")] = True,
     kind: DataKind = "auto",
     fold: Fold = None,
-    size: Annotated[
-        int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)
-    ] = 200,
+    size: Annotated[int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)] = 200,
     limit: Annotated[
         int | None,
         typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1),
@@ -103,9 +97,7 @@ def evaluate(
     rule: _Rule = "union",
     provider: Provider = "auto",
     threads: Threads = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write a page with pictures: image, mask, truth.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a page with pictures: image, mask, truth.")] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU."""
@@ -136,9 +128,7 @@ def evaluate(
                 if out is not None:
                     report.add(case)
 
-            result = evaluate_segmenter(
-                model, found, prompt, shots=shots, seed=seed, options=options, watch=watch
-            )
+            result = evaluate_segmenter(model, found, prompt, shots=shots, seed=seed, options=options, watch=watch)
         scores = result.scores
         facts = {
             "data": found.name,
@@ -165,9 +155,7 @@ def evaluate(
     for name in ("images", "IoU"):
         table.add_column(name, justify="right")
     for name, value in scores.iou.items():
-        table.add_row(
-            name, str(scores.images[name]), "-" if math.isnan(value) else f"{100 * value:.1f}"
-        )
+        table.add_row(name, str(scores.images[name]), "-" if math.isnan(value) else f"{100 * value:.1f}")
     stdout.print(table)
     stdout.print(
         f"MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f} "
@@ -179,15 +167,11 @@ def evaluate(
 def segment(
     source: Annotated[
         Path,
-        typer.Argument(
-            metavar="IN", help="An image file, or a folder searched with its subfolders."
-        ),
+        typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders."),
     ],
     target: Annotated[
         Path,
-        typer.Argument(
-            metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."
-        ),
+        typer.Argument(metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."),
     ],
     recipe: Annotated[
         Path | None,
@@ -225,9 +209,7 @@ def segment(
         list[str] | None,
         typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),
     ] = None,
-    point: Annotated[
-        list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")
-    ] = None,
+    point: Annotated[list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")] = None,
     grid: _Grid = None,
     quality: _Quality = None,
     stability: _Stability = None,
@@ -297,9 +279,7 @@ def _numbers(texts: list[str] | None, count: int, name: str) -> Any:
     try:
         values = [[float(v) for v in text.split(",")] for text in texts or []]
     except ValueError as error:
-        raise InvalidArgumentError(
-            f"--{name}: {texts}; {count} numbers with commas are accepted"
-        ) from error
+        raise InvalidArgumentError(f"--{name}: {texts}; {count} numbers with commas are accepted") from error
     if any(len(v) != count for v in values):
         raise InvalidArgumentError(f"--{name}: {texts}; {count} numbers with commas are accepted")
     return np.array(values, np.float32) if values else None
@@ -318,9 +298,7 @@ def export_sam(
         str | None,
         typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is"),
     ] = None,
-    precision: Annotated[
-        str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")
-    ] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")] = "fp32",
     as_json: Json = False,
 ) -> None:
     """Export a SAM checkpoint to ONNX, compare it with torch, and keep it only if both agree.

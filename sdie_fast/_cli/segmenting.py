@@ -37,9 +37,7 @@ class Plain:
     """The segmenter alone."""
 
     def __init__(self, segmenter: Any, prompt: Any, options: dict[str, Any]) -> None:
-        self._ask = functools.partial(
-            segmenter, prompt=prompt, **(options if isinstance(prompt, str) else {})
-        )
+        self._ask = functools.partial(segmenter, prompt=prompt, **(options if isinstance(prompt, str) else {}))
         self.facts: dict[str, Any] = {}
 
     def __call__(self, pixels: npt.NDArray[Any]) -> Done:
@@ -81,9 +79,7 @@ class Sdie:
         side = self._size
         small = whole.resize((side, side), Image.Resampling.BILINEAR) if side else whole
         found = self._inspector(np.asarray(small))
-        mask = Image.fromarray(found.mask.view(np.uint8)).resize(
-            whole.size, Image.Resampling.NEAREST
-        )
+        mask = Image.fromarray(found.mask.view(np.uint8)).resize(whole.size, Image.Resampling.NEAREST)
         pictures, figures = _done(pixels, np.asarray(mask) > 0, found.quality)
         told = {} if math.isnan(found.score) else {"score": found.score}
         return {**pictures, "enhanced": found.image}, {**figures, "round": found.round, **told}

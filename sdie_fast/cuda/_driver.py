@@ -109,8 +109,7 @@ def _ask(library: Any, toolkit: int) -> State:
             False,
             f"the NVIDIA driver is too old: it runs CUDA {driver // 1000}.{driver % 1000 // 10}, "
             f"and the installed packages are for CUDA {toolkit}",
-            f"update the driver, or install packages for its CUDA: pip install "
-            f'"numba-cuda[cu{driver // 1000}]"',
+            f'update the driver, or install packages for its CUDA: pip install "numba-cuda[cu{driver // 1000}]"',
         )
     code = library.cuInit(0)
     if code == _NO_DEVICE or (code == 0 and _integer(library.cuDeviceGetCount) < 1):
@@ -141,15 +140,10 @@ def _ask(library: Any, toolkit: int) -> State:
     if capability < least:
         return State(
             False,
-            f"the GPU {name} is too old: {words}, and CUDA {toolkit} begins at "
-            f"{least[0]}.{least[1]}",
-            'pip install "numba-cuda[cu12]", or another GPU'
-            if toolkit > 12
-            else "another GPU is needed",
+            f"the GPU {name} is too old: {words}, and CUDA {toolkit} begins at {least[0]}.{least[1]}",
+            'pip install "numba-cuda[cu12]", or another GPU' if toolkit > 12 else "another GPU is needed",
         )
-    return State(
-        True, note=f"{name}, {words}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}"
-    )
+    return State(True, note=f"{name}, {words}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}")
 
 
 @functools.cache
@@ -165,8 +159,7 @@ def state() -> State:
             False,
             "Numba's CUDA simulator is active (NUMBA_ENABLE_CUDASIM): kernels would run as Python, "
             "some 100,000 times slower",
-            "unset NUMBA_ENABLE_CUDASIM and start anew; for tests, SDIE_FAST_CUDA_SIMULATOR=1 "
-            "accepts the simulator",
+            "unset NUMBA_ENABLE_CUDASIM and start anew; for tests, SDIE_FAST_CUDA_SIMULATOR=1 accepts the simulator",
         )
     library = _load_driver()
     if library is None:
@@ -207,9 +200,7 @@ def cuda() -> Any:
     """
     found = start()
     if not found.available:
-        raise BackendUnavailableError(
-            f"backend: 'cuda' cannot run here: {found.reason}; to fix: {found.fix}"
-        )
+        raise BackendUnavailableError(f"backend: 'cuda' cannot run here: {found.reason}; to fix: {found.fix}")
     return importlib.import_module("numba.cuda")
 
 

@@ -159,9 +159,7 @@ def solve_rows(u, edges, scale, active, segments, ends, first_row, first_plane):
             before = ends[plane, segment - 1, line]
         if known & 2:
             last = ends[plane, segment, line]
-    before, last = solve_nodes(
-        node, slot, slots, at, 1, known, before, last, grounds, currents, lefts, rights
-    )
+    before, last = solve_nodes(node, slot, slots, at, 1, known, before, last, grounds, currents, lefts, rights)
     substitute(value, before, last, into_before, into_next, constant)
     own = (at * (CHUNK + 1)) & INDEX
     for i in range(CHUNK):
@@ -206,9 +204,7 @@ def solve_columns(u, edges, scale, active, segments, ends, first_row, first_plan
             before = ends[plane, segment - 1, line]
         if known & 2:
             last = ends[plane, segment, line]
-    before, last = solve_nodes(
-        node, slot, slots, at, lines, known, before, last, grounds, currents, lefts, rights
-    )
+    before, last = solve_nodes(node, slot, slots, at, lines, known, before, last, grounds, currents, lefts, rights)
     substitute(value, before, last, into_before, into_next, constant)
     _store_column(u, plane, line, first, value)
 

@@ -79,9 +79,7 @@ def eliminate(left, value, into_before, into_next, constant, node):
 
 
 @part
-def solve_nodes(
-    node, slot, slots, at, step, known, before_value, last_value, grounds, currents, lefts, rights
-):
+def solve_nodes(node, slot, slots, at, step, known, before_value, last_value, grounds, currents, lefts, rights):
     """Solve the line of the chunks' last nodes: returns the values of the one before and of the own.
 
     slot: place of this thread's node among the line's `slots`; `at` and `step`: where it lies in

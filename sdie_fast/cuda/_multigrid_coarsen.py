@@ -164,9 +164,7 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
     _add_edge(pairs, _at(work, s, y, x, h, w), ONE - upper, ZERO, upper - ONE, ZERO)
     _add_edge(pairs, _at(work, s, y, x + 1, h, w), left - p, ONE - left - q, -r, -t)
     _add_edge(pairs, _at(work, e, y + 1, x, h, w), upper - p, -q, ONE - upper - r, -t)
-    _add_edge(
-        pairs, _at(work, e, y + 1, x + 1, h, w), p, q - upper_right, r, t - (ONE - upper_right)
-    )
+    _add_edge(pairs, _at(work, e, y + 1, x + 1, h, w), p, q - upper_right, r, t - (ONE - upper_right))
     _add_edge(pairs, _at(work, s, y + 1, x, h, w), upper, ZERO, -upper, ZERO)
     _add_edge(pairs, _at(work, s, y + 1, x + 1, h, w), p, q, r - left_below, t - (ONE - left_below))
     if k > 0:

@@ -86,9 +86,7 @@ def set_up(work, levels, inverse, teams, team, rank, size, shared):
 
 
 @section
-def _smooth_level(
-    work, levels, k, offset, start, backwards, teams, team, rank, size, tile, origins
-):
+def _smooth_level(work, levels, k, offset, start, backwards, teams, team, rank, size, tile, origins):
     """One pass of the smoother; returns where the correction is afterwards."""
     z_in = start
     z_out = levels[k, FIRST] if start == levels[k, SECOND] else levels[k, SECOND]
@@ -141,8 +139,6 @@ def cycle(work, levels, inverse, deep, teams, team, rank, size, tile, origins):
             for step in range(1 if alone else 2):
                 # Down: whole tiles, then shifted ones; up: the other way round.
                 offset = HALF_SIDE if (step == 1) != up and not alone else 0
-                z = _smooth_level(
-                    work, levels, k, offset, z, up, teams, team, rank, size, tile, origins
-                )
+                z = _smooth_level(work, levels, k, offset, z, up, teams, team, rank, size, tile, origins)
             if deep and not up:
                 go_down(work, levels, k, z, teams, team, rank, size)

@@ -23,9 +23,7 @@ section = functools.partial(cuda.jit, device=True, fastmath=True)
 ARRIVED, SIZE, WAITING, GENERATION, IMAGE, QUEUE = range(6)
 TEAM = 8
 CLOSED = 1 << 20  # added to `ARRIVED` when the team is closed; more than the blocks of a grid
-PATIENCE = (
-    400  # times that the first block looks whether all have come, each about half a microsecond
-)
+PATIENCE = 400  # times that the first block looks whether all have come, each about half a microsecond
 
 
 @section
@@ -127,9 +125,7 @@ def product(work, a, b, pixels, sums, rank, size, shared):
     """List the chunks' sums of a * b, planes at these places; a barrier must follow."""
     for chunk in range(rank, (pixels + CHUNK - 1) // CHUNK, size):
         value = ZERO
-        for i in range(
-            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, pixels), cuda.blockDim.x
-        ):
+        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, pixels), cuda.blockDim.x):
             value += work[a + i] * work[b + i]
         value = sum_block(value, shared)
         if cuda.threadIdx.x == 0:

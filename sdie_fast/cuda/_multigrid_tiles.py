@@ -145,10 +145,7 @@ def _solve_line(tile, start, scratch, along, across, forth, aside, nine):
     for i in range(SIDE):
         k = SIDE - 1 - i
         at = (at - forth) & INDEX
-        value = (
-            tile[(scratch + _D + k * LINES) & INDEX]
-            + tile[(scratch + _C + k * LINES) & INDEX] * value
-        )
+        value = tile[(scratch + _D + k * LINES) & INDEX] + tile[(scratch + _C + k * LINES) & INDEX] * value
         tile[at + _Z] += value
 
 
@@ -282,11 +279,7 @@ def smooth(work, levels, k, z_in, z_out, offset, backwards, rank, size, tile, or
             origins[2 * i + 1] = (first + i - y * across) * SIDE - offset
         cuda.syncthreads()
         if k == 0:
-            _smooth_tiles(
-                work, level, z_in, z_out, backwards, tile, origins, tiles, FIVE_SIZE, False
-            )
+            _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, FIVE_SIZE, False)
         else:
-            _smooth_tiles(
-                work, level, z_in, z_out, backwards, tile, origins, tiles, NINE_SIZE, True
-            )
+            _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, NINE_SIZE, True)
         first += size * group

@@ -187,9 +187,7 @@ def equalise_by_place(image, active, bins, records, used, out):
     if base < LOWEST_FLOOR:
         base = _column_floor(count, entries, highest, limit, place_x, place_y)
         if base < LOWEST_FLOOR:
-            _equalise_far(
-                image, plane, x, y, bins, count, entries, highest, limit, place_x, place_y, out
-            )
+            _equalise_far(image, plane, x, y, bins, count, entries, highest, limit, place_x, place_y, out)
             return
 
     level = cuda.local.array(RUN, float32)

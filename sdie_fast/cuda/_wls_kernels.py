@@ -126,9 +126,7 @@ def _bound(work, levels, sums, chunks, teams, team, rank, size, shared):
     barrier(teams, team, size)
     for chunk in range(rank, chunks, size):
         least = F32(3e38)
-        for i in range(
-            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x
-        ):
+        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
             x = i - np.int64(np.uint32(i) // np.uint32(w)) * w
             value = work[columns + i] + _conductance(work, east, columns, i, 1, x, w - 1 - x)
             least = min(least, value)
@@ -149,9 +147,7 @@ def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, rank, size
     n = operator[0]
     for chunk in range(rank, chunks, size):
         value = ZERO
-        for i in range(
-            chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x
-        ):
+        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
             p, q = work[(z + i) & PIXEL], image_of(work, operator, False, z, i)
             if not fresh:
                 p += ratio * work[(direction + i) & PIXEL]
@@ -296,9 +292,7 @@ def solve(
                 rank,
                 size,
             )
-            taken = _solve(
-                work, levels, places, out, image, tol, teams, team, rank, size, tile, origins
-            )
+            taken = _solve(work, levels, places, out, image, tol, teams, team, rank, size, tile, origins)
             if light:
                 for i in range(first, out.shape[1], step):
                     out[image, i] = from_lightness(max(out[image, i], ZERO))

@@ -28,10 +28,7 @@ _UPLOADS = 16  # copies of weights that may be under way
 _SHARE = 0.9  # of the free memory that is taken
 
 
-_FIX = (
-    "smaller images or batches, less memory held by others (of torch, torch.cuda.empty_cache()), or "
-    "backend='cpu'"
-)
+_FIX = "smaller images or batches, less memory held by others (of torch, torch.cuda.empty_cache()), or backend='cpu'"
 
 
 class WeightBuffer:
@@ -126,9 +123,7 @@ class Workspace:
     orders what different callers' streams do with it.
     """
 
-    def __init__(
-        self, shape: Shape, params: FilterParams, per_channel: bool, active: Active
-    ) -> None:
+    def __init__(self, shape: Shape, params: FilterParams, per_channel: bool, active: Active) -> None:
         from .rounds import Rounds
 
         self.shape = shape

@@ -111,9 +111,7 @@ def _torch(name: str, value: Any) -> DeviceArray:
     torch = sys.modules["torch"]
     shape = tuple(int(n) for n in value.shape)
     if value.layout is not torch.strided:
-        raise InvalidTypeError(
-            f"{name}: received a torch tensor of layout {value.layout}; accepted: a dense one"
-        )
+        raise InvalidTypeError(f"{name}: received a torch tensor of layout {value.layout}; accepted: a dense one")
     if value.requires_grad:
         raise InvalidArgumentError(
             f"{name}: received a torch tensor of shape {shape} that requires its gradient, which "

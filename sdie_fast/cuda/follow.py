@@ -86,9 +86,7 @@ def areas(length: int, side: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np
         first = max(int(centre - support + 0.5), 0)
         last = min(int(centre + support + 0.5), length)
         # The filter is open on its left and closed on its right.
-        inside = [
-            i for i in range(first, last) if -0.5 < (i - centre + 0.5) / max(scale, 1.0) <= 0.5
-        ]
+        inside = [i for i in range(first, last) if -0.5 < (i - centre + 0.5) / max(scale, 1.0) <= 0.5]
         bounds[k] = inside[0], inside[-1] + 1
     lengths = (bounds[:, 1] - bounds[:, 0]).astype(np.float64)
     return bounds, (0.5 + (1.0 / lengths) * (1 << _FRACTION)).astype(np.int32)
@@ -140,15 +138,11 @@ def _load(luma: bool, source: Any, planes: Any, white: float, channels: int, str
         )
 
 
-def _save(
-    luma: bool, planes: Any, source: Any, target: Any, white: float, channels: int, stream: Any
-) -> None:
+def _save(luma: bool, planes: Any, source: Any, target: Any, white: float, channels: int, stream: Any) -> None:
     store = _pixels.storer(np.dtype(target.dtype), luma)
     grid = ceil_div(planes.shape[2], _pixels.THREADS), ceil_div(planes.shape[1], _pixels.ROWS)
     for y, z, rows, depth in pieces(grid[1], planes.shape[0]):
-        store[(grid[0], rows, depth), _pixels.THREADS, stream](
-            planes, source, target, F32(white), channels, y, z
-        )
+        store[(grid[0], rows, depth), _pixels.THREADS, stream](planes, source, target, F32(white), channels, y, z)
 
 
 def look(src: DeviceArray, white: float, side: int) -> npt.NDArray[np.uint8]:
@@ -171,9 +165,7 @@ class Rules:
     per_channel: bool
 
 
-def follow(
-    src: DeviceArray, dst: DeviceArray, rules: Rules, white: float, act: Act
-) -> npt.NDArray[np.float32]:
+def follow(src: DeviceArray, dst: DeviceArray, rules: Rules, white: float, act: Act) -> npt.NDArray[np.float32]:
     """Enhance images on the device round by round, each as a network says that saw the last.
 
     Parameters
@@ -239,9 +231,7 @@ def _as_images(planes: Any, images: int, channels: int, stream: int) -> DeviceAr
     )
 
 
-def _one_round(
-    src: DeviceArray, dst: DeviceArray, weights: Floats, actions: Floats, rules: Rules
-) -> None:
+def _one_round(src: DeviceArray, dst: DeviceArray, weights: Floats, actions: Floats, rules: Rules) -> None:
     """One round of all images, or, where actions choose parameters, of one after the other."""
     options: dict[str, Any] = {"white_level": 1.0, "per_channel": rules.per_channel, "threads": 1}
     if not rules.meaning.parameters:

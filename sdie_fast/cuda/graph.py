@@ -83,9 +83,7 @@ class Graph:
             raise RecordingError(f"the launches cannot be recorded: {failure}") from failure
         graph = _checked(binding, answer, "cuStreamEndCapture")
         try:
-            self._handle = _checked(
-                binding, binding.cuGraphInstantiate(graph, 0), "cuGraphInstantiate"
-            )
+            self._handle = _checked(binding, binding.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
         finally:
             binding.cuGraphDestroy(graph)
         weakref.finalize(self, binding.cuGraphExecDestroy, self._handle)

@@ -104,8 +104,7 @@ class _Pipeline:
         chunks = -(-len(src) // images)
         self._size = -(-len(src) // chunks)
         self._slots = [
-            workspace.buffers(k, self._size, src.dtype, weights.shape[1], Slot)
-            for k in range(min(SLOTS, chunks))
+            workspace.buffers(k, self._size, src.dtype, weights.shape[1], Slot) for k in range(min(SLOTS, chunks))
         ]
         self._streams = workspace.streams(Streams, chunks > 1)
         # A chunk, so that the recorded part is the whole of the work.
@@ -136,9 +135,7 @@ class _Pipeline:
             slot.uploaded.wait(streams.compute)
 
         def enqueue(stream: Any) -> None:
-            self._workspace.rounds(
-                src, dst, weights, self._active, white_level=self._white, stream=stream
-            )
+            self._workspace.rounds(src, dst, weights, self._active, white_level=self._white, stream=stream)
 
         with turn(streams.compute):
             if self._recorded:

@@ -125,9 +125,7 @@ def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix
             if bilateral > 0 and with_bilateral > ZERO:
                 bilateral_column(tile, column, row, range_scale, space_scale, with_bilateral, mixed)
             if sharpen > 0 and with_sharpen > ZERO:
-                sharpen_column(
-                    tile, blur, gauss, column, row, amount, threshold, with_sharpen, mixed
-                )
+                sharpen_column(tile, blur, gauss, column, row, amount, threshold, with_sharpen, mixed)
             if guided > 0 and with_guided > ZERO:
                 guided_column(tile, slope, offset, column, row, with_guided, mixed)
             with_smooth = weights[image, turn, 1]

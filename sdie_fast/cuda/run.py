@@ -67,9 +67,7 @@ def run(
         host.enhance(job, src, dst, weights, white_level)
 
 
-def _on_device(
-    job: Job, src: DeviceArray, dst: DeviceArray, weights: Weights, white: float
-) -> None:
+def _on_device(job: Job, src: DeviceArray, dst: DeviceArray, weights: Weights, white: float) -> None:
     total, rounds = weights.shape[:2]
     size = src.size * src.itemsize
     recorded = worth_recording(size) and _is_contiguous(src) and _is_contiguous(dst)

@@ -90,9 +90,7 @@ class Spatiogram:
     larger: a bin whose mass is around 1e-6 of a pixel may count as empty here and not there.
     """
 
-    def __init__(
-        self, planes: int, height: int, width: int, *, method: Method, bins: int, tiles: int
-    ) -> None:
+    def __init__(self, planes: int, height: int, width: int, *, method: Method, bins: int, tiles: int) -> None:
         self.shape = (planes, height, width)
         self.method = method
         self.bins = bins
@@ -104,16 +102,12 @@ class Spatiogram:
         self._memory["everywhere"].copy_to_device(np.ones((planes, 2), np.float32))
 
     @classmethod
-    def workspace_bytes(
-        cls, planes: int, height: int, width: int, *, method: Method, bins: int, tiles: int
-    ) -> int:
+    def workspace_bytes(cls, planes: int, height: int, width: int, *, method: Method, bins: int, tiles: int) -> int:
         """Bytes of device memory that an object of these arguments holds."""
         buffers = _layout(planes, height, width, method, bins, tiles).buffers
         return sum(buffer.nbytes for buffer in buffers.values())
 
-    def __call__(
-        self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0
-    ) -> None:
+    def __call__(self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0) -> None:
         """Equalise planes; enqueued on the stream.
 
         Parameters
@@ -146,18 +140,12 @@ class Spatiogram:
         threads = min(statistics.THREADS, 1 << pairs.bit_length())
         sizes = np.array([self.bins, bin_bits, rows, columns, parts], np.int32)
         statistics.gather_moments[n * parts, threads, stream](image, active, *sizes, moments)
-        statistics.finish_bins[n, statistics.THREADS, stream](
-            moments, active, *sizes[[0, 1, 4]], records, used
-        )
+        statistics.finish_bins[n, statistics.THREADS, stream](moments, active, *sizes[[0, 1, 4]], records, used)
         across, down = place.patch_threads(height, width)
         blocks = n * ceil_div(width, across) * ceil_div(height, down * place.RUN)
-        place.equalise_by_place[blocks, (across, down), stream](
-            image, active, sizes[0], records, used, out
-        )
+        place.equalise_by_place[blocks, (across, down), stream](image, active, sizes[0], records, used, out)
 
-    def _by_level(
-        self, n: int, image: Any, out: Any, clip_limit: float, active: Any, stream: Any
-    ) -> None:
+    def _by_level(self, n: int, image: Any, out: Any, clip_limit: float, active: Any, stream: Any) -> None:
         _, height, width = self.shape
         rows, columns, parts, _ = self._layout
         counts, tables = self._memory["counts"], self._memory["tables"]

@@ -154,9 +154,7 @@ class _Lines:
         if self._segments > 1:
             reduce = kernels.reduce_rows if self._rows else kernels.reduce_columns
             for y, z, count, depth in pieces(grid[1], planes):
-                reduce[(grid[0], count, depth), self._block, stream](
-                    u, edges, scale, active, self._nodes, y, z
-                )
+                reduce[(grid[0], count, depth), self._block, stream](u, edges, scale, active, self._nodes, y, z)
             threads = 64
             for y, z, count, depth in pieces(1, planes):
                 kernels.solve_ends[(ceil_div(self._lines, threads), count, depth), threads, stream](

@@ -79,9 +79,7 @@ def punching(rng: Rng, canvas: Canvas) -> Defect:
     else:
         behind = np.full(canvas.shape, rng.uniform(3.0, 7.0))
         # The light behind it drowns the burr and blooms over the rim.
-        shine = 0.25 * shine + rng.uniform(0.1, 0.4) * np.exp(
-            np.clip(hole, None, 0) / (3 * u + 0.5)
-        )
+        shine = 0.25 * shine + rng.uniform(0.1, 0.4) * np.exp(np.clip(hole, None, 0) / (3 * u + 0.5))
     gain = 1 - opening + opening * np.clip(behind, 0.02, None)
     return Defect(gain, opening > 0.5, shine, opening)
 

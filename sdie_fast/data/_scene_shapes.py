@@ -13,11 +13,7 @@ def _frame(rng: Random, size: int) -> tuple[Field, Field]:
     """Coordinates around a random middle, turned by a random angle (often upright, as much on a line is)."""
     y, x = grid(size)
     cy, cx = rng.uniform(0.05 * size, 0.95 * size, 2)
-    angle = (
-        rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.06)
-        if rng.random() < 0.5
-        else rng.uniform(0, np.pi)
-    )
+    angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.06) if rng.random() < 0.5 else rng.uniform(0, np.pi)
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return (x - cx) * c + (y - cy) * s, (y - cy) * c - (x - cx) * s
 
@@ -29,11 +25,7 @@ def _radius(rng: Random, size: int) -> float:
 def blob(rng: Random, size: int) -> Field:
     u, v = _frame(rng, size)
     r, stretch = _radius(rng, size), np.exp(rng.uniform(-1.0, 1.0))
-    rough = (
-        float(rng.uniform(0.0, 0.5))
-        * r
-        * fractal_noise(rng, size, max(2, int(size / (2 * r))), 4, 0.5)
-    )
+    rough = float(rng.uniform(0.0, 0.5)) * r * fractal_noise(rng, size, max(2, int(size / (2 * r))), 4, 0.5)
     return np.asarray(r - np.hypot(u / stretch, v * stretch) + rough, np.float32)
 
 
@@ -42,9 +34,7 @@ def star(rng: Random, size: int) -> Field:
     r, angle = _radius(rng, size), np.arctan2(v, u)
     outline = np.full_like(u, r)
     for k in range(2, 7):
-        outline += np.float32(r * rng.normal(0, 0.35 / k)) * np.cos(
-            k * angle + np.float32(rng.uniform(0, 6.3))
-        )
+        outline += np.float32(r * rng.normal(0, 0.35 / k)) * np.cos(k * angle + np.float32(rng.uniform(0, 6.3)))
     return np.asarray(outline - np.hypot(u, v), np.float32)
 
 
@@ -62,11 +52,7 @@ def polygon(rng: Random, size: int) -> Field:
     u, v = _frame(rng, size)
     r, stretch = _radius(rng, size), np.exp(rng.uniform(-0.9, 0.9))
     sides = int(rng.integers(3, 8))
-    angles = (
-        np.sort(rng.uniform(0, 2 * np.pi, sides))
-        if sides > 4
-        else np.arange(sides) * 2 * np.pi / sides
-    )
+    angles = np.sort(rng.uniform(0, 2 * np.pi, sides)) if sides > 4 else np.arange(sides) * 2 * np.pi / sides
     field = np.full_like(u, np.inf)
     for a in angles:
         np.minimum(
@@ -91,12 +77,8 @@ def stroke(rng: Random, size: int, frame: tuple[Field, Field] | None = None) -> 
     u, v = _frame(rng, size) if frame is None else frame
     length = float(np.exp(rng.uniform(np.log(0.25 * size), np.log(1.6 * size))))
     width = float(np.exp(rng.uniform(np.log(1.2), np.log(0.03 * size))))
-    at = np.clip(((u / size) + 1.0) / 2.0 * size, 0, size - 1).astype(
-        np.int32
-    )  # the profile's sample
-    profile = fractal_noise_line(
-        rng, size, int(rng.integers(2, 7)), 5, float(rng.uniform(0.3, 0.75))
-    )
+    at = np.clip(((u / size) + 1.0) / 2.0 * size, 0, size - 1).astype(np.int32)  # the profile's sample
+    profile = fractal_noise_line(rng, size, int(rng.integers(2, 7)), 5, float(rng.uniform(0.3, 0.75)))
     bend = float(rng.choice([0.0, 0.01, 0.03, 0.06])) * size * profile
     half = width * (1.0 + float(rng.uniform(0, 0.6)) * fractal_noise_line(rng, size, 8, 3, 0.6))
     if rng.random() < 0.25:
@@ -106,9 +88,7 @@ def stroke(rng: Random, size: int, frame: tuple[Field, Field] | None = None) -> 
 
 
 def _branches(rng: Random, size: int) -> Field:
-    return np.asarray(
-        np.maximum.reduce([stroke(rng, size) for _ in range(int(rng.integers(2, 4)))]), np.float32
-    )
+    return np.asarray(np.maximum.reduce([stroke(rng, size) for _ in range(int(rng.integers(2, 4)))]), np.float32)
 
 
 def _scatter(rng: Random, size: int) -> Field:

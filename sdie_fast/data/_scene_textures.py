@@ -48,16 +48,12 @@ def fractal_noise(rng: Random, size: int, coarsest: int, octaves: int, persisten
     return np.asarray(total / max(float(total.std()), 1e-6), np.float32)
 
 
-def fractal_noise_line(
-    rng: Random, size: int, coarsest: int, octaves: int, persistence: float
-) -> Field:
+def fractal_noise_line(rng: Random, size: int, coarsest: int, octaves: int, persistence: float) -> Field:
     """`fractal_noise` along a line."""
     total = np.zeros(size, np.float32)
     for k in range(octaves):
         cells = min(coarsest * 2**k, size)
-        total += persistence**k * (
-            _spread(cells, size) @ rng.standard_normal(cells + 3).astype(np.float32)
-        )
+        total += persistence**k * (_spread(cells, size) @ rng.standard_normal(cells + 3).astype(np.float32))
     return np.asarray(total / max(float(total.std()), 1e-6), np.float32)
 
 
@@ -82,9 +78,7 @@ def _streaks(rng: Random, size: int) -> Field:
     along, across = int(rng.integers(1, 12)), int(rng.integers(40, size))
     field = smooth_noise(rng, size, along, across)
     if rng.random() < 0.5:
-        field = field + float(rng.uniform(0.3, 1.0)) * smooth_noise(
-            rng, size, along * 4, across // 2
-        )
+        field = field + float(rng.uniform(0.3, 1.0)) * smooth_noise(rng, size, along * 4, across // 2)
     return field.T if rng.random() < 0.5 else field
 
 
@@ -109,7 +103,5 @@ def texture(rng: Random, size: int) -> Field:
     """One or two textures added, zero mean, unit variance."""
     field = _TEXTURES[rng.choice(5, p=_TEXTURE_SHARES)](rng, size)
     if rng.random() < 0.5:
-        field = field + float(rng.uniform(0.2, 1.0)) * _TEXTURES[rng.choice(5, p=_TEXTURE_SHARES)](
-            rng, size
-        )
+        field = field + float(rng.uniform(0.2, 1.0)) * _TEXTURES[rng.choice(5, p=_TEXTURE_SHARES)](rng, size)
     return np.asarray((field - field.mean()) / max(float(field.std()), 1e-6), np.float32)

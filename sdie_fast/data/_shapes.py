@@ -130,9 +130,7 @@ def turned(canvas: Canvas, cy: float, cx: float, angle: float) -> tuple[Plane, P
     return np.asarray(dy * cos + dx * sin), np.asarray(dx * cos - dy * sin)
 
 
-def ellipse(
-    canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0
-) -> Plane:
+def ellipse(canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> Plane:
     """Ellipse with its radii (pixels) along and across an axis at an angle to the rolling."""
     along, across = turned(canvas, *centre, angle)
     return np.asarray((1 - np.hypot(along / radii[0], across / radii[1])) * min(radii))
@@ -205,9 +203,7 @@ def spindle(
         Even flanks, as a liquid's.
     """
     length, width = size
-    rows = slice(
-        max(0, int(centre[0] - length / 2)), max(0, int(np.ceil(centre[0] + length / 2)) + 1)
-    )
+    rows = slice(max(0, int(centre[0] - length / 2)), max(0, int(np.ceil(centre[0] + length / 2)) + 1))
     y = np.arange(into.shape[0], dtype=np.float64)[rows] - centre[0]
     if not y.size:
         return

@@ -82,9 +82,7 @@ def noise(
     )
     fy = np.fft.fftfreq(padded[0])[:, None]
     fx = np.fft.rfftfreq(padded[1])[None, :]
-    q2 = (2 * np.pi) ** 2 * (
-        (along * (fy * cos + fx * sin)) ** 2 + (across * (fx * cos - fy * sin)) ** 2
-    )
+    q2 = (2 * np.pi) ** 2 * ((along * (fy * cos + fx * sin)) ** 2 + (across * (fx * cos - fy * sin)) ** 2)
     transfer = np.exp(-q2 / 4) if slope is None else (1 + q2) ** (-slope / 2)
     spectrum = np.fft.rfft2(rng.standard_normal(padded)) * transfer
     field: Plane = np.fft.irfft2(spectrum, s=padded)[:height, :width]
@@ -211,9 +209,7 @@ def coarse_surface(rng: Rng, shape: tuple[int, int], unit: float, brightest: flo
     strength = log_uniform(rng, 0.75, 1.2)
     texture = rng.uniform(0.05, 0.11) * streaks + rng.uniform(0.03, 0.09) * brush
     texture = strength * (texture + 0.09 * speckle + rng.uniform(0.05, 0.08) * mottle)
-    return Surface(
-        light, texture, strength * 0.075, rng.uniform(0.35, 0.55), log_uniform(rng, 0.9, 1.5)
-    )
+    return Surface(light, texture, strength * 0.075, rng.uniform(0.35, 0.55), log_uniform(rng, 0.9, 1.5))
 
 
 def photograph(rng: Rng, radiance: Plane, focus: float, grain: float) -> Plane:

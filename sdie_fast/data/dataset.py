@@ -65,13 +65,9 @@ class DataSet:
 
     def __post_init__(self) -> None:
         if self.mask_rule not in MASK_RULES:
-            raise InvalidArgumentError(
-                f"mask_rule: received {self.mask_rule!r}; accepted: {', '.join(MASK_RULES)}"
-            )
+            raise InvalidArgumentError(f"mask_rule: received {self.mask_rule!r}; accepted: {', '.join(MASK_RULES)}")
         if self.size is not None and not 16 <= self.size <= 16384:
-            raise InvalidArgumentError(
-                f"size: received {self.size}; accepted: None or 16 to 16384 pixels"
-            )
+            raise InvalidArgumentError(f"size: received {self.size}; accepted: None or 16 to 16384 pixels")
         if not self.samples:
             raise DataSetError(f"{self.name}: no image with a mask was found")
 
@@ -108,9 +104,7 @@ class DataSet:
         if count < 1:
             raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
         order = sorted(self.samples, key=lambda s: blake2b(s.name.encode()).digest())
-        kept = {
-            s.name for label in self.classes for s in [s for s in order if s.label == label][:count]
-        }
+        kept = {s.name for label in self.classes for s in [s for s in order if s.label == label][:count]}
         return replace(self, samples=tuple(s for s in self.samples if s.name in kept))
 
     def subset(self, names: Sequence[str]) -> DataSet:

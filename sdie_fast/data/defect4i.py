@@ -53,8 +53,6 @@ def open_defect4i(
             found = open_folder(root, size=size, mask_rule=mask_rule)
         return found.at_most(PAPER_COUNT)
     if fold not in range(3) or split not in ("train", "test"):
-        raise InvalidArgumentError(
-            f"fold, split: received {fold}, {split!r}; accepted: 0 to 2, 'train' or 'test'"
-        )
+        raise InvalidArgumentError(f"fold, split: received {fold}, {split!r}; accepted: 0 to 2, 'train' or 'test'")
     samples = listed(root, root / "data_list" / split / f"fold_{fold}_defective.txt")
     return DataSet(f"Defects-4i fold {fold} {split}", samples, size, mask_rule)

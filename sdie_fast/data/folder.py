@@ -74,9 +74,7 @@ def open_folder(root: Path | str, *, size: int | None = None, mask_rule: str = "
         key = (*key[:-1], name)
         if key in table:
             kind = "masks" if of_mask else "images"
-            raise DataSetError(
-                f"{path}: one of two {kind} of the same name; the other is {table[key]}"
-            )
+            raise DataSetError(f"{path}: one of two {kind} of the same name; the other is {table[key]}")
         table[key] = path
     lonely = [path for key, path in images.items() if key not in masks]
     if lonely:
@@ -87,9 +85,7 @@ def open_folder(root: Path | str, *, size: int | None = None, mask_rule: str = "
     return DataSet(
         root.name,
         tuple(
-            Sample(
-                path, masks[key], "/".join(key[:-1]) or root.name, path.relative_to(root).as_posix()
-            )
+            Sample(path, masks[key], "/".join(key[:-1]) or root.name, path.relative_to(root).as_posix())
             for key, path in images.items()
         ),
         size,

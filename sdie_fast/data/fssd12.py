@@ -55,8 +55,6 @@ def open_fssd12(
             raise DataSetError(f"{root}: {strange[0]!r} is no class of FSSD-12 ({sorted(known)})")
         return found.at_most(PAPER_COUNT)
     if fold not in range(3) or split not in ("train", "val"):
-        raise InvalidArgumentError(
-            f"fold, split: received {fold}, {split!r}; accepted: 0 to 2, 'train' or 'val'"
-        )
+        raise InvalidArgumentError(f"fold, split: received {fold}, {split!r}; accepted: 0 to 2, 'train' or 'val'")
     samples = listed(root, root / "data_list" / split / f"fold{fold}_defect.txt")
     return DataSet(f"FSSD-12 fold {fold} {split}", samples, size, mask_rule)

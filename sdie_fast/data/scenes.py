@@ -20,9 +20,7 @@ Mask = npt.NDArray[np.bool_]
 SIZE = 256
 MAX_TARGETS = 10
 MAX_SHARE = 0.4  # more, and figure and ground are a matter of opinion
-MIN_SHARE = (
-    0.003  # of the picture that a target covers: much less cannot be judged at half the resolution
-)
+MIN_SHARE = 0.003  # of the picture that a target covers: much less cannot be judged at half the resolution
 
 
 CROSSING = 0.1  # share of things laid down wherever they fall
@@ -64,9 +62,7 @@ def _paint(rng: Random, image: Field, field: Field, noise: float, ease: float) -
         gain = float(rng.uniform(0.5, 1.2))
         painted = middle + sign * step + gain * (image - middle)
     else:
-        painted = (
-            middle + sign * step + float(rng.uniform(0.0, 0.12)) * texture(rng, image.shape[0])
-        )
+        painted = middle + sign * step + float(rng.uniform(0.0, 0.12)) * texture(rng, image.shape[0])
     if kind > 0.9:  # shaded across
         painted = painted + 0.5 * step * smooth_noise(rng, image.shape[0], 2, 2)
     return np.asarray(image + alpha * (painted - image), np.float32)
@@ -76,9 +72,7 @@ def _soften(image: Field, times: int) -> Field:
     """Binomial blur, 1 2 1 down and across."""
     for _ in range(times):
         for axis in (0, 1):
-            image = (np.roll(image, 1, axis) + 2.0 * image + np.roll(image, -1, axis)) / np.float32(
-                4.0
-            )
+            image = (np.roll(image, 1, axis) + 2.0 * image + np.roll(image, -1, axis)) / np.float32(4.0)
     return image
 
 
@@ -119,9 +113,7 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float | None = No
     drawn = float(rng.random())
     ease = drawn if ease is None else ease
     base = float(rng.uniform(0.15, 0.85))
-    image = base + float(np.exp(rng.uniform(np.log(0.004), np.log(0.12 - 0.1 * ease)))) * texture(
-        rng, size
-    )
+    image = base + float(np.exp(rng.uniform(np.log(0.004), np.log(0.12 - 0.1 * ease)))) * texture(rng, size)
     if rng.random() < 0.6:  # uneven light
         image = image * (1.0 + float(rng.uniform(0.0, 0.35)) * smooth_noise(rng, size, 1, 1))
     noise = float(np.exp(rng.uniform(np.log(0.003), np.log(0.06 - 0.05 * ease))))
@@ -172,9 +164,7 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float | None = No
     whole = [int(m.sum()) > (1.0 - MAX_HIDDEN) * area for m, area in zip(masks, areas, strict=True)]
     targets = [m for m, seen in zip(masks, whole, strict=True) if seen]
     targets.extend(
-        np.logical_or.reduce([masks[k] for k in members])
-        for members in groups
-        if all(whole[k] for k in members)
+        np.logical_or.reduce([masks[k] for k in members]) for members in groups if all(whole[k] for k in members)
     )
     if rng.random() < 0.3:  # out of focus
         image = _soften(image, int(rng.integers(1, 3)))
@@ -183,6 +173,4 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float | None = No
     kept = [m for m in targets if float(m.mean()) >= MIN_SHARE and _visible(image, m)]
     if not kept:
         return scene((*np.atleast_1d(seed), 1), size, ease)
-    return Scene(
-        np.asarray(np.round(image * 255), np.uint8), np.stack(kept[:MAX_TARGETS]), background
-    )
+    return Scene(np.asarray(np.round(image * 255), np.uint8), np.stack(kept[:MAX_TARGETS]), background)

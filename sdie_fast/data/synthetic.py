@@ -108,9 +108,7 @@ class Sample:
     seed: int
 
 
-def surface(
-    kind: str, *, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8
-) -> Sample:
+def surface(kind: str, *, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8) -> Sample:
     """Photograph of a strip with one kind of defect on it.
 
     Parameters
@@ -139,9 +137,7 @@ def surface(
     return _make(name, _seed("seed", seed), _checked_size(size), _checked_dtype(dtype))
 
 
-def clean(
-    *, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8
-) -> Sample:
+def clean(*, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8) -> Sample:
     """Photograph of a sound strip: a sample of kind ``"clean"`` whose mask is empty.
 
     Parameters and errors are those of `surface`.
@@ -296,9 +292,7 @@ def _make(kind: str, seed: int, size: tuple[int, int], dtype: np.dtype[Any]) -> 
         if defect.shine is not None:
             light = light + light.mean() * defect.shine
         light = light * defect.gain
-    image = _texture.photograph(
-        _stream(kind, seed, size, 2, 0), light * (1 + texture), strip.focus, strip.grain
-    )
+    image = _texture.photograph(_stream(kind, seed, size, 2, 0), light * (1 + texture), strip.focus, strip.grain)
     if sideways:
         image, mask = image.T, mask.T
     return Sample(_as_dtype(image, dtype), np.ascontiguousarray(mask), kind, seed)
@@ -329,18 +323,12 @@ def _as_dtype(image: _texture.Plane, dtype: np.dtype[Any]) -> _Image:
 
 def _checked_size(size: Any) -> tuple[int, int]:
     if isinstance(size, str) or not isinstance(size, Sequence):
-        raise InvalidTypeError(
-            f"size: received {size!r} of type {type(size).__name__}; accepted: (height, width)"
-        )
+        raise InvalidTypeError(f"size: received {size!r} of type {type(size).__name__}; accepted: (height, width)")
     if len(size) != 2:
-        raise InvalidArgumentError(
-            f"size: received {len(size)} numbers; accepted: 2, height and width"
-        )
+        raise InvalidArgumentError(f"size: received {len(size)} numbers; accepted: 2, height and width")
     height, width = _side("size[0]", size[0]), _side("size[1]", size[1])
     if height * width > _MAX_PIXELS:
-        raise InvalidArgumentError(
-            f"size: received {height} x {width}; accepted: {_MAX_PIXELS} pixels at most"
-        )
+        raise InvalidArgumentError(f"size: received {height} x {width}; accepted: {_MAX_PIXELS} pixels at most")
     return height, width
 
 
@@ -363,7 +351,5 @@ def _checked_kinds(kinds: Any) -> tuple[str, ...]:
         )
     names = tuple(_kind("kinds", kind) for kind in kinds)
     if not names or len(set(names)) < len(names):
-        raise InvalidArgumentError(
-            f"kinds: received {list(names)}; accepted: one kind or more, each once"
-        )
+        raise InvalidArgumentError(f"kinds: received {list(names)}; accepted: one kind or more, each once")
     return names

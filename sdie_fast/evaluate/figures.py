@@ -39,13 +39,9 @@ def return_curve(history: Sequence[Mapping[str, float]]) -> bytes:
     if len(y) >= 5:
         smooth = np.convolve(y, np.ones(5) / 5, "valid")
         axes.plot(x[4:], smooth, color="#0072b2", lw=2, label="mean of five")
-    greedy = [
-        (row["segmentations"], row["greedy_return"]) for row in history if "greedy_return" in row
-    ]
+    greedy = [(row["segmentations"], row["greedy_return"]) for row in history if "greedy_return" in row]
     if greedy:
-        axes.plot(
-            *np.array(greedy).T, "o-", color="#d55e00", ms=4, lw=1.5, label="without exploration"
-        )
+        axes.plot(*np.array(greedy).T, "o-", color="#d55e00", ms=4, lw=1.5, label="without exploration")
     axes.set_xlabel("segmentations")
     axes.set_ylabel("return, mean of the shots")
     axes.legend(frameon=False)

@@ -74,9 +74,7 @@ class Result:
         return ", ".join(f"{label}: {rule}" for label, rule in self.fixed.items())
 
 
-def ways_of(
-    run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baselines: bool
-) -> dict[str, Way]:
+def ways_of(run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baselines: bool) -> dict[str, Way]:
     """SDIE, its faster kinds, and what it is compared with."""
     ways = {SDIE: (env, act_of(recipe, env.actions))}
     for kind in ("schedule", "fixed"):
@@ -140,9 +138,7 @@ def _part(
         rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
     ways = ways_of(run, recipe, env, config, baselines=baselines)
     verifier = Verifier.load(run / files.VERIFIER) if (run / files.VERIFIER).exists() else None
-    return _Part(
-        run, config, about, split is not None, chosen, rule, cases, env, ways, value, verifier
-    )
+    return _Part(run, config, about, split is not None, chosen, rule, cases, env, ways, value, verifier)
 
 
 def evaluate_run(
@@ -213,11 +209,7 @@ def evaluate_run(
     cases = [c for part in parts for c in part.cases]
     classes = list(dict.fromkeys(c.label for c in cases))
     lacking = {"critic": "value", "verifier": "verifier"}
-    known = [
-        r
-        for r in RULES
-        if all(getattr(part, lacking[r]) is not None for part in parts if r in lacking)
-    ]
+    known = [r for r in RULES if all(getattr(part, lacking[r]) is not None for part in parts if r in lacking)]
     names = [n for n in parts[0].ways if all(n in part.ways for part in parts)]
     total, done, first = len(names) * len(cases), 0, 0
     meters = {name: {r: Meter(classes) for r in (*known, FIXED)} for name in names}
@@ -225,9 +217,7 @@ def evaluate_run(
     own: list[Rollout] = []
     for part in parts:
         for name in names:
-            for rollouts in _batches(
-                *part.ways[name], part.value if name == SDIE else None, part.verifier
-            ):
+            for rollouts in _batches(*part.ways[name], part.value if name == SDIE else None, part.verifier):
                 for r in rollouts:
                     case = part.cases[r.case]
                     for judged_by, meter in meters[name].items():
@@ -271,9 +261,7 @@ def _critic(run: Path, config: Config) -> Any:
     return policy_of(load_agent(run)[0], config.rounds)[1]
 
 
-def _batches(
-    env: SdieEnv, act: Act, value: Any, verifier: Verifier | None
-) -> Iterator[list[Rollout]]:
+def _batches(env: SdieEnv, act: Act, value: Any, verifier: Verifier | None) -> Iterator[list[Rollout]]:
     for start in range(0, len(env), _BATCH):
         yield follow(env, act, range(start, min(start + _BATCH, len(env))), value, verifier)
 
@@ -286,9 +274,7 @@ def _kept(rollouts: Sequence[Rollout], cases: Sequence[Case], each: int) -> list
     kept: list[Rollout] = []
     for group in groups.values():
         ordered = sorted(group, key=lambda r: r.rewards[0] - max(r.rewards[1:]))
-        at = np.unique(
-            np.linspace(0, len(ordered) - 1, min(each, len(ordered))).round().astype(int)
-        )
+        at = np.unique(np.linspace(0, len(ordered) - 1, min(each, len(ordered))).round().astype(int))
         kept.extend(ordered[k] for k in at)
     return kept
 

@@ -29,9 +29,7 @@ def _table(rows: Sequence[Row], first: str) -> str:
     names = list(rows[0].figures)
     head = "".join(f"<th>{html.escape(n)}</th>" for n in (first, *names))
     body = "".join(
-        f"<tr><td>{html.escape(row.name)}</td>"
-        + "".join(f"<td>{row.figures[n]}</td>" for n in names)
-        + "</tr>"
+        f"<tr><td>{html.escape(row.name)}</td>" + "".join(f"<td>{row.figures[n]}</td>" for n in names) + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
@@ -91,9 +89,7 @@ def _compared(name: str, runs: Sequence[Result]) -> str:
     )
 
 
-def write_report(
-    path: Path, title: str, results: Sequence[Result], curves: Sequence[bytes] = ()
-) -> None:
+def write_report(path: Path, title: str, results: Sequence[Result], curves: Sequence[bytes] = ()) -> None:
     """Write the page, by atomic rename.
 
     Parameters
@@ -121,9 +117,7 @@ def write_report(
     )
     said = "".join(f"<p class='said'>{_said(name, runs)}</p>" for name, runs in groups.items())
     compared = "".join(_compared(name, runs) for name, runs in groups.items())
-    drawn = "".join(
-        f'<img class="chart" src="{_url(c, "png")}" alt="return curve">' for c in curves
-    )
+    drawn = "".join(f'<img class="chart" src="{_url(c, "png")}" alt="return curve">' for c in curves)
     pictures: dict[str, list[str]] = {}
     for k, rollout in enumerate(first.rollouts):
         source, text = _strip(first, k)
@@ -132,8 +126,7 @@ def write_report(
         )
     heads = "".join(f"<span>{name}</span>" for name in COLUMNS)
     grids = "".join(
-        f'<h3>{html.escape(k)}</h3><div class="heads">{heads}</div>{"".join(v)}'
-        for k, v in pictures.items()
+        f'<h3>{html.escape(k)}</h3><div class="heads">{heads}</div>{"".join(v)}' for k, v in pictures.items()
     )
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'

@@ -79,9 +79,7 @@ def _check(prediction: Any, truth: Any, axes: int, shape: str) -> None:
         # Of a tensor, "torch.bool".
         if str(getattr(mask, "dtype", "")).removeprefix("torch.") != "bool":
             kind = getattr(mask, "dtype", type(mask).__name__)
-            raise InvalidTypeError(
-                f"{name}: received {kind}; accepted: a numpy array of bool, or a tensor of it"
-            )
+            raise InvalidTypeError(f"{name}: received {kind}; accepted: a numpy array of bool, or a tensor of it")
     if tuple(prediction.shape) != tuple(truth.shape) or truth.ndim != axes:
         raise InvalidArgumentError(
             f"prediction: received shape {tuple(prediction.shape)} for a truth of shape {tuple(truth.shape)}; "

@@ -61,9 +61,7 @@ class Report:
 
     def add(self, case: Case) -> None:
         """Keep one case."""
-        self._cases.setdefault(case.sample.label, []).append(
-            (case.iou, case.sample.name, _strip(case))
-        )
+        self._cases.setdefault(case.sample.label, []).append((case.iou, case.sample.name, _strip(case)))
 
     def write(self, path: Path, title: str, facts: dict[str, Any], evaluation: Evaluation) -> None:
         """Write the page, by atomic rename."""
@@ -72,16 +70,11 @@ class Report:
             f"<tr><td>{html.escape(name)}</td><td>{scores.images[name]}</td><td>{100 * value:.1f}</td></tr>"
             for name, value in scores.iou.items()
         )
-        known = "".join(
-            f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>"
-            for k, v in facts.items()
-        )
+        known = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
         pictures = []
         for label, cases in self._cases.items():
             ordered = sorted(cases, key=lambda c: (-c[0], c[1]))
-            picked = np.unique(
-                np.linspace(0, len(ordered) - 1, min(self._each, len(ordered))).round().astype(int)
-            )
+            picked = np.unique(np.linspace(0, len(ordered) - 1, min(self._each, len(ordered))).round().astype(int))
             figures = "".join(
                 f'<figure><img src="{ordered[k][2]}" alt=""><figcaption>{html.escape(ordered[k][1])}: '
                 f"IoU {100 * ordered[k][0]:.0f}</figcaption></figure>"

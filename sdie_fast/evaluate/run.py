@@ -64,9 +64,7 @@ def box_of(mask: npt.NDArray[np.bool_]) -> Prompt | None:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
-    return Prompt(
-        boxes=np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], np.float32)
-    )
+    return Prompt(boxes=np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], np.float32))
 
 
 def point_of(mask: npt.NDArray[np.bool_]) -> Prompt | None:

@@ -28,9 +28,7 @@ def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
     start = start_schedule(config.start, config.rounds, config.passes, config.actions.size).tolist()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return TD3(
-            lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), rates, device, amp=amp
-        )
+        return TD3(lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), rates, device, amp=amp)
 
 
 def tensors(state: State, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:

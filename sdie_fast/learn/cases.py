@@ -22,9 +22,7 @@ def view_of(plane: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(found.T if k & 4 else found)
 
 
-def cases_of(
-    data: Any, prompt: str, support: Any = None, *, own: bool = False, views: int = 1
-) -> list[Case]:
+def cases_of(data: Any, prompt: str, support: Any = None, *, own: bool = False, views: int = 1) -> list[Case]:
     """Cases of a data set.
 
     Parameters
@@ -54,11 +52,7 @@ def cases_of(
             shown.setdefault(sample.label, []).append((sample.name, image, truth))
     known: dict[tuple[str, ...], Support] = {}
     cases = []
-    turned = (
-        (sample, view_of(image, k), view_of(truth, k))
-        for sample, image, truth in data
-        for k in range(views)
-    )
+    turned = ((sample, view_of(image, k), view_of(truth, k)) for sample, image, truth in data for k in range(views))
     for sample, image, truth in turned:
         given: Any = "auto"
         if prompt == "support":

@@ -144,9 +144,7 @@ class Config:
         if self.anchor is not None:
             _validate.real(1e-3, 1e3)("anchor", self.anchor)
         if self.views not in VIEWS:
-            raise InvalidArgumentError(
-                f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}"
-            )
+            raise InvalidArgumentError(f"views: received {self.views!r}; accepted: {', '.join(map(str, VIEWS))}")
         _validate.flag("relative", self.relative)
         _validate.flag("refer", self.refer)
         _validate.flag("prior", self.prior)

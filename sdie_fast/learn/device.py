@@ -59,9 +59,7 @@ class Device:
         self._images = torch.from_numpy(np.stack([c.image for c in cases])).to(self.device)
         self._truths = torch.from_numpy(np.stack([c.truth for c in cases])).to(self.device)
         # Fixed random numbers: see `keys`.
-        words = np.random.default_rng(0).integers(
-            -(2**63), 2**63 - 1, (2, self._images[0].numel()), np.int64
-        )
+        words = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (2, self._images[0].numel()), np.int64)
         self._words = torch.from_numpy(words).to(self.device)
 
     def _rows(self, which: Sequence[int]) -> torch.Tensor:
@@ -130,9 +128,7 @@ class Device:
 
     def _masks(self, answers: Sequence[Answer]) -> torch.Tensor:
         """The answers' masks, (n, H, W)."""
-        return torch.stack(
-            [a.tensor if isinstance(a, DeviceAnswer) else self.take(a.mask) for a in answers]
-        )
+        return torch.stack([a.tensor if isinstance(a, DeviceAnswer) else self.take(a.mask) for a in answers])
 
     def rewards(self, answers: Sequence[Answer], which: Sequence[int], kind: str) -> list[float]:
         """Give each answer's reward, of counts made on the device."""
@@ -144,9 +140,7 @@ class Device:
         size = truth[0].numel()
         return [reward_from(both, either, size, kind) for both, either in counts.T.tolist()]
 
-    def votes(
-        self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str
-    ) -> list[float]:
+    def votes(self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str) -> list[float]:
         """Give the rewards of votes."""
         voted = []
         for own in answers:

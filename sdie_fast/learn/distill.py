@@ -94,9 +94,7 @@ def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet
     for _ in range(STEPS):
         rows = torch.from_numpy(rng.integers(len(inputs), size=BATCH))
         offsets = torch.from_numpy(rng.integers(0, 5, (BATCH, 2)))
-        loss = functional.mse_loss(
-            net(random_shift(inputs[rows], offsets.to(device), 2)), wanted[rows]
-        )
+        loss = functional.mse_loss(net(random_shift(inputs[rows], offsets.to(device), 2)), wanted[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

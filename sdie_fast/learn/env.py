@@ -168,9 +168,7 @@ class SdieEnv:
                 "(data sets are resized by size=200)"
             )
         if reward not in REWARDS:
-            raise InvalidArgumentError(
-                f"reward: received {reward!r}; accepted: {', '.join(REWARDS)}"
-            )
+            raise InvalidArgumentError(f"reward: received {reward!r}; accepted: {', '.join(REWARDS)}")
         self.segmenter, self.cases = segmenter, tuple(cases)
         self.rounds = _validate.integer(1, 64)("rounds", rounds)
         self.passes = _validate.passes(passes, self.rounds)
@@ -179,9 +177,7 @@ class SdieEnv:
         self.actions = Actions() if actions is None else actions
         self.reward, self.relative = reward, _validate.flag("relative", relative)
         if credit not in CREDITS:
-            raise InvalidArgumentError(
-                f"credit: received {credit!r}; accepted: {', '.join(CREDITS)}"
-            )
+            raise InvalidArgumentError(f"credit: received {credit!r}; accepted: {', '.join(CREDITS)}")
         self.credit, self._memory = credit, memory
         self._prompts: dict[int, bytes] = {}  # keys of the cases' prompts in memory
         self.side = _validate.integer(8, 1024)("side", side)
@@ -225,10 +221,7 @@ class SdieEnv:
         images : ndarray or Tensor, uint8, (n, H, W)
         """
         images = self.place.take(images)
-        keys = [
-            int(k).to_bytes(4, "little") + key
-            for k, key in zip(which, self.place.keys(images), strict=True)
-        ]
+        keys = [int(k).to_bytes(4, "little") + key for k, key in zip(which, self.place.keys(images), strict=True)]
         new = {key: n for n, key in enumerate(keys) if key not in self._known}
         found: dict[bytes, tuple[Answer, float]] = {}
         for key, n in new.items():
@@ -320,9 +313,7 @@ class SdieEnv:
             Actions of another shape or not finite, or the episode is over.
         """
         if self._at >= self.rounds:
-            raise InvalidArgumentError(
-                "step: the episode is over, or none was begun; call reset() first"
-            )
+            raise InvalidArgumentError("step: the episode is over, or none was begun; call reset() first")
         chosen = np.asarray(actions, np.float32)
         expected = (len(self._which), self.actions.size)
         if chosen.shape != expected or not np.isfinite(chosen).all():

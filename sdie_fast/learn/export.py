@@ -18,9 +18,7 @@ from ..errors import ModelError
 PARITY = 1e-3  # largest difference of an action in [-1, 1]
 
 
-def export_actor(
-    net: nn.Module, kind: str, path: Path, rounds: int, side: int, actions: Actions
-) -> ActorFile:
+def export_actor(net: nn.Module, kind: str, path: Path, rounds: int, side: int, actions: Actions) -> ActorFile:
     """Write a policy's or a schedule's network.
 
     Parameters

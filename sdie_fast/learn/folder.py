@@ -113,9 +113,7 @@ def save_config(folder: Path, config: Config, data: str, segmenter: str) -> None
     if path.exists():
         before = read_json(path)
         if before != json.loads(json.dumps(content)):
-            raise RunError(
-                f"{path}: holds a run of other settings; go on with the same, or take another folder"
-            )
+            raise RunError(f"{path}: holds a run of other settings; go on with the same, or take another folder")
         return
     write_json(path, content)
     write_json(folder / "environment.json", environment())

@@ -58,12 +58,10 @@ class Forest:
         """Learn from rows (N, width) and their targets (N,). Needs scikit-learn."""
         from sklearn.ensemble import ExtraTreesRegressor
 
-        forest = ExtraTreesRegressor(
-            TREES, min_samples_leaf=LEAF, max_features=0.5, random_state=seed
-        ).fit(features, targets)
-        nodes: dict[str, list[Any]] = {
-            name: [] for name in ("feature", "threshold", "left", "right", "value")
-        }
+        forest = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, max_features=0.5, random_state=seed).fit(
+            features, targets
+        )
+        nodes: dict[str, list[Any]] = {name: [] for name in ("feature", "threshold", "left", "right", "value")}
         roots, first = [], 0
         for tree in (e.tree_ for e in forest.estimators_):
             leaf = tree.children_left < 0
@@ -87,10 +85,7 @@ class Forest:
         """Put forests of one width into one, each with an equal say: its predictions are divided by their deviation over these rows (N, width)."""
         trees = sum(len(f.roots) for f in forests)
         first = np.cumsum([0, *(len(f.feature) for f in forests)])
-        says = [
-            trees / (len(forests) * len(f.roots) * max(float(f.predict(features).std()), 1e-6))
-            for f in forests
-        ]
+        says = [trees / (len(forests) * len(f.roots) * max(float(f.predict(features).std()), 1e-6)) for f in forests]
 
         def joined(name: str) -> npt.NDArray[np.int32]:
             parts = [getattr(f, name) + start for f, start in zip(forests, first, strict=False)]

@@ -65,9 +65,7 @@ class GymEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         found = observation(self.env, state.seen, state.at)
         return {k: v[0] for k, v in found.items()}, {"case": case}
 
-    def step(
-        self, action: npt.NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take a round; the episode ends by itself, and is never cut short."""
         step = self.env.step(np.asarray(action, np.float32)[None])
         self._shown = step.images[0]

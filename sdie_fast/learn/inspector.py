@@ -140,6 +140,4 @@ class Inspector:
             found.scores = self.verifier.scores(image, found.answers, self.label)
         at = choose(self.rule, found)
         score = found.scores[at] if found.scores else float("nan")
-        return Finding(
-            final_mask(self.rule, found), found.images[at], at, found.answers[at].quality, score
-        )
+        return Finding(final_mask(self.rule, found), found.images[at], at, found.answers[at].quality, score)

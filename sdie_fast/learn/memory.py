@@ -78,9 +78,7 @@ class Memory:
                 rows = self._file.execute(f"SELECT * FROM answers WHERE key IN ({marks})", part)
                 for key, height, width, mask, quality, stability in rows:
                     bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=height * width)
-                    found[key] = Answer(
-                        bits.reshape(height, width).astype(bool), quality, stability
-                    )
+                    found[key] = Answer(bits.reshape(height, width).astype(bool), quality, stability)
         except (sqlite3.Error, ValueError) as error:
             raise RunError(f"{self._path}: cannot be read: {error}") from error
         return found
@@ -88,8 +86,7 @@ class Memory:
     def put(self, answers: dict[bytes, Answer]) -> None:
         """Keep answers."""
         rows = [
-            (key, *a.mask.shape, np.packbits(a.mask).tobytes(), a.quality, a.stability)
-            for key, a in answers.items()
+            (key, *a.mask.shape, np.packbits(a.mask).tobytes(), a.quality, a.stability) for key, a in answers.items()
         ]
         try:
             self._file.execute("BEGIN")

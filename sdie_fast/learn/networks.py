@@ -124,14 +124,10 @@ class CriticNet(nn.Module):
         published code.
     """
 
-    def __init__(
-        self, encoder: str, rounds: int, size: int, bottleneck: int = 50, hidden: int = 300
-    ) -> None:
+    def __init__(self, encoder: str, rounds: int, size: int, bottleneck: int = 50, hidden: int = 300) -> None:
         super().__init__()
         self.encoder, features = build_encoder(encoder)
-        self.squeeze = nn.Sequential(
-            nn.Linear(features, bottleneck), nn.LayerNorm(bottleneck), nn.Tanh()
-        )
+        self.squeeze = nn.Sequential(nn.Linear(features, bottleneck), nn.LayerNorm(bottleneck), nn.Tanh())
         self.head = _head((bottleneck + rounds + size, hidden, hidden, 1))
 
     def forward(self, seen: torch.Tensor, at: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -149,9 +145,7 @@ class ScheduleNet(nn.Module):
         As `ActorNet`.
     """
 
-    def __init__(
-        self, encoder: str, rounds: int, size: int, hidden: tuple[int, ...] = (400, 300)
-    ) -> None:
+    def __init__(self, encoder: str, rounds: int, size: int, hidden: tuple[int, ...] = (400, 300)) -> None:
         super().__init__()
         self.encoder, features = build_encoder(encoder)
         self.rounds, self.size = rounds, size

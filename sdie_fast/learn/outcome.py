@@ -62,9 +62,7 @@ def finish(run: Training) -> list[Rollout]:
     _verify(run, rollouts)
     rule = best_rule(rollouts, run.env.cases)
     made = run.out / "made"
-    policy = export_actor(
-        run.agent.actor, "policy", made / "policy.onnx", c.rounds, c.side, c.actions
-    )
+    policy = export_actor(run.agent.actor, "policy", made / "policy.onnx", c.rounds, c.side, c.actions)
     net, loss = distill(run.agent.actor, run.env, c)
     schedule = export_actor(net, "schedule", made / "schedule.onnx", c.rounds, c.side, c.actions)
     notes = f"{c.shots} shot(s), seed {c.seed}, prompt {c.prompt}; {run.progress.segmentations} segmentations"
@@ -72,9 +70,7 @@ def finish(run: Training) -> list[Rollout]:
     Recipe(None, c.params, name, notes, "policy", policy, passes).save(run.out / "policy")
     Recipe(None, c.params, name, notes, "schedule", schedule, passes).save(run.out / "schedule")
     mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
-    Recipe(mean, c.params, name, f"{notes}; mean over the shots", passes=passes).save(
-        run.out / "fixed"
-    )
+    Recipe(mean, c.params, name, f"{notes}; mean over the shots", passes=passes).save(run.out / "fixed")
     judged = {
         name: asdict(judge_rule(name, rollouts))
         for name in ("oracle", *BLIND)

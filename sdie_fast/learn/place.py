@@ -54,9 +54,7 @@ class Place(Protocol):
     def rewards(self, answers: Sequence[Answer], which: Sequence[int], kind: str) -> list[float]:
         """Give each answer's reward."""
 
-    def votes(
-        self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str
-    ) -> list[float]:
+    def votes(self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str) -> list[float]:
         """Give the reward of the vote of each case's answers."""
 
 
@@ -71,9 +69,7 @@ class Host:
         As of `SdieEnv`.
     """
 
-    def __init__(
-        self, cases: Sequence[Case], params: FilterParams, actions: Actions, threads: int | None
-    ) -> None:
+    def __init__(self, cases: Sequence[Case], params: FilterParams, actions: Actions, threads: int | None) -> None:
         self._cases, self._params, self._actions, self._threads = cases, params, actions, threads
 
     def images(self, which: Sequence[int]) -> Images:
@@ -99,9 +95,7 @@ class Host:
 
     def round(self, state: Floats, actions: Floats) -> Floats:
         """Take a round."""
-        return one_round(
-            state, actions, self._actions, self._params, backend="auto", threads=self._threads
-        )
+        return one_round(state, actions, self._actions, self._params, backend="auto", threads=self._threads)
 
     def levels(self, state: Floats) -> Images:
         """Give a state as images."""
@@ -117,19 +111,11 @@ class Host:
 
     def rewards(self, answers: Sequence[Answer], which: Sequence[int], kind: str) -> list[float]:
         """Give each answer's reward."""
-        return [
-            reward_of(a.mask, self._cases[k].truth, kind)
-            for a, k in zip(answers, which, strict=True)
-        ]
+        return [reward_of(a.mask, self._cases[k].truth, kind) for a, k in zip(answers, which, strict=True)]
 
-    def votes(
-        self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str
-    ) -> list[float]:
+    def votes(self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str) -> list[float]:
         """Give the rewards of votes."""
-        return [
-            reward_of(vote(a), self._cases[k].truth, kind)
-            for a, k in zip(answers, which, strict=True)
-        ]
+        return [reward_of(vote(a), self._cases[k].truth, kind) for a, k in zip(answers, which, strict=True)]
 
 
 def on_host(values: Any) -> Any:

@@ -46,9 +46,7 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
     elif rule == "stability":
         found = [a.stability for a in answers]
     elif rule == "agreement":
-        masks = [
-            a.mask for a in rollout.answers
-        ]  # the image as it came has a say, but is no candidate
+        masks = [a.mask for a in rollout.answers]  # the image as it came has a say, but is no candidate
         pairs = np.array([[iou(a, b) for b in masks] for a in masks])
         found = [float(v) for v in (pairs.sum(1) - 1.0)[1:] / max(len(masks) - 1, 1)]
     elif rule == "verifier":

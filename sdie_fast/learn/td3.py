@@ -133,9 +133,7 @@ class TD3:
 
     def critic_loss(self, batch: Batch, target: torch.Tensor) -> torch.Tensor:
         """Sum over both critics of the mean of (y - Q_i(s, a))^2."""
-        losses = [
-            functional.mse_loss(q(*batch.state, batch.action).float(), target) for q in self.critics
-        ]
+        losses = [functional.mse_loss(q(*batch.state, batch.action).float(), target) for q in self.critics]
         return losses[0] + losses[1]
 
     def actor_loss(self, batch: Batch) -> torch.Tensor:
@@ -198,9 +196,7 @@ class TD3:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on as if nothing had happened."""
-        return {name: getattr(self, name).state_dict() for name in self._parts()} | {
-            "updates": self.updates
-        }
+        return {name: getattr(self, name).state_dict() for name in self._parts()} | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
@@ -228,9 +224,7 @@ class Replay:
         not copied elsewhere. Which transitions are drawn does not depend on it, nor does a checkpoint.
     """
 
-    def __init__(
-        self, capacity: int, side: int, rounds: int, size: int, device: str = "cpu"
-    ) -> None:
+    def __init__(self, capacity: int, side: int, rounds: int, size: int, device: str = "cpu") -> None:
         self.capacity, self.rounds, self.written, self.device = capacity, rounds, 0, device
         shapes = {
             "seen": ((side, side), torch.uint8),

@@ -117,9 +117,7 @@ class Training:
         self._first = copy.deepcopy(self.agent.actor.state_dict())
         self.begun: list[float] = []  # each shot's return without exploration: at first
         self.ended: list[float] = []  # and last
-        self.replay = Replay(
-            config.capacity, config.side, config.rounds, config.actions.size, device
-        )
+        self.replay = Replay(config.capacity, config.side, config.rounds, config.actions.size, device)
         self.progress = Progress()
         self.evidence = Evidence()
         if len(cases) % config.views:
@@ -128,9 +126,7 @@ class Training:
             )
         self.upright = list(range(0, len(cases), config.views))  # each shot as it is
         self.references = References([cases[k] for k in self.upright])
-        self._start = start_schedule(
-            config.start, config.rounds, config.passes, config.actions.size
-        )
+        self._start = start_schedule(config.start, config.rounds, config.passes, config.actions.size)
         self.history: list[dict[str, float]] = []
         self.watch, self._tensorboard = watch, tensorboard
 
@@ -145,18 +141,14 @@ class Training:
         with files.locked(self.out):
             checkpoint = self.out / files.CHECKPOINT
             if checkpoint.exists():
-                self._load(
-                    files.load_checkpoint(checkpoint)
-                )  # each part brings its own to its device
+                self._load(files.load_checkpoint(checkpoint))  # each part brings its own to its device
             writer = self._writer()
             begin, first = time.monotonic(), self.progress.episode
             while self.progress.segmentations < self.config.segmentations:
                 record = self._episode()
                 done = self.progress.episode - first
                 spent = max(time.monotonic() - begin, 1e-9)
-                self.progress.steps_per_second = (
-                    done * self.config.rounds * len(self.upright) / spent
-                )
+                self.progress.steps_per_second = done * self.config.rounds * len(self.upright) / spent
                 self.history.append(record)
                 if writer is not None:
                     for name, value in record.items():
@@ -176,9 +168,7 @@ class Training:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return None  # an extra of the extra
-        return SummaryWriter(
-            str(self.out / "tensorboard"), purge_step=self.progress.segmentations + 1
-        )
+        return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.progress.segmentations + 1)
 
     def _explore(self, state: State) -> Floats:
         """The policy's actions and noise; at first, noise about the start, as wide as a search's (`baselines.SIGMA`)."""
@@ -228,10 +218,7 @@ class Training:
         """Cases of an episode: each shot in one of its views."""
         views = self.config.views
         rng = np.random.default_rng((self.config.seed, _VIEW, self.progress.episode))
-        return [
-            k + int(v)
-            for k, v in zip(self.upright, rng.integers(views, size=len(self.upright)), strict=True)
-        ]
+        return [k + int(v) for k, v in zip(self.upright, rng.integers(views, size=len(self.upright)), strict=True)]
 
     def describe(self, k: int, answers: Sequence[Answer]) -> Floats:
         """Describe an episode's answers (`verifier.describe`) beside the other shots of its class."""
@@ -278,9 +265,7 @@ class Training:
     @property
     def kept(self) -> dict[str, Any]:
         """The policy's weights that a run ends with: its average over the last updates, or the first."""
-        kept: dict[str, Any] = (
-            self.agent.actor_target.state_dict() if self.improved else self._first
-        )
+        kept: dict[str, Any] = self.agent.actor_target.state_dict() if self.improved else self._first
         return kept
 
     def _learn(self) -> dict[str, float]:
@@ -290,9 +275,7 @@ class Training:
             rng = np.random.default_rng((c.seed, _UPDATE, self.agent.updates))
             batch = self.replay.sample(rng, c.batch, c.shift, self.device)
             noise = c.policy_noise * rng.standard_normal((c.batch, c.actions.size))
-            found = self.agent.update(
-                batch, torch.from_numpy(noise.astype(np.float32)).to(self.device)
-            )
+            found = self.agent.update(batch, torch.from_numpy(noise.astype(np.float32)).to(self.device))
             for name, value in found.items():
                 told.setdefault(name, []).append(value)
         self.progress.updates = self.agent.updates
@@ -324,6 +307,4 @@ class Training:
             self.progress = Progress(**state["progress"])
             self.history = list(state["history"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(
-                f"{self.out / files.CHECKPOINT}: not a checkpoint of this run: {error!r}"
-            ) from error
+            raise RunError(f"{self.out / files.CHECKPOINT}: not a checkpoint of this run: {error!r}") from error

@@ -93,9 +93,7 @@ class Looks:
             np.log(np.count_nonzero(edge) ** 2 / (4.0 * np.pi * np.count_nonzero(mask))),
             (inside - around) / self._deviation,
             float(self._gradient[edge].mean()) / self._steep,
-            float(
-                np.mean([mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean()])
-            ),
+            float(np.mean([mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean()])),
         )
         return found
 
@@ -110,9 +108,7 @@ def agreements(masks: Sequence[Masks]) -> Floats:
     return np.asarray((pairs.sum(1) - 1.0) / (count - 1) if count > 1 else np.ones(1), np.float32)
 
 
-def describe(
-    image: npt.NDArray[np.uint8], answers: Sequence[Answer], reference: Reference | None = None
-) -> Floats:
+def describe(image: npt.NDArray[np.uint8], answers: Sequence[Answer], reference: Reference | None = None) -> Floats:
     """Describe an episode's answers.
 
     Parameters
@@ -195,9 +191,7 @@ class Verifier:
     forest: Forest
     references: Mapping[str, Reference] = field(default_factory=dict)
 
-    def scores(
-        self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str | None
-    ) -> list[float]:
+    def scores(self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str | None) -> list[float]:
         """Tell the worth of each answer of an episode: the highest is the best, and only the order means anything.
 
         Parameters
@@ -229,10 +223,7 @@ class Verifier:
         named = self.references
         np.savez_compressed(
             buffer,
-            **{
-                k: getattr(f, k)
-                for k in ("roots", "feature", "threshold", "left", "right", "value")
-            },
+            **{k: getattr(f, k) for k in ("roots", "feature", "threshold", "left", "right", "value")},
             width=np.int32(f.width),
             labels=np.array(list(named), dtype=np.str_),
             mean=np.array([r.mean for r in named.values()]).reshape(-1, COMPARED),
@@ -255,8 +246,7 @@ class Verifier:
             width = int(parts.pop("width"))
             labels, means, spreads = (parts.pop(k) for k in ("labels", "mean", "spread"))
             references = {
-                str(label): Reference(mean, spread)
-                for label, mean, spread in zip(labels, means, spreads, strict=True)
+                str(label): Reference(mean, spread) for label, mean, spread in zip(labels, means, spreads, strict=True)
             }
             return cls(Forest(**parts, width=width), references)
         except RunError as error:
@@ -296,9 +286,7 @@ class Evidence:
         for group, overlaps in zip(self.groups, self.overlaps, strict=True):
             label = group.split("\t")[0]
             sums[label] = sums.get(label, 0.0) + overlaps.sum(0, dtype=np.float64)
-        return float(
-            np.mean([inter / union for inter, union in sums.values() if union > 0] or [0.0])
-        )
+        return float(np.mean([inter / union for inter, union in sums.values() if union > 0] or [0.0]))
 
     def fit(self, seed: int, without: Sequence[str] = (), prior: Forest | None = None) -> Forest:
         """Learn from all of it but some shots.

@@ -53,9 +53,7 @@ class RowAttention(nn.Module):
         found = []
         for first in range(0, side, self.rows):
             last = min(first + self.rows, side)
-            scores = (q[:, first * side : last * side] @ keys).reshape(
-                -1, last - first, side, side, side
-            )
+            scores = (q[:, first * side : last * side] @ keys).reshape(-1, last - first, side, side, side)
             place = down[:, first:last, :, :, None] + across[:, first:last, :, None, :]
             scores = (scores + place).reshape(-1, (last - first) * side, side * side)
             found.append(scores.softmax(-1) @ v)

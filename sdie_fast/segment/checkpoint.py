@@ -26,12 +26,8 @@ def build(architecture: str) -> Any:
         No such architecture.
     """
     if architecture not in ARCHITECTURES:
-        raise InvalidArgumentError(
-            f"architecture: received {architecture!r}; accepted: {', '.join(ARCHITECTURES)}"
-        )
-    return (
-        build_small_sam() if architecture == "small" else sam_model_registry[architecture]().eval()
-    )
+        raise InvalidArgumentError(f"architecture: received {architecture!r}; accepted: {', '.join(ARCHITECTURES)}")
+    return build_small_sam() if architecture == "small" else sam_model_registry[architecture]().eval()
 
 
 def architecture_of(state: dict[str, Any]) -> str:
@@ -48,9 +44,7 @@ def architecture_of(state: dict[str, Any]) -> str:
     position = state.get("image_encoder.pos_embed")
     width = int(position.shape[-1]) if position is not None else 0
     if width not in widths:
-        raise ModelError(
-            "not a checkpoint of segment-anything's ViT-B, ViT-L or ViT-H, nor of the small SAM"
-        )
+        raise ModelError("not a checkpoint of segment-anything's ViT-B, ViT-L or ViT-H, nor of the small SAM")
     return widths[width]
 
 
@@ -78,9 +72,7 @@ def load_checkpoint(path: Path, architecture: str | None = None) -> tuple[Any, s
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds
-        raise ModelError(
-            f"{path}: not a checkpoint: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ModelError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ModelError(f"{path}: not a state dictionary of tensors")
     try:
@@ -93,7 +85,5 @@ def load_checkpoint(path: Path, architecture: str | None = None) -> tuple[Any, s
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(
-            f"{path}: does not fit {found}: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ModelError(f"{path}: does not fit {found}: {' '.join(str(error).split())[:300]}") from error
     return model.eval(), found

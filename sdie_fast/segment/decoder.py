@@ -109,9 +109,7 @@ class Decoder(nn.Module):
         hidden, image = self.mask.transformer(source, self.place, tokens)
         image = image.transpose(1, 2).reshape(-1, source.shape[1], source.shape[2], source.shape[3])
         image = self.mask.output_upscaling(image)
-        weights = torch.stack(
-            [mlp(hidden[:, 1 + k]) for k, mlp in enumerate(self.mask.output_hypernetworks_mlps)], 1
-        )
+        weights = torch.stack([mlp(hidden[:, 1 + k]) for k, mlp in enumerate(self.mask.output_hypernetworks_mlps)], 1)
         return weights_times(weights, image), self.mask.iou_prediction_head(hidden[:, 0])
 
 

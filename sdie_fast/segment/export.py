@@ -127,12 +127,8 @@ def measure_parity(sam: Any, directory: Path, manifest: Manifest) -> dict[str, f
     expected = sam.image_encoder(image)
     key = {name: manifest.files[name] for name in ("encoder.onnx", "decoder.onnx")}
     cpu = Options("cpu")
-    encoder = open_session(
-        directory / "encoder.onnx", cpu, key=key["encoder.onnx"], precision=manifest.precision
-    )
-    decoder = open_session(
-        directory / "decoder.onnx", cpu, key=key["decoder.onnx"], precision="fp32"
-    )
+    encoder = open_session(directory / "encoder.onnx", cpu, key=key["encoder.onnx"], precision=manifest.precision)
+    decoder = open_session(directory / "decoder.onnx", cpu, key=key["decoder.onnx"], precision="fp32")
     (found,) = encoder.run(images=image.numpy())
     error = float((torch.from_numpy(found) - expected).abs().max() / expected.std())
     low = 4 * sam.prompt_encoder.image_embedding_size[0]
@@ -209,13 +205,9 @@ def export_sam(
         over 1e-3 (fp32), 3e-2 (fp16) or 0.5 (int8), or mask IoU below 0.99 (int8: 0.95).
     """
     if precision not in PRECISIONS:
-        raise InvalidArgumentError(
-            f"precision: received {precision!r}; accepted: {', '.join(PRECISIONS)}"
-        )
+        raise InvalidArgumentError(f"precision: received {precision!r}; accepted: {', '.join(PRECISIONS)}")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InvalidArgumentError(
-            f"directory: {directory} has something in it; accepted: an empty or a new one"
-        )
+        raise InvalidArgumentError(f"directory: {directory} has something in it; accepted: an empty or a new one")
     if model is None:
         if checkpoint is None:
             raise InvalidArgumentError("checkpoint: received None without a model")
@@ -249,13 +241,8 @@ def export_sam(
         )
         progress("comparing with torch")
         parity = measure_parity(model, scratch, manifest)
-        if (
-            parity["embedding_error"] > PARITY_ERROR[precision]
-            or parity["mask_iou"] < PARITY_IOU[precision]
-        ):
-            raise ModelError(
-                f"{directory}: not written, since the exported model differs from torch's: {parity}"
-            )
+        if parity["embedding_error"] > PARITY_ERROR[precision] or parity["mask_iou"] < PARITY_IOU[precision]:
+            raise ModelError(f"{directory}: not written, since the exported model differs from torch's: {parity}")
         manifest.parity.update(parity)
         manifest.save(scratch)
         if directory.exists():

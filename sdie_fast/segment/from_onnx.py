@@ -77,9 +77,7 @@ def read_small_sam(directory: Path) -> Any:
         }
         missing = sorted(set(state) - set(found) - taken)
         if missing:
-            raise ModelError(
-                f"{directory}: its weights cannot be read back: {missing[0]} is missing"
-            )
+            raise ModelError(f"{directory}: its weights cannot be read back: {missing[0]} is missing")
         for name, value in found.items():
             state[name].data.copy_(value.reshape(state[name].shape))
     return sam.eval()
@@ -89,17 +87,11 @@ def read_small_sam(directory: Path) -> Any:
 def _match(path: Path, named: dict[str, nn.Module], model: nn.Module, inputs: Any) -> Weights:
     """A graph's weights by the names of the module's parameters, `named` giving each part's prefix; the tokens as "tokens"."""
     graph = onnx.load(str(path)).graph
-    values = {
-        t.name: numpy_helper.to_array(t).astype(np.float32) for t in graph.initializer if _floats(t)
-    }
+    values = {t.name: numpy_helper.to_array(t).astype(np.float32) for t in graph.initializer if _floats(t)}
     for node in graph.node:  # what is stored in half is cast where it is used
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
-    found = {
-        name.removesuffix("_half"): value
-        for name, value in values.items()
-        if name.split(".")[0] in named
-    }
+    found = {name.removesuffix("_half"): value for name, value in values.items() if name.split(".")[0] in named}
     makers = {out: node for node in graph.node for out in node.output}
     norms = _norms_in_order(named, model, inputs)
     # Whatever else there is stands before the sum with a constant.

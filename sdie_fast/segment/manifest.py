@@ -80,9 +80,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(
-            f"{path}: no such file; {directory} is not what `sdie-fast export-sam` writes"
-        ) from error
+        raise ModelError(f"{path}: no such file; {directory} is not what `sdie-fast export-sam` writes") from error
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     try:
@@ -92,10 +90,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> Manifest:
         content["pixel_std"] = tuple(float(v) for v in content["pixel_std"])
         manifest = Manifest(**content)
         numbers = (manifest.size, manifest.channels, manifest.embedding_size)
-        if (
-            any(not isinstance(n, int) or n < 1 for n in numbers)
-            or manifest.precision not in PRECISIONS
-        ):
+        if any(not isinstance(n, int) or n < 1 for n in numbers) or manifest.precision not in PRECISIONS:
             raise ModelError(f"{path}: sizes {numbers}, precision {manifest.precision!r}")
         files = dict(manifest.files)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

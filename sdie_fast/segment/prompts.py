@@ -57,13 +57,9 @@ class Auto:
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
-            raise InvalidArgumentError(
-                f"rule: received {self.rule!r}; accepted: {', '.join(RULES)}"
-            )
+            raise InvalidArgumentError(f"rule: received {self.rule!r}; accepted: {', '.join(RULES)}")
         if not isinstance(self.grid, int) or not 1 <= self.grid <= 64:
-            raise InvalidArgumentError(
-                f"grid: received {self.grid!r}; accepted: an integer from 1 to 64"
-            )
+            raise InvalidArgumentError(f"grid: received {self.grid!r}; accepted: an integer from 1 to 64")
         for name in ("quality", "stability", "overlap", "largest"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
@@ -231,11 +227,7 @@ def _supported(segmenter: Segmenter, embedding: Embeddings, support: Support) ->
 
 def is_plain(prompt: Prompt) -> bool:
     """Whether a prompt says which mask it means; a single point may mean a part or the whole, and the best of three is taken."""
-    return (
-        prompt.boxes is not None
-        or prompt.masks is not None
-        or np.shape(np.asarray(prompt.points))[1] > 1
-    )
+    return prompt.boxes is not None or prompt.masks is not None or np.shape(np.asarray(prompt.points))[1] > 1
 
 
 def _prompted(segmenter: Segmenter, embedding: Embeddings, prompt: Prompt) -> Answer:
@@ -263,13 +255,9 @@ def answer(segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, An
         try:
             given: Any = Auto(**options)
         except TypeError as error:
-            raise InvalidArgumentError(
-                f"options: {error}; accepted: {', '.join(Auto.__annotations__)}"
-            ) from error
+            raise InvalidArgumentError(f"options: {error}; accepted: {', '.join(Auto.__annotations__)}") from error
     elif options:
-        raise InvalidArgumentError(
-            f"options: received {sorted(options)}; accepted only with prompt='auto'"
-        )
+        raise InvalidArgumentError(f"options: received {sorted(options)}; accepted only with prompt='auto'")
     else:
         given = prompt
     each: list[Any] = [given] * len(views)
@@ -301,15 +289,11 @@ def answer_each(segmenter: Segmenter, views: Sequence[Any], prompts: Sequence[An
     return found
 
 
-def segment(
-    segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, Any]
-) -> tuple[Any, Floats]:
+def segment(segmenter: Segmenter, images: Any, prompt: Any, options: dict[str, Any]) -> tuple[Any, Floats]:
     """Segment images: see `Segmenter.__call__`."""
     found = answer(segmenter, images, prompt, options)
     masks = [a.mask for a in found]
     scores = np.array([a.quality for a in found], np.float32)
-    if not isinstance(images, Sequence) and (
-        images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)
-    ):
+    if not isinstance(images, Sequence) and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)):
         return masks[0], scores
     return (np.stack(masks) if len({m.shape for m in masks}) == 1 else masks), scores

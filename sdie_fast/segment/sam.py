@@ -57,9 +57,7 @@ class Sam(Segmenter):
     ) -> None:
         for name, value in (("batch", batch), ("prompts", 1 if prompts is None else prompts)):
             if not isinstance(value, int) or value < 1:
-                raise InvalidArgumentError(
-                    f"{name}: received {value!r}; accepted: an integer from 1"
-                )
+                raise InvalidArgumentError(f"{name}: received {value!r}; accepted: an integer from 1")
         self.directory = SMALL_SAM if directory is None else Path(directory)
         self.options = Options() if options is None else options
         self.manifest = load_manifest(self.directory, verify=verify)
@@ -176,30 +174,22 @@ class Sam(Segmenter):
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
         """Decode K prompts on one image's embedding: see `Segmenter.decode`."""
         if not isinstance(embedding, Embeddings) or len(embedding) != 1:
-            received = (
-                len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
-            )
-            raise InvalidTypeError(
-                f"embedding: received {received}; accepted: Embeddings of one image"
-            )
+            received = len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
+            raise InvalidTypeError(f"embedding: received {received}; accepted: Embeddings of one image")
         geometry = embedding.geometries[0]
         prompt = prompt.checked(geometry)
         count, side = len(prompt), 4 * self.manifest.embedding_size
         points, labels = point_arrays(prompt, geometry)
         masks = prompt.masks
         if masks is not None and masks.shape[1:] != (side, side):
-            raise InvalidArgumentError(
-                f"masks: received shape {masks.shape}; accepted: ({count}, {side}, {side})"
-            )
+            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: ({count}, {side}, {side})")
         logits, quality = [], []
         features: Any = embedding.features
         features = features.span() if isinstance(features, Held) else self._decoder.hold(features)
         for start in range(0, count, self._prompts):
             part = slice(start, start + self._prompts)
             n = len(points[part])
-            given = (
-                np.zeros((n, 1, side, side), np.float32) if masks is None else masks[part][:, None]
-            )
+            given = np.zeros((n, 1, side, side), np.float32) if masks is None else masks[part][:, None]
             found = self._decoder.run(
                 embedding=features,
                 points=points[part],
@@ -239,9 +229,7 @@ def _on_host(images: Any) -> bool:
     """Whether images are arrays of NumPy's, or nothing that is known."""
     some = images if isinstance(images, (list, tuple)) else [images]
     return not any(
-        hasattr(image, "__cuda_array_interface__")
-        or type(image).__module__.split(".")[0] == "torch"
-        for image in some
+        hasattr(image, "__cuda_array_interface__") or type(image).__module__.split(".")[0] == "torch" for image in some
     )
 
 

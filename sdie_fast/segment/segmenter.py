@@ -94,21 +94,15 @@ class Prompt:
                 raise InvalidArgumentError(f"{name}: received none, shape {given.shape}")
         if points is not None:
             if points.ndim != 3 or points.shape[2] != 2:
-                raise InvalidArgumentError(
-                    f"points: received shape {points.shape}; accepted: (K, P, 2)"
-                )
+                raise InvalidArgumentError(f"points: received shape {points.shape}; accepted: (K, P, 2)")
             if labels is None or labels.shape != points.shape[:2]:
                 received = None if labels is None else labels.shape
                 raise InvalidArgumentError(
                     f"labels: received shape {received}; accepted: {points.shape[:2]}, as points"
                 )
             if not np.isin(labels, (0.0, 1.0)).all():
-                raise InvalidArgumentError(
-                    "labels: received other values; accepted: 0 (outside) and 1 (inside)"
-                )
-            outside = ~(
-                (points >= 0).all(2) & (points[..., 0] <= width) & (points[..., 1] <= height)
-            )
+                raise InvalidArgumentError("labels: received other values; accepted: 0 (outside) and 1 (inside)")
+            outside = ~((points >= 0).all(2) & (points[..., 0] <= width) & (points[..., 1] <= height))
             if outside.any():
                 k, p = np.argwhere(outside)[0]
                 raise InvalidArgumentError(
@@ -119,9 +113,7 @@ class Prompt:
             if boxes.ndim != 2 or boxes.shape[1] != 4:
                 raise InvalidArgumentError(f"boxes: received shape {boxes.shape}; accepted: (K, 4)")
             if points is not None and len(points) != len(boxes):
-                raise InvalidArgumentError(
-                    f"boxes: received {len(boxes)} with {len(points)} sets of points"
-                )
+                raise InvalidArgumentError(f"boxes: received {len(boxes)} with {len(points)} sets of points")
             low, high = boxes[:, :2], boxes[:, 2:]
             bad = ~((low >= 0).all(1) & (low < high).all(1) & (high <= (width, height)).all(1))
             if bad.any():
@@ -132,9 +124,7 @@ class Prompt:
                 )
         masks = _array("masks", self.masks, "(K, h, w)")
         if masks is not None and (masks.ndim != 3 or len(masks) != len(self)):
-            raise InvalidArgumentError(
-                f"masks: received shape {masks.shape}; accepted: ({len(self)}, h, w)"
-            )
+            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: ({len(self)}, h, w)")
         return Prompt(points, labels, boxes, masks)
 
 
@@ -289,7 +279,5 @@ def as_images(images: Any) -> list[npt.NDArray[Any]]:
     if not batch:
         raise InvalidArgumentError("images: received none")
     for image in batch:
-        _validate.intensities(
-            image[None], float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else 1.0
-        )
+        _validate.intensities(image[None], float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else 1.0)
     return batch

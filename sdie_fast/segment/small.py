@@ -66,12 +66,10 @@ class SmallEncoder(nn.Module):
         widths = (24, 40, 72, 128, 184)  # at strides 2, 4, 8, 16, 32
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
         self.down = nn.ModuleList(
-            nn.Sequential(Norm(a), nn.Conv2d(a, b, 3, stride=2, padding=1))
-            for a, b in itertools.pairwise(widths)
+            nn.Sequential(Norm(a), nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(*[Block(w) for _ in range(n)])
-            for w, n in zip(widths[1:], (1, 2, 2, 1), strict=True)
+            nn.Sequential(*[Block(w) for _ in range(n)]) for w, n in zip(widths[1:], (1, 2, 2, 1), strict=True)
         )
         # The whole image's mean, which a stride of 32 does not see.
         self.context = nn.Linear(widths[4], widths[4])
@@ -93,21 +91,15 @@ class SmallEncoder(nn.Module):
         x = x + self.context(x.mean((2, 3)))[:, :, None, None]
         fine, eighth, sixteenth, _ = levels
         y = self.lateral[3](functional.relu(x))
-        y = self.lateral[2](functional.relu(sixteenth)) + functional.interpolate(
-            y, scale_factor=2.0, mode="nearest"
-        )
+        y = self.lateral[2](functional.relu(sixteenth)) + functional.interpolate(y, scale_factor=2.0, mode="nearest")
         y = self.smooth[0](functional.relu(y))
-        y = self.lateral[1](functional.relu(eighth)) + functional.interpolate(
-            y, scale_factor=2.0, mode="nearest"
-        )
+        y = self.lateral[1](functional.relu(eighth)) + functional.interpolate(y, scale_factor=2.0, mode="nearest")
         y = y + self.fold(functional.pixel_unshuffle(self.lateral[0](functional.relu(fine)), 2))
         y = y + self.smooth[1](functional.relu(y))
         return self.norm(y)
 
 
-def prompt_map(
-    points: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, size: int
-) -> torch.Tensor:
+def prompt_map(points: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, size: int) -> torch.Tensor:
     """Draw prompts as a mask prompt.
 
     Parameters
@@ -193,9 +185,7 @@ def build_small_sam(checkpoint: str | None = None) -> Sam:
         ),
         mask_decoder=MaskDecoder(
             num_multimask_outputs=3,
-            transformer=TwoWayTransformer(
-                depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=256, num_heads=4
-            ),
+            transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=256, num_heads=4),
             transformer_dim=EMBEDDING_CHANNELS,
             iou_head_depth=3,
             iou_head_hidden_dim=128,

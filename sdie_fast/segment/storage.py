@@ -31,9 +31,7 @@ def store_in_half(path: Path) -> None:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(half, name + "_half"))
-        casts.append(
-            onnx.helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT)
-        )
+        casts.append(onnx.helper.make_node("Cast", [name + "_half"], [name], to=onnx.TensorProto.FLOAT))
     if casts:
         nodes = [*casts, *model.graph.node]
         del model.graph.node[:]

@@ -38,24 +38,18 @@ class Support:
         self._images = as_images(images)
         self._masks = list(masks)
         if len(self._masks) != len(self._images):
-            raise InvalidArgumentError(
-                f"masks: received {len(self._masks)} for {len(self._images)} image(s)"
-            )
+            raise InvalidArgumentError(f"masks: received {len(self._masks)} for {len(self._images)} image(s)")
         for image, mask in zip(self._images, self._masks, strict=True):
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
                 raise InvalidTypeError(
                     f"masks: received {getattr(mask, 'dtype', type(mask).__name__)}; accepted: bool arrays"
                 )
             if mask.shape != image.shape[:2]:
-                raise InvalidArgumentError(
-                    f"masks: received shape {mask.shape} for an image of {image.shape[:2]}"
-                )
+                raise InvalidArgumentError(f"masks: received shape {mask.shape} for an image of {image.shape[:2]}")
             if not mask.any():
                 raise InvalidArgumentError("masks: received one without a pixel of foreground")
         if not isinstance(places, int) or not 1 <= places <= 16:
-            raise InvalidArgumentError(
-                f"places: received {places!r}; accepted: an integer from 1 to 16"
-            )
+            raise InvalidArgumentError(f"places: received {places!r}; accepted: an integer from 1 to 16")
         self.places = places
         self._known: dict[int, tuple[Floats, float]] = {}
 
@@ -79,9 +73,7 @@ class Support:
             Projection half-way between the two means.
         """
         if id(segmenter) not in self._known:
-            embeddings = segmenter.encode(
-                [i if i.shape[2] == 3 else i[..., 0] for i in self._images]
-            )
+            embeddings = segmenter.encode([i if i.shape[2] == 3 else i[..., 0] for i in self._images])
             inside, outside = [], []
             maps = embeddings.numpy()
             for k, mask in enumerate(self._masks):
@@ -106,16 +98,12 @@ class Support:
 
 
 def _normalised(features: Floats) -> Floats:
-    return np.asarray(
-        features / np.maximum(np.linalg.norm(features, axis=0, keepdims=True), 1e-6), np.float32
-    )
+    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=0, keepdims=True), 1e-6), np.float32)
 
 
 def _share(mask: Masks, geometry: Geometry, cells: int) -> Floats:
     """Share of each cell of an embedding that a mask covers, (cells, cells)."""
     plane = np.zeros((geometry.size, geometry.size), np.float32)
-    geometry.fill(
-        mask.astype(np.float32), plane, np.empty(geometry.size * max(mask.shape[1], 1), np.float32)
-    )
+    geometry.fill(mask.astype(np.float32), plane, np.empty(geometry.size * max(mask.shape[1], 1), np.float32))
     side = geometry.size // cells
     return np.asarray(plane.reshape(cells, side, cells, side).mean((1, 3)), np.float32)

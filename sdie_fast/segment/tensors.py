@@ -99,9 +99,7 @@ def as_views(images: Any) -> list[Any]:
 def _batch(images: torch.Tensor) -> torch.Tensor:
     """Check a tensor and bring it to (N, H, W, C)."""
     if images.dtype not in WHITES:
-        raise InvalidTypeError(
-            f"images: received a tensor of {images.dtype}; accepted: {', '.join(map(str, WHITES))}"
-        )
+        raise InvalidTypeError(f"images: received a tensor of {images.dtype}; accepted: {', '.join(map(str, WHITES))}")
     shape = tuple(images.shape)
     colour = images.ndim >= 3 and shape[-1] == 3
     if images.ndim - colour not in (2, 3) or 0 in shape:
@@ -132,9 +130,7 @@ def stack(views: Sequence[Any], device: torch.device) -> torch.Tensor:
     return batch.to(torch.float32) * (255.0 / white)
 
 
-def prepare(
-    images: torch.Tensor, geometry: Geometry, mean: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
+def prepare(images: torch.Tensor, geometry: Geometry, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Resize, normalise and pad (N, H, W, C) of 0 to 255 to a model's input (N, 3, size, size), as `Geometry.fill` does.
 
     Parameters
@@ -188,9 +184,7 @@ def span_of(batch: torch.Tensor) -> Span:
     batch = batch.contiguous()
     if batch.device.type == "cuda":  # the session has a stream of its own
         torch.cuda.current_stream(batch.device).synchronize()
-    return Span(
-        batch.data_ptr(), tuple(batch.shape), batch.device.type, batch.device.index or 0, batch
-    )
+    return Span(batch.data_ptr(), tuple(batch.shape), batch.device.type, batch.device.index or 0, batch)
 
 
 def valid(logits: torch.Tensor, geometry: Geometry) -> torch.Tensor:

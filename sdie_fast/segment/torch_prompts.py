@@ -146,9 +146,7 @@ def _prompted(sam: TorchSam, embeddings: Embeddings, prompts: Sequence[Prompt]) 
     plain = is_plain(prompts[0])
     best = torch.zeros_like(rows) if plain else quality[:, 1:].argmax(1) + 1
     chosen, judged = logits[rows, best], quality[rows, best]
-    image = torch.repeat_interleave(
-        torch.arange(count), torch.tensor([len(p) for p in prompts])
-    ).to(logits.device)
+    image = torch.repeat_interleave(torch.arange(count), torch.tensor([len(p) for p in prompts])).to(logits.device)
     every = torch.ones_like(image, dtype=torch.bool)
     steady = stability(valid(chosen, geometry), OFFSET)
     return _united(from_model(chosen, geometry) > 0, judged, steady, image, every, count)
@@ -161,9 +159,7 @@ def _supported(sam: TorchSam, embeddings: Embeddings, supports: Sequence[Support
     return Answers(masks, quality, steady)
 
 
-def _places(
-    sam: TorchSam, embedding: Embeddings, support: Support
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _places(sam: TorchSam, embedding: Embeddings, support: Support) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mask, quality and stability of one image."""
     geometry = embedding.geometries[0]
     height, width = geometry.height, geometry.width

@@ -80,9 +80,7 @@ class TorchSam(Segmenter):
         self.dtype, self.decoder_dtype = dtype, decoder_dtype
         self._batch = _validate.integer(1, 2**16)("batch", batch)
         usual = 8 if self.device.type == "cpu" else 64
-        self._prompts = _validate.integer(1, 2**16)(
-            "prompts", usual if prompts is None else prompts
-        )
+        self._prompts = _validate.integer(1, 2**16)("prompts", usual if prompts is None else prompts)
         sam, self.architecture = _load(source)
         sam = sam.requires_grad_(False).eval().to(self.device)
         self._mean, self._std = sam.pixel_mean.flatten(), sam.pixel_std.flatten()
@@ -94,9 +92,7 @@ class TorchSam(Segmenter):
         memory = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         self._memory = memory
         self._encoder = sam.image_encoder.to(dtype=DTYPES[dtype], memory_format=memory)
-        self._run: Any = (
-            torch.compile(self._encoder) if _validate.flag("compile", compile) else self._encoder
-        )
+        self._run: Any = torch.compile(self._encoder) if _validate.flag("compile", compile) else self._encoder
 
     @property
     def name(self) -> str:
@@ -152,9 +148,7 @@ class TorchSam(Segmenter):
         found = []
         for start in range(0, len(views), self._batch):
             part = slice(start, start + self._batch)
-            batch = tensors.input_of(
-                views[part], geometries[part], self._mean, self._std, self.device
-            )
+            batch = tensors.input_of(views[part], geometries[part], self._mean, self._std, self.device)
             batch = batch.to(DTYPES[self.dtype]).contiguous(memory_format=self._memory)
             found.append(self._run(batch).float().contiguous())
         return Embeddings(torch.cat(found), tuple(geometries))
@@ -162,12 +156,8 @@ class TorchSam(Segmenter):
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
         """Decode K prompts on one image's embedding to arrays: see `Segmenter.decode`; `predict` leaves them on the device."""
         if not isinstance(embedding, Embeddings) or len(embedding) != 1:
-            received = (
-                len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
-            )
-            raise InvalidTypeError(
-                f"embedding: received {received}; accepted: Embeddings of one image"
-            )
+            received = len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
+            raise InvalidTypeError(f"embedding: received {received}; accepted: Embeddings of one image")
         logits, quality = self.predict(embedding, [prompt])
         return logits.cpu().numpy(), quality.cpu().numpy()
 
@@ -198,10 +188,7 @@ class TorchSam(Segmenter):
         checked = [p.checked(g) for p, g in zip(prompts, embeddings.geometries, strict=True)]
         pairs = [point_arrays(p, g) for p, g in zip(checked, embeddings.geometries, strict=True)]
         of_image = [k for k, p in enumerate(checked) for _ in range(len(p))]
-        points, labels = (
-            torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device)
-            for k in range(2)
-        )
+        points, labels = (torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device) for k in range(2))
         rows = torch.tensor(of_image).to(self.device)
         given = self._masks(checked) if masks is None else masks[:, None]
         features = _on(embeddings.features, self.device)

@@ -35,9 +35,7 @@ def tree(tmp_path):
     """Three good images of two sizes in two folders."""
     root = tmp_path / "in"
     (root / "b").mkdir(parents=True)
-    for k, (name, size) in enumerate(
-        (("one.png", (40, 50)), ("two.png", (40, 50)), ("b/three.bmp", (33, 64)))
-    ):
+    for k, (name, size) in enumerate((("one.png", (40, 50)), ("two.png", (40, 50)), ("b/three.bmp", (33, 64)))):
         Image.fromarray(synthetic.surface("patch", seed=k, size=size).image).save(root / name)
     return root
 
@@ -91,10 +89,7 @@ def test_eight_bit_formats(call, tmp_path, suffix, shape, rng):
 def test_sixteen_bit_grey(call, tmp_path, suffix, rng):
     pixels = rng.integers(0, 65536, (30, 40)).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / f"x.{suffix}")
-    assert (
-        call("enhance", tmp_path / f"x.{suffix}", tmp_path / "out", "--weights", WEIGHTS).exit_code
-        == 0
-    )
+    assert call("enhance", tmp_path / f"x.{suffix}", tmp_path / "out", "--weights", WEIGHTS).exit_code == 0
     got = images.read(tmp_path / "out" / f"x.{suffix}").pixels
     assert got.dtype == np.uint16
     assert np.array_equal(got, sdie.enhance(pixels, ROW))
@@ -168,12 +163,7 @@ def test_ground_truth_masks_are_left_alone(call, tmp_path):
 
 def test_out_inside_in_is_not_taken_for_input(call, tree):
     for _ in range(2):
-        assert (
-            json.loads(call("enhance", tree, tree / "out", "--weights", WEIGHTS, "--json").stdout)[
-                "done"
-            ]
-            == 3
-        )
+        assert json.loads(call("enhance", tree, tree / "out", "--weights", WEIGHTS, "--json").stdout)["done"] == 3
 
 
 @pytest.mark.parametrize(
@@ -245,9 +235,7 @@ def test_floating_point_is_refused(tmp_path):
 
 def test_plan_refuses_a_target_without_suffix(tmp_path):
     Image.new("L", (9, 9)).save(tmp_path / "x.png")
-    assert batch.plan(tmp_path / "x.png", tmp_path / "dir", None) == {
-        tmp_path / "x.png": tmp_path / "dir" / "x.png"
-    }
+    assert batch.plan(tmp_path / "x.png", tmp_path / "dir", None) == {tmp_path / "x.png": tmp_path / "dir" / "x.png"}
     (tmp_path / "y.gif").write_bytes((tmp_path / "x.png").read_bytes())
     with pytest.raises(InvalidArgumentError, match="suffix"):
         batch.plan(tmp_path / "y.gif", tmp_path / "dir", None)
@@ -351,6 +339,4 @@ def test_help_teaches(call):
 
 
 def test_entry_point(python):
-    assert "sdie" in python(
-        "import sys; sys.argv = ['sdie-fast', 'doctor']\nfrom sdie_fast.cli import main\nmain()"
-    )
+    assert "sdie" in python("import sys; sys.argv = ['sdie-fast', 'doctor']\nfrom sdie_fast.cli import main\nmain()")

@@ -49,9 +49,7 @@ class Driver:
 
 def test_a_gpu_is_named():
     found = _driver._ask(Driver(), 13)
-    assert found == _driver.State(
-        True, note="NVIDIA H200, compute capability 9.0, driver for CUDA 13.0"
-    )
+    assert found == _driver.State(True, note="NVIDIA H200, compute capability 9.0, driver for CUDA 13.0")
 
 
 @pytest.mark.parametrize(
@@ -100,9 +98,7 @@ def test_a_hidden_gpu_is_told(monkeypatch):
 @pytest.mark.parametrize("gone", ["numba", "numba_cuda"])
 def test_a_missing_package(monkeypatch, gone):
     real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == gone else real(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == gone else real(name))
     found = _driver.state()
     assert found.reason == gone.replace("_", "-") + " is missing"
     assert found.fix == 'pip install "sdie-fast[gpu]"'
@@ -144,9 +140,7 @@ def test_the_simulator_must_be_asked_for_twice(simulated, monkeypatch, forget):
         _driver.cuda()
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(None, False), ("", False), ("0", False), ("1", True)]
-)
+@pytest.mark.parametrize(("value", "expected"), [(None, False), ("", False), ("0", False), ("1", True)])
 def test_the_simulator_before_numba_is_imported(monkeypatch, value, expected):
     monkeypatch.delitem(sys.modules, "numba.cuda.core.config", raising=False)
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
@@ -177,9 +171,7 @@ def test_numba_that_does_not_start(monkeypatch, forget):
 
 def test_out_of_memory_is_known_by_its_name(cuda):
     assert _driver.is_out_of_memory(MemoryError())
-    assert _driver.is_out_of_memory(
-        RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
-    )
+    assert _driver.is_out_of_memory(RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY"))
     assert not _driver.is_out_of_memory(RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS"))
     assert _driver.free_memory() > 0
 
@@ -199,7 +191,6 @@ def test_doctor_tells(monkeypatch):
 def test_real_driver_is_asked(python):
     """In a fresh process, whatever this machine has."""
     code = (
-        "from sdie_fast.cuda import _driver as d; s = d.state();"
-        "print(s.available == (not s.reason) == (not s.fix), s)"
+        "from sdie_fast.cuda import _driver as d; s = d.state();print(s.available == (not s.reason) == (not s.fix), s)"
     )
     assert python(code, NUMBA_ENABLE_CUDASIM="0").startswith("True State(available=")

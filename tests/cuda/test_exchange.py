@@ -127,9 +127,7 @@ def values(array):
 class TestWhatIsTaken:
     pytestmark = pytest.mark.usefixtures("simulated")
 
-    @pytest.mark.parametrize(
-        "value", [None, 3, [1, 2], IMAGE, "x", np.float32(1), types.SimpleNamespace()]
-    )
+    @pytest.mark.parametrize("value", [None, 3, [1, 2], IMAGE, "x", np.float32(1), types.SimpleNamespace()])
     def test_the_hosts_things_are_not_on_a_device(self, value):
         assert not exchange.on_device(value)
         assert _backends.placed("image", value) is value
@@ -138,9 +136,7 @@ class TestWhatIsTaken:
         torch = pytest.importorskip("torch")
         for value in (torch.zeros(3), torch.zeros(3, requires_grad=True)):
             assert not exchange.on_device(value)
-        with pytest.raises(
-            InvalidTypeError, match=r"of type Tensor; accepted: a numpy\.ndarray, or"
-        ):
+        with pytest.raises(InvalidTypeError, match=r"of type Tensor; accepted: a numpy\.ndarray, or"):
             sdie.enhance(torch.zeros(9, 9), np.ones(6))
 
     def test_interface(self):
@@ -364,9 +360,7 @@ class TestChecks:
     @pytest.mark.usefixtures("simulated")
     @pytest.mark.parametrize("name", ["cpu", "reference"])
     def test_backends_of_the_host_refuse(self, name):
-        told = (
-            f"backend: received '{name}' with an image on a CUDA device; accepted: 'cuda', 'auto'"
-        )
+        told = f"backend: received '{name}' with an image on a CUDA device; accepted: 'cuda', 'auto'"
         with pytest.raises(InvalidArgumentError, match=told):
             sdie.enhance(Foreign(IMAGE), np.ones(6), backend=name)
         with pytest.raises(InvalidArgumentError, match=told):
@@ -402,9 +396,7 @@ class TestOrder:
         assert log == []
 
     def test_two_streams(self, log):
-        with exchange.ordered(
-            device_array(IMAGE, stream=5), device_array(IMAGE, stream=9)
-        ) as stream:
+        with exchange.ordered(device_array(IMAGE, stream=5), device_array(IMAGE, stream=9)) as stream:
             assert stream == "stream 5"
             assert log == [("record", "stream 9"), ("wait", "stream 5")]
             log.clear()
@@ -494,9 +486,7 @@ class TestRealLibraries:
         if torch_gpu.cuda.device_count() < 2:
             pytest.skip("needs two GPUs")
         given = torch_gpu.zeros(9, 9, dtype=torch_gpu.uint8, device="cuda:1")
-        with pytest.raises(
-            InvalidArgumentError, match=r"on CUDA device 1; .*torch.cuda.device\(1\)"
-        ):
+        with pytest.raises(InvalidArgumentError, match=r"on CUDA device 1; .*torch.cuda.device\(1\)"):
             sdie.enhance(given, np.ones(6))
 
     def test_cupy_in_cupy_out(self, rng, picture):

@@ -39,9 +39,7 @@ class TestLook:
         np.testing.assert_array_equal(follow.look(given, 255.0, side), expected)
 
     def test_floats_are_rounded_to_even(self, cuda):
-        image = (np.arange(64, dtype=np.float32).reshape(1, 8, 8) + np.float32(0.5)) / np.float32(
-            255
-        )
+        image = (np.arange(64, dtype=np.float32).reshape(1, 8, 8) + np.float32(0.5)) / np.float32(255)
         given = exchange.describe("image", cuda.to_device(image))[..., np.newaxis]
         np.testing.assert_array_equal(follow.look(given, 1.0, 8), observe(image, 8))
 
@@ -60,9 +58,7 @@ def test_no_memory_for_the_states(cuda, monkeypatch):
 
     monkeypatch.setattr(_driver, "cuda", Full)
     monkeypatch.setattr(_driver, "free_memory", lambda: 5 * 2**20)
-    with pytest.raises(
-        DeviceMemoryError, match="needs 4 MiB more of GPU memory; free: 5 MiB; to fix"
-    ):
+    with pytest.raises(DeviceMemoryError, match="needs 4 MiB more of GPU memory; free: 5 MiB; to fix"):
         _workspace.allocate((2**20,), np.float32)
 
 
@@ -128,7 +124,5 @@ class TestEnhancer:
         result, trace = enhancer("auto")(cuda.to_device(image), out)
         assert result is out
         for found, at in ((out.copy_to_host(), trace), enhancer("cuda")(image)):
-            np.testing.assert_allclose(
-                found.astype(float), expected.astype(float), rtol=0, atol=tolerance
-            )
+            np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=0, atol=tolerance)
             np.testing.assert_allclose(at, expected_trace, atol=5e-3)

@@ -48,9 +48,7 @@ def stream(handle):
 class TestGraph:
     def test_records_and_launches(self):
         binding = Binding()
-        recorded = graph.Graph(
-            lambda s: binding.calls.append(("work", s.handle)), stream(5), binding
-        )
+        recorded = graph.Graph(lambda s: binding.calls.append(("work", s.handle)), stream(5), binding)
         assert binding.calls == [
             ("cuStreamBeginCapture", 5, "relaxed"),
             ("work", 5),
@@ -63,9 +61,7 @@ class TestGraph:
         del recorded
         assert binding.calls[-1] == ("cuGraphExecDestroy", "executable")
 
-    @pytest.mark.parametrize(
-        "refuse", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"]
-    )
+    @pytest.mark.parametrize("refuse", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"])
     def test_a_driver_that_refuses(self, refuse):
         binding = Binding(refuse)
         told = f"{refuse} answers CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"

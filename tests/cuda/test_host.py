@@ -67,9 +67,7 @@ def test_a_batch_goes_in_chunks_of_nearly_one_size(rng, picture, chunks):
     result = run(batch, weights)
     assert chunks == [2, 2, 1]
     for k in range(5):
-        np.testing.assert_allclose(
-            result[k].astype(int), expected(batch[k], weights[k]).astype(int), atol=1
-        )
+        np.testing.assert_allclose(result[k].astype(int), expected(batch[k], weights[k]).astype(int), atol=1)
 
 
 def test_more_chunks_than_slots_come_back_in_their_places(rng, picture, chunks):

@@ -35,10 +35,7 @@ def mix(cuda):
         count, height, width = planes.shape
         state = cuda.to_device(planes.ravel())
         out = cuda.to_device(np.full(planes.size, np.nan, np.float32))
-        others = [
-            state if v is None else cuda.to_device(v.astype(np.float32).ravel())
-            for v in (smooth, equalised)
-        ]
+        others = [state if v is None else cuda.to_device(v.astype(np.float32).ravel()) for v in (smooth, equalised)]
         f32 = np.float32
         scalars = rounds._bilateral_scales(params)
         gauss = cuda.to_device(rounds._gaussian(params))
@@ -64,9 +61,7 @@ def expect(plane, index, params):
 
 
 @pytest.mark.parametrize("index", [BILATERAL, SHARPEN, GUIDED])
-@pytest.mark.parametrize(
-    ("window", "shape"), [(3, (1, 31, 33)), (7, (1, 34, 32)), (15, (1, 15, 40))]
-)
+@pytest.mark.parametrize(("window", "shape"), [(3, (1, 31, 33)), (7, (1, 34, 32)), (15, (1, 15, 40))])
 def test_each_filter_at_each_kind_of_window(mix, rng, index, window, shape):
     name = ("bilateral", "sharpen", "guided")[index - 2]
     params = FilterParams(**{f"{name}_window": window})
@@ -77,9 +72,7 @@ def test_each_filter_at_each_kind_of_window(mix, rng, index, window, shape):
 
 @pytest.mark.parametrize("window", [5, 9, 11, 13])
 def test_windows_between(mix, rng, window):
-    params = FilterParams(
-        bilateral_window=window, sharpen_window=window, guided_window=window, guided_eps=1e-3
-    )
+    params = FilterParams(bilateral_window=window, sharpen_window=window, guided_window=window, guided_eps=1e-3)
     planes = picture(rng, 1, 13, 17)
     weights = [[0.0, 0.0, 0.4, 0.3, 0.3, 0.0]]
     got = mix(planes, weights, params)
@@ -154,9 +147,7 @@ def test_terms_of_the_global_filters_are_added(mix, rng):
 def test_terms_of_weight_zero_are_not_read(mix, rng):
     planes = picture(rng, 1, 9, 9)
     nothing = np.full((1, 9, 9), np.nan)
-    np.testing.assert_array_equal(
-        mix(planes, [[1.0, 0, 0, 0, 0, 0]], FilterParams(), nothing, nothing), planes
-    )
+    np.testing.assert_array_equal(mix(planes, [[1.0, 0, 0, 0, 0, 0]], FilterParams(), nothing, nothing), planes)
 
 
 def test_the_mix_is_clipped(mix):

@@ -27,11 +27,7 @@ def picture(rng, *shape):
     """Values in [0, 1] of shape (N, H, W, C): waves and noise, different in each channel."""
     _, height, width, channels = shape
     y, x = np.mgrid[:height, :width][..., None] + np.zeros(channels)
-    g = (
-        0.5
-        + 0.3 * np.sin(x / 4.0 + y / 6.0 + np.arange(channels))
-        + 0.1 * rng.standard_normal(shape)
-    )
+    g = 0.5 + 0.3 * np.sin(x / 4.0 + y / 6.0 + np.arange(channels)) + 0.1 * rng.standard_normal(shape)
     return g.clip(0.0, 1.0)
 
 
@@ -95,9 +91,7 @@ def test_identity_returns_what_came(enhance, rng, dtype):
 
 
 def test_integers_are_rounded_half_up(cuda):
-    planes = (
-        np.array([0.0, 0.49, 0.5, 1.49, 1.5, 254.49, 254.5, 255.0], np.float32) / 255
-    ).reshape(1, 1, 8)
+    planes = (np.array([0.0, 0.49, 0.5, 1.49, 1.5, 254.49, 254.5, 255.0], np.float32) / 255).reshape(1, 1, 8)
     dst = cuda.to_device(np.zeros((1, 1, 8, 1), np.uint8))
     _pixels.storer(np.dtype(np.uint8), False)[(1, 1, 1), 32](
         cuda.to_device(planes), dst, dst, np.float32(255), 1, 0, 0
@@ -110,9 +104,7 @@ def view(array, index):
     if _driver.simulated():
         return array[index]
     given = array.__cuda_array_interface__
-    whole = DeviceArray(
-        given["data"][0], array.shape, array.strides, array.dtype, True, 0, 1, "numba", array
-    )
+    whole = DeviceArray(given["data"][0], array.shape, array.strides, array.dtype, True, 0, 1, "numba", array)
     return _driver.numba_array(whole[index])
 
 
@@ -193,9 +185,7 @@ def test_all_six_filters(enhance, rng, params):
 )
 def test_workspace_bytes_are_what_is_allocated(cuda, allocated, params, shape, per_channel, active):
     Rounds(shape, params, per_channel=per_channel, active=active)
-    assert sum(allocated) == Rounds.workspace_bytes(
-        shape, params, per_channel=per_channel, active=active
-    )
+    assert sum(allocated) == Rounds.workspace_bytes(shape, params, per_channel=per_channel, active=active)
 
 
 def test_what_does_not_fit_the_memory_is_refused(cuda):

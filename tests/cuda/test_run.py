@@ -190,9 +190,7 @@ class TestMemory:
         sdie.enhance(image, IDENTITY, params=fast)
         assert list(_workspace.cache._held.values()) == [workspace]
 
-    def test_batches_that_do_not_fit_are_done_in_parts(
-        self, cuda, rng, picture, made, done, monkeypatch
-    ):
+    def test_batches_that_do_not_fit_are_done_in_parts(self, cuda, rng, picture, made, done, monkeypatch):
         batch = picture(rng, (5, 9, 10), np.uint8)
         job = _workspace.Job((5, 9, 10, 1), PARAMS, False, (True, *[False] * 5))
         enough_for_three = (job.bytes(3) + 3 * 24) / 0.9 + 1
@@ -298,9 +296,7 @@ class TestWeightBuffer:
         assert len({id(p) for p in used}) == _workspace._UPLOADS
         assert [p[0, 0, 0] for p in used] == list(range(_workspace._UPLOADS))
         assert not waited
-        buffer.put(
-            np.full((1, 1, 6), 99, np.float32), 0
-        )  # there are enough: the oldest is waited for
+        buffer.put(np.full((1, 1, 6), 99, np.float32), 0)  # there are enough: the oldest is waited for
         assert len(waited) == 1
         assert len(buffer._pinned) == _workspace._UPLOADS
         assert buffer._pinned[-1][0] is used[0]

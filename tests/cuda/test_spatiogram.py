@@ -34,9 +34,7 @@ def equalise(cuda, make):
         out = cuda.to_device(np.full_like(planes, np.nan))
         if active is not None:
             active = cuda.to_device(np.asarray(active, np.float32))
-        make(*planes.shape, **settings)(
-            cuda.to_device(planes), out, clip_limit=clip_limit, active=active
-        )
+        make(*planes.shape, **settings)(cuda.to_device(planes), out, clip_limit=clip_limit, active=active)
         return out.copy_to_host().reshape(image.shape)
 
     return run
@@ -151,10 +149,7 @@ def test_no_planes(cuda, make):
 def test_memory_is_what_was_said(cuda, make, method):
     for shape in ((1, 9, 11), (3, 70, 90)):
         made = make(*shape, method=method, bins=7, tiles=2)
-        held = sum(
-            int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize
-            for array in made._memory.values()
-        )
+        held = sum(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize for array in made._memory.values())
         assert type(made).workspace_bytes(*shape, method=method, bins=7, tiles=2) == held
 
 

@@ -37,9 +37,7 @@ def _quick_switches():
 def smooth(cuda):
     """Smooths float32 planes (n, H, W); what was not written is NaN."""
 
-    def run(
-        planes, *, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False, active=None, planes_held=0
-    ):
+    def run(planes, *, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False, active=None, planes_held=0):
         n, height, width = planes.shape
         run.filter = wls_exact.ExactWls(planes_held or n, height, width)
         out = cuda.to_device(np.full_like(planes, np.nan))
@@ -53,9 +51,7 @@ def smooth(cuda):
 
 
 def expect(plane, *, lambda_=1.0, alpha=1.2, domain="intensity"):
-    return reference.wls(
-        plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="exact", domain=domain
-    )
+    return reference.wls(plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="exact", domain=domain)
 
 
 def picture(rng, *shape):
@@ -165,16 +161,10 @@ def test_levels_do_not_overlap():
         for k, row in enumerate(levels.table):
             fields = list(range(_multigrid_levels.EAST, _multigrid_levels.TO))
             if k == 0:
-                fields = [
-                    f
-                    for f in fields
-                    if not _multigrid_levels.SOUTH_EAST <= f <= _multigrid_levels.GROUND
-                ]
+                fields = [f for f in fields if not _multigrid_levels.SOUTH_EAST <= f <= _multigrid_levels.GROUND]
             spans += [(row[f], row[_multigrid_levels.PIXELS]) for f in fields]
             if k < last:
-                spans += [
-                    (row[_multigrid_levels.TO], 6 * levels.table[k + 1][_multigrid_levels.PIXELS])
-                ]
+                spans += [(row[_multigrid_levels.TO], 6 * levels.table[k + 1][_multigrid_levels.PIXELS])]
         spans.sort()
         assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
         assert spans[-1][0] + spans[-1][1] <= levels.floats

@@ -32,9 +32,7 @@ def smooth(cuda):
 
 
 def expect(plane, *, lambda_=1.0, alpha=1.2, domain="intensity"):
-    return reference.wls(
-        plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="fast", domain=domain
-    )
+    return reference.wls(plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="fast", domain=domain)
 
 
 def picture(rng, *shape):
@@ -79,9 +77,7 @@ def test_segments_cover_a_line(length):
     assert (segments - 1) * segment < length <= segments * segment
 
 
-@pytest.mark.parametrize(
-    "settings", [{"lambda_": 100.0}, {"alpha": 0.2}, {"alpha": 2.0, "lambda_": 1e-3}]
-)
+@pytest.mark.parametrize("settings", [{"lambda_": 100.0}, {"alpha": 0.2}, {"alpha": 2.0, "lambda_": 1e-3}])
 def test_parameters(smooth, rng, settings):
     # Flat halves with edges of weight 1e4, a step down to 0, where the logarithm is steepest.
     planes = np.where(np.arange(12) < 5, 0.0, 0.8) * np.ones((1, 9, 1))

@@ -106,9 +106,7 @@ def test_unreadable_files(tmp_path):
     pair(tmp_path, "x.png", "x_mask.png")
     save(tmp_path / "x_mask.png", shape=(20, 31))
     data = open_folder(tmp_path)
-    with pytest.raises(
-        DataSetError, match=r"x_mask\.png: 31 x 20 pixels; its image .*x\.png has 30 x 20"
-    ):
+    with pytest.raises(DataSetError, match=r"x_mask\.png: 31 x 20 pixels; its image .*x\.png has 30 x 20"):
         data.load(data.samples[0])
     (tmp_path / "x_mask.png").write_bytes((tmp_path / "x.png").read_bytes()[:50])
     with pytest.raises(DataSetError, match=r"x_mask\.png"):
@@ -182,23 +180,17 @@ def test_defect4i(tmp_path):
     save(tmp_path / "AI_Rm" / "Nd" / "Nd_1.jpg")
     names = tmp_path / "data_list" / "test" / "fold_0_defective.txt"
     names.parent.mkdir(parents=True)
-    names.write_bytes(
-        b"\xef\xbb\xbfMT_Uneven/Images/MT_Uneven14.jpg  2\r\nAI_Rm/Images/AI_Rm_1.jpg  1\r\n"
-    )
+    names.write_bytes(b"\xef\xbb\xbfMT_Uneven/Images/MT_Uneven14.jpg  2\r\nAI_Rm/Images/AI_Rm_1.jpg  1\r\n")
     assert open_defect4i(tmp_path).classes == ("AI_Rm", "MT_Uneven")
     assert open_defect4i(tmp_path, fold=0).classes == ("MT_Uneven", "AI_Rm")
-    (tmp_path / "all_defective.txt").write_text(
-        "AI_Rm/Images/AI_Rm_1.jpg  1\n", encoding="utf-8-sig"
-    )
+    (tmp_path / "all_defective.txt").write_text("AI_Rm/Images/AI_Rm_1.jpg  1\n", encoding="utf-8-sig")
     assert len(open_defect4i(tmp_path)) == 1
     (tmp_path / "AI_Rm/GT/AI_Rm_1.png").unlink()
     with pytest.raises(DataSetError, match=r"AI_Rm_1\.png: no such file"):
         open_defect4i(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "line", ["no number", "../Images/x.jpg  1", "/Images/x.jpg  1", "a/b/x.jpg  1"]
-)
+@pytest.mark.parametrize("line", ["no number", "../Images/x.jpg  1", "/Images/x.jpg  1", "a/b/x.jpg  1"])
 def test_bad_lists(tmp_path, line):
     (tmp_path / "all_defective.txt").write_text(line)
     with pytest.raises(DataSetError, match=r"all_defective\.txt"):
@@ -280,9 +272,7 @@ def test_split_round_trip(tmp_path):
         Split({"a": ("x",)}, {}, 1, 0).parts(data)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": "other"}', '{"format": "sdie_fast split 1", "k": 1}']
-)
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "sdie_fast split 1", "k": 1}'])
 def test_bad_splits(tmp_path, text):
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(DataSetError, match=r"s\.json"):

@@ -31,8 +31,7 @@ def test_ease_raises_contrast():
             s = scene((2, k), 128, ease)
             image = s.image.astype(float)
             found += [
-                abs(image[m].mean() - image[s.background].mean()) / (image[s.background].std() + 4)
-                for m in s.masks
+                abs(image[m].mean() - image[s.background].mean()) / (image[s.background].std() + 4) for m in s.masks
             ]
         return np.median(found)
 

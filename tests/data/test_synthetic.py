@@ -17,9 +17,7 @@ def digest(sample):
 
 
 def test_kinds_are_those_of_the_benchmark():
-    assert "".join(synthetic.FSSD_CODES[kind] for kind in synthetic.KINDS) == (
-        "AmIaLdOpOsWsPaPkRiRpScSe"
-    )
+    assert "".join(synthetic.FSSD_CODES[kind] for kind in synthetic.KINDS) == ("AmIaLdOpOsWsPaPkRiRpScSe")
 
 
 # What is drawn
@@ -107,9 +105,7 @@ def test_spectra_are_a_strips(data):
         power = np.abs(np.fft.fft2((i - i.mean()) * window)) ** 2
         f = np.hypot(np.fft.fftfreq(i.shape[0])[:, None], np.fft.fftfreq(i.shape[1]))
         edges = (0.02, 0.04, 0.08, 0.16, 0.3, 0.5)
-        return [
-            np.log10(np.median(power[(f >= a) & (f < b)])) for a, b in itertools.pairwise(edges)
-        ]
+        return [np.log10(np.median(power[(f >= a) & (f < b)])) for a, b in itertools.pairwise(edges)]
 
     for folder, kind in {"Steel_In": "inclusion", "Steel_Sc": "scratch"}.items():
         files = sorted((data / "defects-dev" / folder / "Images").iterdir())

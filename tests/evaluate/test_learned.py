@@ -39,9 +39,7 @@ def sdie_fast(*arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return synthetic.write_dataset(
-        tmp_path_factory.mktemp("set") / "data", KINDS, per_kind=4, seed=3, size=(96, 96)
-    )
+    return synthetic.write_dataset(tmp_path_factory.mktemp("set") / "data", KINDS, per_kind=4, seed=3, size=(96, 96))
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +92,7 @@ def test_everything_is_compared(result):
     }
     assert len({id(s) for s in result.scores[ALONE].values()}) == 1
     for name in (SDIE, "random", "wls"):
-        assert result.scores[name]["oracle"].images == dict.fromkeys(
-            result.scores[ALONE]["last"].images, 3
-        )
+        assert result.scores[name]["oracle"].images == dict.fromkeys(result.scores[ALONE]["last"].images, 3)
     assert result.weights.shape == (4, 6)
 
 
@@ -136,9 +132,7 @@ def test_a_policy_for_each_class(folder, tmp_path):
 
 
 def test_grid_is_for_auto(folder, tmp_path):
-    done = sdie_fast(
-        "train", folder, "--out", tmp_path / "r", "--shots", 1, "--prompt", "support", "--grid", 3
-    )
+    done = sdie_fast("train", folder, "--out", tmp_path / "r", "--shots", 1, "--prompt", "support", "--grid", 3)
     assert done.exit_code == 2
     assert "--prompt auto" in done.output
 
@@ -176,9 +170,7 @@ def test_tables(result):
     assert [r.name for r in classes] == [*result.headline().iou, "MIoU", "FB-IoU"]
     assert classes[-2].figures[SDIE] == Spread(pytest.approx(100 * result.headline().miou), -1.0)
     assert next(r.name for r in rule_table([result])) == "oracle"
-    assert gain([result]).mean == pytest.approx(
-        100 * (result.headline().miou - result.headline(ALONE).miou)
-    )
+    assert gain([result]).mean == pytest.approx(100 * (result.headline().miou - result.headline(ALONE).miou))
 
 
 def test_groups_by_shots(result):
@@ -284,9 +276,7 @@ def test_a_split_of_other_images(run, tmp_path):
     from sdie_fast.errors import DataSetError
     from sdie_fast.segment import Options, Sam
 
-    other = synthetic.write_dataset(
-        tmp_path / "o", synthetic.KINDS[3:4], per_kind=2, seed=1, size=(96, 96)
-    )
+    other = synthetic.write_dataset(tmp_path / "o", synthetic.KINDS[3:4], per_kind=2, seed=1, size=(96, 96))
     with pytest.raises(DataSetError, match="no image"):
         evaluate_run(Sam(None, Options("cpu", 1)), open_folder(other, size=96), run)
     with pytest.raises(InvalidArgumentError, match="support"):

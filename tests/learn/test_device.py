@@ -63,9 +63,7 @@ class TestPlaces:
         state, other = host.begin(a), there.begin(b)
         for _ in range(2):
             np.testing.assert_array_equal(host.levels(state), there.host(there.levels(other)))
-            np.testing.assert_array_equal(
-                host.observe(state, 16), on_host(there.observe(other, 16))
-            )
+            np.testing.assert_array_equal(host.observe(state, 16), on_host(there.observe(other, 16)))
             actions = rng.uniform(-1, 1, (3, 6)).astype(np.float32)
             state, other = host.round(state, actions), there.round(other, actions)
             assert other.device.type == device
@@ -102,10 +100,7 @@ class TestPlaces:
         host, there = places
         rng = np.random.default_rng(1)
         which = [3, 1, 0, 0]
-        answers = [
-            Answer(rng.random((33, 47)) < p, float(q))
-            for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))
-        ]
+        answers = [Answer(rng.random((33, 47)) < p, float(q)) for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))]
         lists = [[a, b] for a, b in zip(answers, answers[::-1], strict=True)]
         for kind in ("miou", "fb-iou"):
             assert there.rewards(answers, which, kind) == host.rewards(answers, which, kind)
@@ -252,10 +247,7 @@ class TestReplay:
             plain.add(seen, at % 3, action, reward, after)
             given = (torch.from_numpy(v).to(device) for v in (seen, after))
             replay.add(next(given), at % 3, action, torch.from_numpy(reward), next(given))
-        a, b = (
-            r.sample(np.random.default_rng(1), 20, 2, d)
-            for r, d in ((replay, device), (plain, "cpu"))
-        )
+        a, b = (r.sample(np.random.default_rng(1), 20, 2, d) for r, d in ((replay, device), (plain, "cpu")))
         for name in ("action", "reward", "done"):
             assert getattr(a, name).device.type == device
             assert torch.equal(getattr(a, name).cpu(), getattr(b, name))
@@ -317,12 +309,8 @@ class TestRuns:
         half = self.run(cases, config, tmp_path / "half", amp=True, resident=True)
         plain = self.run(cases, config, tmp_path / "plain")
         assert half.history != plain.history
-        assert (
-            half.history[0]["return"] == plain.history[0]["return"]
-        )  # before the networks have a say
-        told = [
-            [r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)
-        ]
+        assert half.history[0]["return"] == plain.history[0]["return"]  # before the networks have a say
+        told = [[r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)]
         np.testing.assert_allclose(told[0], told[1], rtol=0.2)
         assert {v.dtype for v in half.agent.actor.parameters()} == {torch.float32}
 
@@ -375,9 +363,7 @@ class TestCommand:
         assert done.exit_code == 0, done.output
         assert {*places} == {Device}
         assert "SAM small float32, torch" in (run / "config.json").read_text()
-        done = self.call(
-            "evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small
-        )
+        done = self.call("evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small)
         assert done.exit_code == 0, done.output
 
     @pytest.mark.parametrize(

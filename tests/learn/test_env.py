@@ -63,9 +63,7 @@ class TestSteps:
         for e in (env, other):
             e.reset()
         first = env.judge(range(4), np.stack([c.image for c in cases]))[1]
-        np.testing.assert_allclose(
-            other.step(action).reward, env.step(action).reward - first, atol=1e-6
-        )
+        np.testing.assert_allclose(other.step(action).reward, env.step(action).reward - first, atol=1e-6)
 
     @pytest.mark.parametrize("credit", ["vote", "best"])
     @pytest.mark.parametrize("relative", [False, True])
@@ -80,9 +78,7 @@ class TestSteps:
         env.reset()
         credited.reset()
         answers = [[a] for a in env.judge(range(len(cases)), np.stack([c.image for c in cases]))[0]]
-        base = [
-            reward_of(a[0].mask, c.truth, "fb-iou") for a, c in zip(answers, cases, strict=True)
-        ]
+        base = [reward_of(a[0].mask, c.truth, "fb-iou") for a, c in zip(answers, cases, strict=True)]
         for action in actions:
             plain, step = env.step(action), credited.step(action)
             for k, case in enumerate(cases):
@@ -93,9 +89,7 @@ class TestSteps:
                 assert step.reward[k] == pytest.approx(want, abs=1e-6)
 
     def test_passes_begin_with_the_image_as_it_came(self, segmenter, cases, env, rng):
-        several = SdieEnv(
-            segmenter, cases, rounds=6, passes=2, params=env.params, side=16, options=env.options
-        )
+        several = SdieEnv(segmenter, cases, rounds=6, passes=2, params=env.params, side=16, options=env.options)
         actions = rng.uniform(-1, 1, (6, len(cases), 6))
         state, steps = several.reset(), []
         first = state.seen
@@ -113,9 +107,7 @@ class TestSteps:
                 np.testing.assert_array_equal(step.images, steps[part + at].images)
 
     def test_one_pass_remembers_what_several_do(self, segmenter, cases, env, rng):
-        several = SdieEnv(
-            segmenter, cases, rounds=6, passes=2, params=env.params, side=16, options=env.options
-        )
+        several = SdieEnv(segmenter, cases, rounds=6, passes=2, params=env.params, side=16, options=env.options)
         actions = rng.uniform(-1, 1, (6, len(cases), 6))
         several.reset()
         steps = [several.step(action) for action in actions]
@@ -244,9 +236,7 @@ class TestCases:
         from sdie_fast.data import synthetic
         from sdie_fast.data.folder import open_folder
 
-        root = synthetic.write_dataset(
-            tmp_path / "set", synthetic.KINDS[:2], per_kind=3, seed=1, size=(64, 64)
-        )
+        root = synthetic.write_dataset(tmp_path / "set", synthetic.KINDS[:2], per_kind=3, seed=1, size=(64, 64))
         return open_folder(root, size=64)
 
     def test_support_leaves_the_image_itself_out(self, data):
@@ -266,9 +256,7 @@ class TestCases:
             raw = plain[k // 4]
             assert (case.label, case.name) == (raw.label, raw.name)
             # What is shown stays what was given.
-            assert [m.tobytes() for m in case.prompt._masks] == [
-                m.tobytes() for m in raw.prompt._masks
-            ]
+            assert [m.tobytes() for m in case.prompt._masks] == [m.tobytes() for m in raw.prompt._masks]
             steps = (1, -1)[k & 1], (1, -1)[(k >> 1) & 1]
             np.testing.assert_array_equal(case.image, raw.image[:: steps[1], :: steps[0]])
             np.testing.assert_array_equal(case.truth, raw.truth[:: steps[1], :: steps[0]])

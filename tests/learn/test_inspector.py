@@ -97,9 +97,7 @@ def test_refusals(recipe, segmenter, verifier, tmp_path):
     with pytest.raises(RunError, match=r"label: received 'blob'.*knows no classes"):
         Inspector(recipe, segmenter, label="blob")
     for rule in ("oracle", "critic", "best"):
-        with pytest.raises(
-            InvalidArgumentError, match=f"rule: received '{rule}'; accepted: 'last'"
-        ):
+        with pytest.raises(InvalidArgumentError, match=f"rule: received '{rule}'; accepted: 'last'"):
             Inspector(recipe, segmenter, rule=rule)
     (recipe / files.VERIFIER).write_bytes(verifier.to_bytes())
     with pytest.raises(RunError, match=r"label: received 'dent'.*knows blob"):

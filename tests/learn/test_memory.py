@@ -65,9 +65,7 @@ def test_an_environment_asks_once(path, cases):
     actions = np.random.default_rng(1).uniform(-1, 1, (4, 6))
 
     def rewards(segmenter):
-        env = SdieEnv(
-            segmenter, cases, options={"grid": 1}, side=16, memory=Memory(path, segmenter)
-        )
+        env = SdieEnv(segmenter, cases, options={"grid": 1}, side=16, memory=Memory(path, segmenter))
         env.reset()
         return env.step(actions).reward
 

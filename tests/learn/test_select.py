@@ -65,19 +65,13 @@ def test_each_rule(rollout, rule, chosen):
 
 def test_signals_by_hand(rollout):
     # Q_t - 0.99 Q_(t+1): what each round itself is expected to bring.
-    np.testing.assert_allclose(
-        signal("critic", rollout), [2 - 0.99 * 1.5, 1.5 - 0.99 * 1.2, 1.2], rtol=1e-6
-    )
+    np.testing.assert_allclose(signal("critic", rollout), [2 - 0.99 * 1.5, 1.5 - 0.99 * 1.2, 1.2], rtol=1e-6)
     # The first image's mask counts: round 1 shares half of it and half of round 2's.
-    np.testing.assert_allclose(
-        signal("agreement", rollout), [(0.5 + 0.5 + 0) / 3, (1 + 0.5 + 0) / 3, 0], rtol=1e-6
-    )
+    np.testing.assert_allclose(signal("agreement", rollout), [(0.5 + 0.5 + 0) / 3, (1 + 0.5 + 0) / 3, 0], rtol=1e-6)
 
 
 def test_only_the_oracle_sees_the_truth(rollout):
-    other = Rollout(
-        0, rollout.answers, rollout.rewards[::-1], values=rollout.values, scores=rollout.scores
-    )
+    other = Rollout(0, rollout.answers, rollout.rewards[::-1], values=rollout.values, scores=rollout.scores)
     for rule in BLIND:
         if rule == "vote":
             continue  # it combines rounds

@@ -56,9 +56,7 @@ class TestByHand:
         noise = torch.full((8, 3), 9.0)
         noise[:, 1] = -0.2
         found = agent.target(batch, noise)
-        action = (agent.actor_target(*batch.next_state) + torch.tensor([0.5, -0.2, 0.5])).clamp(
-            -1, 1
-        )
+        action = (agent.actor_target(*batch.next_state) + torch.tensor([0.5, -0.2, 0.5])).clamp(-1, 1)
         q = [c(*batch.next_state, action) for c in agent.critic_targets]
         expected = batch.reward + 0.99 * (1 - batch.done) * torch.minimum(*q)
         torch.testing.assert_close(found, expected.detach())
@@ -76,9 +74,7 @@ class TestByHand:
             assert "actor_loss" not in agent.update(batch, torch.zeros(8, 3))
         assert all(torch.equal(v, start[k]) for k, v in agent.actor.state_dict().items())
         # The critics' targets do not wait.
-        assert any(
-            not torch.equal(v, targets[k]) for k, v in agent.critic_targets.state_dict().items()
-        )
+        assert any(not torch.equal(v, targets[k]) for k, v in agent.critic_targets.state_dict().items())
         agent.update(batch, torch.zeros(8, 3))
         assert "actor_loss" in agent.update(batch, torch.zeros(8, 3))
 
@@ -113,9 +109,7 @@ class TestByHand:
         torch.manual_seed(0)
         rates = Rates(3e-3, 3e-3)
         agent = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), rates)
-        known = Batch(
-            batch.state, batch.action, batch.action[:, :1], batch.next_state, torch.ones(8, 1)
-        )
+        known = Batch(batch.state, batch.action, batch.action[:, :1], batch.next_state, torch.ones(8, 1))
         for _ in range(600):
             agent.update(known, torch.zeros(8, 3))
         assert agent.act(*batch.state)[:, 0].min() > 0.8
@@ -171,18 +165,14 @@ def test_against_stable_baselines3(batch):
 
     ours = TD3(build, build, Rates(1e-3, 1e-3, 0.9, 0.05, 0.3, 0.2, 2))
     theirs._setup_learn(1, None)
-    sample = ReplayBufferSamples(
-        batch.state[0], batch.action, batch.next_state[0], batch.done, batch.reward
-    )
+    sample = ReplayBufferSamples(batch.state[0], batch.action, batch.next_state[0], batch.done, batch.reward)
     theirs.replay_buffer.sample = lambda *_, **__: sample
     torch.manual_seed(7)
     theirs.train(gradient_steps=2, batch_size=8)
     torch.manual_seed(7)
     told = [ours.update(batch, torch.empty(8, 3).normal_(0, 0.3)) for _ in range(2)]
     logged = theirs.logger.name_to_value
-    assert np.mean([t["critic_loss"] for t in told]) == pytest.approx(
-        logged["train/critic_loss"], rel=1e-5
-    )
+    assert np.mean([t["critic_loss"] for t in told]) == pytest.approx(logged["train/critic_loss"], rel=1e-5)
     assert told[1]["actor_loss"] == pytest.approx(logged["train/actor_loss"], rel=1e-5)
     for mine, other in (
         (ours.actor.net, theirs.actor.mu),
@@ -199,9 +189,7 @@ class TestReplay:
     def fill(self, replay, steps, rng):
         for at in range(steps):
             seen = rng.integers(0, 256, (2, 8, 8), dtype=np.uint8)
-            replay.add(
-                seen, at % 3, rng.uniform(-1, 1, (2, 4)), np.array([at, at + 0.5]), 255 - seen
-            )
+            replay.add(seen, at % 3, rng.uniform(-1, 1, (2, 4)), np.array([at, at + 0.5]), 255 - seen)
 
     def test_what_goes_in_comes_out(self, rng):
         replay = Replay(100, 8, 3, 4)

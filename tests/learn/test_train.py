@@ -48,9 +48,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill, "STEPS", 60)
         patch.setattr(distill, "VARIANTS", 3)
-        found = training(
-            Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run"
-        )
+        found = training(Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run")
         folder.save_config(found.out, CONFIG, "data", "threshold")
         found.run()
     return found
@@ -163,9 +161,7 @@ def test_learns(segmenter, cases, tmp_path):
     run = training(segmenter, cases, tmp_path / "run", config)
     run.run()
     greedy = [row["greedy_return"] for row in run.history if "greedy_return" in row]
-    uniform = SdieEnv(
-        segmenter, cases, rounds=3, params=config.params, relative=True, options=config.auto
-    )
+    uniform = SdieEnv(segmenter, cases, rounds=3, params=config.params, relative=True, options=config.auto)
     uniform.reset()
     usual = sum(uniform.step(np.zeros((4, 6))).reward.mean() for _ in range(3))
     assert max(greedy) > usual + 0.1
@@ -279,9 +275,7 @@ class TestTrouble:
 
 class TestConfig:
     def test_there_and_back(self):
-        config = Config.published_code(
-            shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),))
-        )
+        config = Config.published_code(shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),)))
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_published_code(self):
@@ -336,9 +330,7 @@ def test_the_first_policy_is_the_start(start, passes):
     act, _ = policy_of(make_agent(config, "cpu"), config.rounds)
     for at, row in enumerate(start_schedule(start, config.rounds, passes)):
         state = State(np.full((2, 16, 16), 90, np.uint8), at)
-        np.testing.assert_allclose(
-            weights_of(act(state)), np.tile(weights_of(row), (2, 1)), atol=0.06
-        )
+        np.testing.assert_allclose(weights_of(act(state)), np.tile(weights_of(row), (2, 1)), atol=0.06)
 
 
 def test_networks_follow_from_the_seed():

@@ -153,9 +153,9 @@ class TestForest:
         from sdie_fast.learn import forest as trees
 
         features, targets = rows
-        theirs = ExtraTreesRegressor(
-            trees.TREES, min_samples_leaf=trees.LEAF, max_features=0.5, random_state=3
-        ).fit(features, targets)
+        theirs = ExtraTreesRegressor(trees.TREES, min_samples_leaf=trees.LEAF, max_features=0.5, random_state=3).fit(
+            features, targets
+        )
         other = np.random.default_rng(1).normal(size=(50, 5)).astype(np.float32)
         ours = Forest.fit(features, targets, 3)
         # Thresholds are rounded to float32: a row at one may fall on the other side.
@@ -204,9 +204,7 @@ class TestForest:
                 width=2,
             )
 
-        np.testing.assert_array_equal(
-            made(good).predict(np.array([[9, 0.5], [0, 0.6]], np.float32)), [1, 2]
-        )
+        np.testing.assert_array_equal(made(good).predict(np.array([[9, 0.5], [0, 0.6]], np.float32)), [1, 2])
         with pytest.raises(RunError, match="not trees"):
             made({**good, **wrong})
 

@@ -49,13 +49,9 @@ def test_by_rows_puts_back(small_vit):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_precisions(small_vit, tmp_path, precision):
     directory = tmp_path / precision
-    manifest = export.export_sam(
-        None, directory, architecture="vit_b", model=small_vit, precision=precision
-    )
+    manifest = export.export_sam(None, directory, architecture="vit_b", model=small_vit, precision=precision)
     error = manifest.parity["embedding_error"]
-    assert {"fp32": error < 1e-4, "fp16": 1e-5 < error < 3e-2, "int8": 1e-3 < error < 0.5}[
-        precision
-    ]
+    assert {"fp32": error < 1e-4, "fp16": 1e-5 < error < 3e-2, "int8": 1e-3 < error < 0.5}[precision]
     graph = onnx.load(str(directory / "encoder.onnx")).graph
     integer = [n for n in graph.node if n.op_type == "MatMulInteger"]
     # Each block's qkv, projection and two of the perceptron.
@@ -72,9 +68,7 @@ def test_precisions(small_vit, tmp_path, precision):
 
 def test_int8_is_for_vit(torch_sam, tmp_path):
     with pytest.raises(InvalidArgumentError, match="no linear layers"):
-        export.export_sam(
-            None, tmp_path / "c", architecture="small", model=torch_sam, precision="int8"
-        )
+        export.export_sam(None, tmp_path / "c", architecture="small", model=torch_sam, precision="int8")
     assert list(tmp_path.iterdir()) == []
 
 

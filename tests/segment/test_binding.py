@@ -50,9 +50,7 @@ def test_embeddings_stay(held, plain, images):
     ours, theirs = held.encode(images), plain.encode(images)
     assert isinstance(ours.features, Held)
     assert len(ours) == len(ours.features) == 5
-    assert (
-        len({id(batch) for batch, _ in ours.features.rows}) == 3
-    )  # of two images each, and the rest
+    assert len({id(batch) for batch, _ in ours.features.rows}) == 3  # of two images each, and the rest
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-3)
     for k in (0, 1, 4, -1):
         # The row's own address, and not its batch's.
@@ -91,9 +89,7 @@ def test_images_on_a_device(held, plain, images):
             found = sam.encode(given).numpy()
             np.testing.assert_allclose(found, plain.encode(images).numpy(), atol=5e-3)
     colour = torch.from_numpy(np.stack([images[0], images[1], images[2]], 2)).to(place)
-    np.testing.assert_allclose(
-        held.encode(colour).numpy(), plain.encode(colour.cpu().numpy()).numpy(), atol=5e-3
-    )
+    np.testing.assert_allclose(held.encode(colour).numpy(), plain.encode(colour.cpu().numpy()).numpy(), atol=5e-3)
     masks, _ = held(torch.from_numpy(images).to(place), BOX)
     assert (masks == plain(images, BOX)[0]).mean() > 0.999
 

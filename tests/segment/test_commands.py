@@ -35,9 +35,7 @@ def folder(tmp_path, rng):
 
 def test_evaluate(folder, sam_dir, tmp_path):
     page = tmp_path / "report.html"
-    done = call(
-        "evaluate", folder, "--segmenter", sam_dir, "--grid", "4", "--quality", "0", "--out", page
-    )
+    done = call("evaluate", folder, "--segmenter", sam_dir, "--grid", "4", "--quality", "0", "--out", page)
     assert done.exit_code == 0, done.output
     for word in ("dent", "pit", "MIoU", "FB-IoU", "SAM small fp32"):
         assert word in done.output
@@ -48,9 +46,7 @@ def test_evaluate(folder, sam_dir, tmp_path):
 
 @pytest.mark.parametrize("prompt", ["box", "point", "support"])
 def test_evaluate_as_json(folder, sam_dir, prompt):
-    done = call(
-        "evaluate", folder, "--segmenter", sam_dir, "--prompt", prompt, "--size", "0", "--json"
-    )
+    done = call("evaluate", folder, "--segmenter", sam_dir, "--prompt", prompt, "--size", "0", "--json")
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     scores = result["scores"]

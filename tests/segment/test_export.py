@@ -42,9 +42,7 @@ def test_graph_suits_tensorrt(sam_dir, name):
     operators = {node.op_type for node in graph.node}
     assert not operators & REFUSED
     assert "orig_im_size" not in {i.name for i in graph.input}
-    dynamic = {
-        d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim if d.dim_param
-    }
+    dynamic = {d.dim_param for i in graph.input for d in i.type.tensor_type.shape.dim if d.dim_param}
     assert dynamic == ({"batch"} if name == "encoder" else {"prompts", "points"})
     for node in graph.node:  # no dimension but the batch is computed
         if node.op_type == "Shape":
@@ -61,9 +59,7 @@ def test_gelu_is_one_pass(sam_dir, tmp_path):
     settings = ort.SessionOptions()
     settings.optimized_model_filepath = str(tmp_path / "fused.onnx")
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    ort.InferenceSession(
-        str(sam_dir / "decoder.onnx"), settings, providers=["CPUExecutionProvider"]
-    )
+    ort.InferenceSession(str(sam_dir / "decoder.onnx"), settings, providers=["CPUExecutionProvider"])
     operators = [n.op_type for n in onnx.load(str(tmp_path / "fused.onnx")).graph.node]
     assert operators.count("Gelu") == 4
     assert "Erf" not in operators
@@ -93,9 +89,7 @@ def test_nothing_of_the_exporting_machine(sam_dir, name):
 
 
 def test_half_precision(torch_sam, tmp_path):
-    manifest = export.export_sam(
-        None, tmp_path / "half", architecture="small", model=torch_sam, precision="fp16"
-    )
+    manifest = export.export_sam(None, tmp_path / "half", architecture="small", model=torch_sam, precision="fp16")
     assert 1e-6 < manifest.parity["embedding_error"] < 3e-2
     graph = onnx.load(str(tmp_path / "half" / "encoder.onnx")).graph
     kinds = [t.data_type for t in graph.initializer if len(t.dims) == 4]

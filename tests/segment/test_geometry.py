@@ -42,9 +42,7 @@ def test_masks_come_back(shape):
     y, x = np.mgrid[: shape[0], : shape[1]]
     mask = np.hypot(y - 0.6 * shape[0], x - 0.4 * shape[1]) < 0.25 * min(shape)
     plane = np.zeros((256, 256), np.float32)
-    geometry.fill(
-        np.where(mask, 8.0, -8.0).astype(np.float32), plane, np.empty(256 * shape[1], np.float32)
-    )
+    geometry.fill(np.where(mask, 8.0, -8.0).astype(np.float32), plane, np.empty(256 * shape[1], np.float32))
     low = plane.reshape(128, 2, 128, 2).mean((1, 3))
     back = geometry.from_model(low[None])[0] > 0
     assert back.shape == shape

@@ -31,11 +31,7 @@ class LevelSegmenter(Segmenter):
             )
             small = plane.reshape(CELLS, 4, CELLS, 4).mean((1, 3))
             turn = small * np.pi
-            features.append(
-                np.concatenate(
-                    [[np.cos(turn), np.sin(turn)], plane.reshape(16, CELLS, CELLS) * 1e-9]
-                )
-            )
+            features.append(np.concatenate([[np.cos(turn), np.sin(turn)], plane.reshape(16, CELLS, CELLS) * 1e-9]))
             geometries.append(geometry)
         return Embeddings(np.stack(features).astype(np.float32), tuple(geometries))
 

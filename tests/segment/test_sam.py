@@ -34,9 +34,7 @@ def test_as_segment_anything(sam, torch_sam, rng):
     embedding = sam.encode([image])
     assert np.abs(embedding.features - predictor.features.numpy()).max() < 1e-3
     at, labels = points((60, 50))
-    _, expected, low = predictor.predict(
-        at[0], labels[0], multimask_output=True, return_logits=True
-    )
+    _, expected, low = predictor.predict(at[0], labels[0], multimask_output=True, return_logits=True)
     logits, quality = sam.decode(embedding, Prompt(at, labels))
     assert np.abs(logits[0, 1:] - low).max() < 1e-3 * low.std() + 1e-4
     assert np.abs(quality[0, 1:] - expected).max() < 1e-4

@@ -82,9 +82,7 @@ class TestModel:
             assert logits.dtype == np.float32
             assert np.abs(logits - expected).max() < 2e-2 * expected.std()
             assert np.abs(quality - judged).max() < 1e-3
-            for a, b in zip(
-                logits.reshape(-1, 128, 128), expected.reshape(-1, 128, 128), strict=True
-            ):
+            for a, b in zip(logits.reshape(-1, 128, 128), expected.reshape(-1, 128, 128), strict=True):
                 assert iou(a > 0, b > 0) > 0.99
 
     def test_kinds_of_image(self, torch_small):
@@ -158,9 +156,7 @@ class TestModel:
         """What ships is read back to the bit: it is as far from the ONNX files as what they were exported from."""
         manifest = load_manifest(SMALL_SAM)
         parity = measure_parity(read_small_sam(SMALL_SAM), SMALL_SAM, manifest)
-        assert parity["embedding_error"] == pytest.approx(
-            manifest.parity["embedding_error"], rel=0.2
-        )
+        assert parity["embedding_error"] == pytest.approx(manifest.parity["embedding_error"], rel=0.2)
         assert parity["mask_iou"] == 1.0
         # Fresh weights are alike, and an exporter stores what is alike once.
         with pytest.raises(ModelError, match=r"cannot be read back: .*norm"):
@@ -182,9 +178,9 @@ class TestDevice:
     @pytest.fixture
     def logits(self, rng):
         coarse = rng.normal(0, 4, (9, 8, 8))
-        return np.repeat(np.repeat(coarse, 8, 1), 8, 2).astype(np.float32) + rng.normal(
-            0, 0.5, (9, 64, 64)
-        ).astype(np.float32)
+        return np.repeat(np.repeat(coarse, 8, 1), 8, 2).astype(np.float32) + rng.normal(0, 0.5, (9, 64, 64)).astype(
+            np.float32
+        )
 
     def test_stability(self, logits):
         for offset in (0.0, 1.0, 3.0):
@@ -205,8 +201,7 @@ class TestDevice:
                 torch.from_numpy(masks.astype(np.float32)), torch.from_numpy(quality), rows, image, 4, overlap
             )  # fmt: skip
             expected = [
-                6 * k + suppress(masks[6 * k : 6 * k + 6], quality[6 * k : 6 * k + 6], overlap)
-                for k in range(3)
+                6 * k + suppress(masks[6 * k : 6 * k + 6], quality[6 * k : 6 * k + 6], overlap) for k in range(3)
             ]
             np.testing.assert_array_equal(kept.numpy(), np.concatenate(expected))
             np.testing.assert_array_equal(whose.numpy(), np.concatenate(expected) // 6)
