@@ -14,11 +14,11 @@ from typing import Any
 
 from .. import __version__
 from .._files import replace_file
-from ..errors import RunError, SdieError
-from .config import FORMAT, Config
+from ..errors import InvalidArgumentError, InvalidTypeError, RunError
+from .config import Config, Job, read_toml, settings, to_toml
 
 CHECKPOINT = "checkpoint.pt"
-CONFIG = "config.json"
+CONFIG = "config.toml"
 SPLIT = "split.json"
 RESULT = "result.json"
 SEARCHED = "searched.json"
@@ -100,7 +100,7 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: cannot be read: {error}") from error
 
 
-def save_config(folder: Path, config: Config, data: str, segmenter: str) -> None:
+def save_config(folder: Path, config: Config, data: str, segmenter: str, job: Job | None = None) -> None:
     """Write a new run's settings, or see that an older run has the same.
 
     Raises
@@ -108,19 +108,24 @@ def save_config(folder: Path, config: Config, data: str, segmenter: str) -> None
     RunError
         The folder holds a run of other settings.
     """
-    content = {"format": FORMAT, "data": data, "segmenter": segmenter, "config": config.to_dict()}
     path = folder / CONFIG
     if path.exists():
-        before = read_json(path)
-        if before != json.loads(json.dumps(content)):
-            raise RunError(f"{path}: holds a run of other settings; go on with the same, or take another folder")
+        before, found = load_config(folder)
+        new = {**config.to_dict(), "data": data, "segmenter": segmenter}
+        old = {**before.to_dict(), **found}
+        for name, value in new.items():
+            if old.get(name) != value:
+                raise RunError(
+                    f"{path}: holds a run of other settings: {name} {old.get(name)!r}, received {value!r}; go on with the "
+                    "same, or take another folder"
+                )
         return
-    write_json(path, content)
+    write_bytes(path, to_toml(config, job, data=data, segmenter=segmenter).encode())
     write_json(folder / "environment.json", environment())
 
 
 def load_config(folder: Path) -> tuple[Config, dict[str, Any]]:
-    """A run's settings, and what else config.json tells.
+    """A run's settings, and what its data set and segmenter call themselves.
 
     Raises
     ------
@@ -128,14 +133,12 @@ def load_config(folder: Path) -> tuple[Config, dict[str, Any]]:
         Not a run's folder, or a damaged one.
     """
     path = folder / CONFIG
-    content = read_json(path)
     try:
-        if content["format"] != FORMAT:
-            raise RunError(f"{path}: format {content['format']!r}; {FORMAT!r} is accepted")
-        return Config.from_dict(content["config"]), content
-    except (KeyError, TypeError) as error:
+        content = read_toml(path)
+        return settings(content)[0], content["found"]
+    except KeyError as error:
         raise RunError(f"{path}: not a run's settings: {error!r}") from error
-    except SdieError as error:
+    except (InvalidArgumentError, InvalidTypeError) as error:
         raise RunError(f"{path}: {error}") from error
 
 

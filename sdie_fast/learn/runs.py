@@ -52,7 +52,7 @@ def open_run(run: Path) -> tuple[Config, dict[str, Any], Split | None, Recipe]:
     config : Config
         A bare recipe's: the defaults, with its rounds, parameters and observations.
     about : dict
-        What config.json tells besides.
+        What config.toml tells besides.
     split : Split or None
     recipe : Recipe
         The policy.

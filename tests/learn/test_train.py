@@ -69,7 +69,7 @@ class TestRun:
             "schedule",
             "fixed",
             "checkpoint.pt",
-            "config.json",
+            "config.toml",
             "curve.png",
             "log.jsonl",
             "result.json",
@@ -258,14 +258,16 @@ class TestTrouble:
             training(segmenter, cases, run.out).run()
 
     def test_not_a_run(self, tmp_path):
-        with pytest.raises(RunError, match=r"config\.json: cannot be read"):
+        with pytest.raises(RunError, match=r"config\.toml: cannot be read"):
             load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "x"}')
-        with pytest.raises(RunError, match="format"):
-            load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 3", "config": {}}')
-        with pytest.raises(RunError, match="not a run's settings"):
-            load_agent(tmp_path)
+        for text, told in (
+            ("format = 3", "another format"),
+            ("shots = 1", "not a run's settings"),
+            ("shots", "not TOML"),
+        ):
+            (tmp_path / "config.toml").write_text(text)
+            with pytest.raises(RunError, match=told):
+                load_agent(tmp_path)
 
     def test_a_folder_that_cannot_be(self, segmenter, cases, tmp_path):
         (tmp_path / "file").write_text("")
@@ -275,11 +277,11 @@ class TestTrouble:
 
 class TestConfig:
     def test_there_and_back(self):
-        config = Config.published_code(shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),)))
+        config = Config.preset("published-code", shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),)))
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_published_code(self):
-        c = Config.published_code()
+        c = Config.preset("published-code")
         assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (
             4,
             "resnet18",
