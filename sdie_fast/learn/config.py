@@ -10,10 +10,9 @@ from .. import _validate
 from .._params import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
-from ..evaluate.run import PROMPTS
-from .cases import VIEWS
+from .baselines import STARTS
+from .cases import PROMPTS, VIEWS
 from .env import CREDITS, REWARDS
-from .rollout import STARTS
 
 FORMAT = "sdie_fast run 3"
 _count = _validate.integer(1, 10**9)
@@ -54,7 +53,7 @@ class Config:
     segmentations : int
         The budget: training ends with the episode that reaches it. Comparisons are given the same.
     start : {"filters", "uniform"}
-        Ours: what the first policy does (`rollout.start_schedule`), and where the searches that it is compared with begin: each
+        Ours: what the first policy does (`baselines.start_schedule`), and where the searches that it is compared with begin: each
         filter in a pass of its own, or, in a single pass, in a round of its own. "uniform": the uniform mixture, as networks give it
         untaught (published code); five rounds of it leave nothing to segment.
     refer : bool
@@ -82,7 +81,7 @@ class Config:
     checkpoint_every : int
         Episodes between two checkpoints.
     actor_rate, critic_rate, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after, anchor
-        See `td3.Rates`: all as published but the last two, ours.
+        See `td3.Hyperparameters`: all as published but the last two, ours.
     params : FilterParams
         Of what no action chooses.
     actions : Actions
