@@ -117,6 +117,11 @@ class Actions:
             raise InvalidArgumentError(f"parameters: received {names}; each is accepted once")
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """The toolkit."""
+        return FILTERS
+
+    @property
     def size(self) -> int:
         """Numbers in an action."""
         return len(FILTERS) + len(self.parameters)

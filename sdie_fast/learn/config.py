@@ -21,11 +21,10 @@ from .. import _validate
 from .._params import FILTERS, FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError, InvalidTypeError, RunError
-from ..evaluate.run import PROMPTS
 from ..segment import Auto
-from .cases import VIEWS
+from .baselines import STARTS
+from .cases import PROMPTS, VIEWS
 from .env import CREDITS, REWARDS
-from .rollout import STARTS
 
 __all__ = ["BACKENDS", "ENCODERS", "FORMAT", "PRESETS", "Config", "Job", "read_toml", "settings", "to_toml"]
 

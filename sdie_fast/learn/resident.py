@@ -1,8 +1,7 @@
-"""An environment's images, masks and truths as tensors: a step that does not leave the GPU.
+"""An episode's images and masks as tensors: a step that does not leave the GPU. Needs torch.
 
 What passes between host and device are a round's weights, the images' hashes, counts of pixels (from which rewards
-follow) and, where a prompt needs them, numbers that `segment.torch_prompts` names; no picture and no mask, unless somebody asks
-for one. Needs torch.
+follow) and, where a prompt needs them, numbers that the segmenter names; no picture and no mask, unless somebody asks for one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from .._params import FilterParams
@@ -21,22 +19,22 @@ from ..enhance import enhance
 from ..segment.prompts import Answer
 from ..segment.tensors import as_tensor, usable_device
 from ..segment.torch_prompts import DeviceAnswer
-from .rewards import Case, Floats, reward_from, vote_weights
+from .episode import Floats, Host, on_host, vote_weights
+
+__all__ = ["Resident"]
 
 _BITS = 22  # of the fractions in Pillow's resizing of bytes
 
 
-class Device:
-    """`place.Place` with tensors.
+class Resident(Host):
+    """`Host` with tensors.
 
     On a GPU the backend "cuda" enhances; on the CPU, `sdie_fast.enhance` works on the tensors' own memory.
 
     Parameters
     ----------
-    cases : sequence of Case
-        All of one shape; copied to the device.
     params, actions, threads
-        As of `SdieEnv`; threads are the CPU's.
+        As of `Episode`; threads are the CPU's.
     device : str
         "cpu", "cuda", "cuda:1".
 
@@ -46,42 +44,20 @@ class Device:
         Not a device, or one that is not there.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        params: FilterParams,
-        actions: Actions,
-        threads: int | None,
-        device: str,
-    ) -> None:
+    def __init__(self, params: FilterParams, actions: Actions, threads: int | None, device: str) -> None:
+        super().__init__(params, actions, threads)
         self.device = usable_device(device)
-        self._params, self._actions, self._threads = params, actions, threads
-        self._images = torch.from_numpy(np.stack([c.image for c in cases])).to(self.device)
-        self._truths = torch.from_numpy(np.stack([c.truth for c in cases])).to(self.device)
-        # Fixed random numbers: see `keys`.
-        words = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (2, self._images[0].numel()), np.int64)
-        self._words = torch.from_numpy(words).to(self.device)
-
-    def _rows(self, which: Sequence[int]) -> torch.Tensor:
-        return torch.as_tensor(list(which)).to(self.device)
-
-    def images(self, which: Sequence[int]) -> torch.Tensor:
-        """Give the cases' images."""
-        return self._images[self._rows(which)]
+        self._words = torch.empty(0)
 
     def take(self, images: Any) -> torch.Tensor:
-        """Bring images to the device."""
+        """Bring images or masks to the device."""
         if isinstance(images, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
         return as_tensor(images).to(self.device)
 
-    def host(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
-        """Copy images."""
-        return np.asarray(images.cpu().numpy())
-
     def given(self, images: torch.Tensor, tensors: bool) -> Any:
         """Give images as they are to segmenters that take tensors."""
-        return images if tensors else self.host(images)
+        return images if tensors else on_host(images)
 
     def begin(self, images: torch.Tensor) -> torch.Tensor:
         """Give the state that rounds begin with, float32 (n, H, W)."""
@@ -123,31 +99,20 @@ class Device:
         Of two images that differ by at most 255 somewhere, each sum is equal with a probability of at most 2^-57.
         """
         flat = images.flatten(1).long()
+        if self._words.shape[-1] != flat.shape[1]:
+            words = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, (2, flat.shape[1]), np.int64)
+            self._words = torch.from_numpy(words).to(self.device)
         sums = torch.stack([(flat * words).sum(1) for words in self._words], 1)
         return [row.tobytes() for row in sums.cpu().numpy()]
 
-    def _masks(self, answers: Sequence[Answer]) -> torch.Tensor:
-        """The answers' masks, (n, H, W)."""
+    def masks(self, answers: Sequence[Answer]) -> torch.Tensor:
+        """Stack the answers' masks; those that were found on a device do not leave it."""
         return torch.stack([a.tensor if isinstance(a, DeviceAnswer) else self.take(a.mask) for a in answers])
 
-    def rewards(self, answers: Sequence[Answer], which: Sequence[int], kind: str) -> list[float]:
-        """Give each answer's reward, of counts made on the device."""
-        return self._judged(self._masks(answers), which, kind)
-
-    def _judged(self, masks: torch.Tensor, which: Sequence[int], kind: str) -> list[float]:
-        truth = self._truths[self._rows(which)]
-        counts = torch.stack([(masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))]).cpu()
-        size = truth[0].numel()
-        return [reward_from(both, either, size, kind) for both, either in counts.T.tolist()]
-
-    def votes(self, answers: Sequence[Sequence[Answer]], which: Sequence[int], kind: str) -> list[float]:
-        """Give the rewards of votes."""
-        voted = []
-        for own in answers:
-            weights = torch.from_numpy(vote_weights(own)).to(self.device)
-            share = (self._masks(own).double() * weights[:, None, None]).sum(0)
-            voted.append(share > 0.5)
-        return self._judged(torch.stack(voted), which, kind)
+    def votes(self, answers: Sequence[Sequence[Answer]]) -> torch.Tensor:
+        """Stack the votes of each image's answers."""
+        weights = [torch.from_numpy(vote_weights(own)).to(self.device)[:, None, None] for own in answers]
+        return torch.stack([(self.masks(a).double() * w).sum(0) > 0.5 for a, w in zip(answers, weights, strict=True)])
 
 
 @functools.lru_cache(maxsize=16)
