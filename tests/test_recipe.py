@@ -131,7 +131,7 @@ class TestOnDisk:
         assert content["format"] == "sdie-fast-recipe"
         assert (content["version"], content["kind"], content["rounds"]) == (1, "fixed", 2)
         assert content["filters"] == list(sdie.FILTERS)
-        assert content["params"] == recipe.params.to_dict()
+        assert content["params"] == recipe.params.to_dict(sdie.FILTERS)
         assert content["files"] == {}
         assert content["weights"][0] == [0.6, 0.2, 0.0, 0.0, 0.0, 0.2]
         write(tmp_path / "signed.json", content)
@@ -254,8 +254,14 @@ class TestDamage:
             ("notes", [], "notes: received"),
             ("rounds", 3, "rounds: received 3; accepted: 2"),
             ("rounds", 2.0, "rounds: received 2.0"),
-            ("filters", ["wls"], "filters: received"),
-            ("filters", list(reversed(sdie.FILTERS)), "filters: received"),
+            ("filters", ["wls"], "weights: received shape"),
+            (
+                "filters",
+                [*sdie.FILTERS[:5], "blur"],
+                "filters: received the unknown filter 'blur'; accepted: identity",
+            ),
+            ("filters", ["wls"] * 6, "filters: received 'wls' twice"),
+            ("filters", "wls", "filters: received 'wls'"),
             ("files", {"actor.onnx": "00"}, "files: received .* accepted: {}"),
             ("weights", [], "weights: received shape"),
             ("weights", [[1, 1, 1, 1, 1, -1]] * 2, r"weights: received -1.0 at \[0, 5\]"),
