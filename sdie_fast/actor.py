@@ -21,7 +21,7 @@ from . import _validate
 from .errors import InvalidArgumentError, RecipeError
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
 
-__all__ = ["CHOOSABLE", "Actions", "Actor", "ActorFile", "Choice", "observe", "progress", "read", "weights_of"]
+__all__ = ["CHOOSABLE", "Actions", "Actor", "ActorFile", "Choice", "observe", "progress", "weights_of"]
 
 Floats = npt.NDArray[np.float32]
 
