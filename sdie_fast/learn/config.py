@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ else:  # what became tomllib
     import tomli as tomllib
 
 from .. import _validate
-from .._params import FILTERS, FilterParams
 from ..actor import Actions
-from ..errors import InvalidArgumentError, InvalidTypeError, RunError
+from ..errors import InvalidArgumentError, RunError
+from ..filters import FILTERS, TABLE, FilterParams
 from ..segment import Auto
 from .baselines import STARTS
 from .cases import PROMPTS, VIEWS
@@ -36,21 +37,10 @@ _count = _validate.integer(1, 10**9)
 _whole = _validate.integer(0, 2**31)
 _share = _validate.real(0.0, 1.0)
 _scale = _validate.real(0.0, 10.0)
-_filter = _validate.choice(*FILTERS)
 
 
 def _optional(rule: _validate.Rule) -> _validate.Rule:
     return lambda name, value: None if value is None else rule(name, value)
-
-
-def _filters(name: str, value: Any) -> tuple[str, ...]:
-    accepted = f"two or more of {', '.join(FILTERS)}, each once"
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidTypeError(f"{name}: received {value!r} of type {type(value).__name__}; accepted: {accepted}")
-    names = tuple(_filter(name, each) for each in value)
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise InvalidArgumentError(f"{name}: received {', '.join(names) or 'none'}; accepted: {accepted}")
-    return names
 
 
 def _views(name: str, value: Any) -> int:
@@ -79,7 +69,7 @@ class Config:
     seed : int
         What the split, the networks and the noise follow from.
     filters : tuple of str
-        The toolkit: what an action mixes, by name.
+        The toolkit: what an action mixes, two or more by name. None are those of `actions`.
     prompt : {"auto", "support", "box", "point"}
         How the segmenter is prompted, in training and use alike: everything that stands out, what the shots show, or
         (from the truth) a box or a point.
@@ -165,7 +155,7 @@ class Config:
 
     shots: int = 5
     seed: int = 0
-    filters: tuple[str, ...] = FILTERS
+    filters: tuple[str, ...] = ()
     prompt: str = "auto"
     segmentations: int = 5000
     rounds: int = 10
@@ -202,6 +192,13 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(self, _CONFIG_RULES)
+        filters = _validate.filters(self.filters or self.actions.filters, TABLE)
+        if len(filters) < 2:
+            raise InvalidArgumentError(
+                f"filters: received {filters[0]!r} alone; accepted: two or more of {', '.join(TABLE)}"
+            )
+        object.__setattr__(self, "filters", filters)
+        object.__setattr__(self, "actions", Actions(self.actions.parameters, filters))
         _validate.passes(self.passes, self.rounds)
         if self.prior and not self.refer:
             raise InvalidArgumentError(
@@ -223,7 +220,7 @@ class Config:
         return {
             **dataclasses.asdict(self),
             "filters": list(self.filters),
-            "params": self.params.to_dict(),
+            "params": self.params.to_dict(self.filters),
             "actions": self.actions.to_list(),
         }
 
@@ -238,9 +235,10 @@ class Config:
         """
         given = dict(_validate.mapping("config", values))
         _validate.known_keys("config", given, _CONFIG_TEXTS)
-        for name, read in (("params", FilterParams.from_dict), ("actions", Actions.from_list)):
-            if name in given and not isinstance(given[name], (FilterParams, Actions)):
-                given[name] = read(given[name])
+        if isinstance(given.get("params"), Mapping):
+            given["params"] = FilterParams.from_dict(given["params"])
+        if "actions" in given and not isinstance(given["actions"], Actions):
+            given["actions"] = Actions.from_list(given["actions"], tuple(given.get("filters", FILTERS)))
         return cls(**given)
 
 
@@ -253,7 +251,6 @@ _CONFIG_RULES: dict[str, _validate.Rule] = {
     **dict.fromkeys(("relative", "refer", "prior"), _validate.flag),
     "anchor": _optional(_validate.real(1e-3, 1e3)),
     "rounds": _validate.integer(1, 64),
-    "filters": _filters,
     "views": _views,
     "prompt": _validate.choice(*PROMPTS),
     "reward": _validate.choice(*REWARDS),
@@ -341,7 +338,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _texts(kind: type) -> dict[str, str]:
     """What the docstring of a dataclass says of each attribute: its type and its sentences."""
-    about = re.findall(r"^    (\w+) : (.*)\n((?:        .*\n)+)", kind.__doc__ or "", re.MULTILINE)
+    about = re.findall(r"^(\w+) : (.*)\n((?: +.*\n?)+)", inspect.getdoc(kind) or "", re.MULTILINE)
     found = {name: f"{accepted}: {' '.join(text.split())}" for name, accepted, text in about}
     return {f.name: found.get(f.name, "") for f in dataclasses.fields(kind)}
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _validate
-from .._params import FilterParams
 from ..actor import Actions, observe
 from ..enhance import one_round
 from ..errors import InvalidArgumentError, InvalidTypeError
+from ..filters import FilterParams
 from ..segment import Segmenter
 from ..segment.prompts import Answer, answer
 from .memory import Memory, prompt_key

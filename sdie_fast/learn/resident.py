@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._params import FilterParams
 from ..actor import Actions
 from ..enhance import enhance
+from ..filters import FilterParams
 from ..segment.prompts import Answer
 from ..segment.tensors import as_tensor, usable_device
 from ..segment.torch_prompts import DeviceAnswer

@@ -3,7 +3,7 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError
-from sdie_fast.actor import Actions, Parameter
+from sdie_fast.actor import Actions, Choice
 from sdie_fast.learn.baselines import (
     action_of,
     constant,
@@ -19,7 +19,7 @@ from sdie_fast.learn.episode import Observation
 pytest.importorskip("cma")
 
 SIX = Actions()
-WIDER = Actions((Parameter("guided_eps", 0.001, 0.1), Parameter("sharpen_amount", 0.1, 10.0)))
+WIDER = Actions((Choice("guided_eps", 0.001, 0.1), Choice("sharpen_amount", 0.1, 10.0)))
 ORDER = ("bilateral", "guided", "wls", "sharpen", "spatiogram")
 
 ONE_PASS = ["one filter a round", "uniform", "half identity", *sdie.FILTERS[1:]]
