@@ -80,9 +80,7 @@ class Sam(Segmenter):
         self._held = "cpu" not in self.providers
         self._mean = np.array(m.pixel_mean, np.float32)
         self._std = np.array(m.pixel_std, np.float32)
-        # Made once, used for every image.
-        self._input = np.zeros((batch, 3, m.size, m.size), np.float32)
-        self._scratch = np.zeros(m.size * m.size * 4, np.float32)
+        self._input = np.zeros((batch, 3, m.size, m.size), np.float32)  # made once, used for every image
 
     @property
     def name(self) -> str:
@@ -111,21 +109,9 @@ class Sam(Segmenter):
 
     def _prepare(self, image: npt.NDArray[Any], out: Floats) -> None:
         """Resize, pad and normalise an (H, W, C) image into out (3, size, size)."""
-        height, width, channels = image.shape
-        geometry = Geometry(height, width, self.size)
-        high, wide = geometry.inner
-        if self._scratch.size < high * width:
-            self._scratch = np.zeros(high * width, np.float32)
-        white = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}[image.dtype.str[1:]]
-        for c in range(channels):
-            plane = image[..., c].astype(np.float32)
-            plane *= np.float32(255.0 / white)
-            geometry.fill(plane, out[c], self._scratch)
-        if channels == 1:
-            out[1:] = out[0]
-        inner = out[:, :high, :wide]
-        inner -= self._mean[:, None, None]
-        inner /= self._std[:, None, None]
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+        planes = planes * np.float32(255.0 / _validate.white_level(None, image.dtype))
+        Geometry(*image.shape[:2], self.size).fill(planes, out, self._mean, self._std)
 
     def take(self, images: Any) -> list[Any]:
         """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (which takes torch) stay where they are."""
