@@ -297,7 +297,7 @@ class Actor:
     """
 
     def __init__(self, file: ActorFile, kind: str, threads: int | None = None) -> None:
-        from ._runtime import Options, open_model
+        from .segment.onnx import Options, open_model
 
         self.file, self.kind = file, kind
         try:

@@ -18,9 +18,8 @@ import torch
 from .._params import FilterParams
 from ..actor import Actions
 from ..enhance import enhance
-from ..segment.prompts import Answer
+from ..segment.prompts import Answer, DeviceAnswer
 from ..segment.tensors import as_tensor, usable_device
-from ..segment.torch_prompts import DeviceAnswer
 from .rewards import Case, Floats, reward_from, vote_weights
 
 _BITS = 22  # of the fractions in Pillow's resizing of bytes

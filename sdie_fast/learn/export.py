@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from .._files import replace_file
-from .._torch_onnx import to_onnx
 from ..actor import Actions, Actor, ActorFile, progress
 from ..errors import ModelError
+from ..segment.onnx_files import to_onnx
 
 PARITY = 1e-3  # largest difference of an action in [-1, 1]
 

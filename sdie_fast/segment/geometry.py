@@ -19,7 +19,18 @@ import numpy.typing as npt
 from .. import _validate
 from ..errors import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["Embeddings", "Floats", "Geometry", "Masks", "Prompt", "as_images", "cast", "namespace", "on_host", "placed"]
+__all__ = [
+    "Embeddings",
+    "Floats",
+    "Geometry",
+    "Masks",
+    "Prompt",
+    "as_images",
+    "cast",
+    "namespace",
+    "on_host",
+    "placed",
+]
 
 Floats = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_]
@@ -193,8 +204,8 @@ class Prompt:
         given = self.points if self.points is not None else self.boxes
         return 0 if given is None else len(given)
 
-    def checked(self, geometry: Geometry) -> Prompt:
-        """Check against an image, and bring to float32.
+    def checked(self, geometry: Geometry, side: int | None = None) -> Prompt:
+        """Check against an image, and bring to float32; side: of what a model takes as masks.
 
         Raises
         ------
@@ -242,8 +253,11 @@ class Prompt:
                     f"0 <= y0 < y1 <= {height}"
                 )
         masks = _array("masks", self.masks, "(K, h, w)")
-        if masks is not None and (masks.ndim != 3 or len(masks) != len(self)):
-            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: ({len(self)}, h, w)")
+        accepted = f"({len(self)}, {side or 'h'}, {side or 'w'})"
+        if masks is not None and (
+            masks.ndim != 3 or len(masks) != len(self) or (side and masks.shape[1:] != (side, side))
+        ):
+            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: {accepted}")
         return Prompt(points, labels, boxes, masks)
 
 

@@ -256,8 +256,9 @@ def _united(masks: Any, found: Found, used: Any = None) -> _Answers:
     return _Answers(xp.stack(unions), xp.stack(means))
 
 
-def _automatic(model: Model, embeddings: Embeddings, auto: Auto) -> _Answers:
-    geometry = embeddings.geometries[0]
+def _automatic(model: Model, embeddings: Embeddings, autos: Sequence[Auto]) -> _Answers:
+    """What stands out: foreground by the rule, which is the same for all images."""
+    geometry, auto = embeddings.geometries[0], autos[0]
     found = everything(model, embeddings, auto)
     masks = geometry.from_model(found.logits) > 0
     share = cast(masks.sum((1, 2)), "float64") / (geometry.height * geometry.width)
@@ -305,7 +306,7 @@ def _places(model: Model, embedding: Embeddings, support: Support) -> tuple[Any,
     lowest = np.unravel_index(int(remaining.argmin()), shape)
     radius = max(2, round(0.1 * max(shape)))
     y, x = (placed(along, remaining) for along in np.ogrid[: shape[0], : shape[1]])
-    result = xp.zeros_like(remaining, dtype=xp.bool) 
+    result = xp.zeros_like(remaining, dtype=xp.bool)
     numbers: list[Any] = []
     for _ in range(support.places):
         peak = np.unravel_index(int(remaining.argmax()), shape)
@@ -337,7 +338,7 @@ def _prompted(model: Model, embeddings: Embeddings, prompts: Sequence[Prompt]) -
     geometry = embeddings.geometries[0]
     logits, quality = model.predict(embeddings, prompts)
     first = prompts[0]
-    if first.boxes is not None or first.masks is not None or np.shape(first.points)[1] > 1:
+    if first.boxes is not None or first.masks is not None or np.asarray(first.points).shape[1] > 1:
         chosen, judged = logits[:, 0], quality[:, 0]
     else:
         rows, best = placed(np.arange(len(logits)), logits), quality[:, 1:].argmax(1) + 1
@@ -377,12 +378,13 @@ def answer(model: Model, images: Any, prompt: Any, options: dict[str, Any]) -> l
     each = _meant(prompt, options, len(views))
     embeddings = model.encode([v if v.shape[2] == 3 else v[..., 0] for v in views])
     groups: dict[Any, list[int]] = {}
-    for k, (own, geometry) in enumerate(zip(each, embeddings.geometries, strict=True)):
+    for k, geometry in enumerate(embeddings.geometries):
+        own = each[k]
         kind: Any = own if isinstance(own, Auto) else None
         if isinstance(own, Prompt):
-            each[k] = own = own.checked(geometry)
-            points = 0 if own.points is None else own.points.shape[1]
-            kind = points, own.boxes is not None, own.masks is not None
+            each[k] = checked = own.checked(geometry)
+            points = 0 if checked.points is None else checked.points.shape[1]
+            kind = points, checked.boxes is not None, checked.masks is not None
         groups.setdefault((kind, geometry), []).append(k)
     found: dict[int, Answer] = {}
     for rows in groups.values():
@@ -391,9 +393,8 @@ def answer(model: Model, images: Any, prompt: Any, options: dict[str, Any]) -> l
         step = max(model.at_once // prompts, 1)
         for part in (rows[start : start + step] for start in range(0, len(rows), step)):
             some, given = embeddings[part], [each[k] for k in part]
-            if isinstance(first, Auto):
-                answers = _automatic(model, some, first)
-            else:
-                answers = (_supported if isinstance(first, Support) else _prompted)(model, some, given)  # type: ignore[operator]
-            found.update(zip(part, answers.each(), strict=True))
+            way: Any = (
+                _automatic if isinstance(first, Auto) else _supported if isinstance(first, Support) else _prompted
+            )
+            found.update(zip(part, way(model, some, given).each(), strict=True))
     return [found[k] for k in range(len(views))]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InvalidTypeError
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
 from .prompts import answer
 
-__all__ = ["Segmenter", "geometries_of"]
+__all__ = ["Segmenter", "geometries_of", "geometry_of_one"]
 
 
 class Segmenter(abc.ABC):
@@ -98,10 +99,9 @@ class Segmenter(abc.ABC):
         """
         found, begin = [], 0
         for k, prompt in enumerate(prompts):
-            if masks is not None:
-                prompt = dataclasses.replace(prompt, masks=masks[begin : begin + len(prompt)])
+            own = prompt if masks is None else dataclasses.replace(prompt, masks=masks[begin : begin + len(prompt)])
             begin += len(prompt)
-            found.append(self.decode(embeddings[k], prompt))
+            found.append(self.decode(embeddings[k], own))
         if len(found) == 1:
             return found[0]
         logits, quality = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -143,3 +143,17 @@ class Segmenter(abc.ABC):
 def geometries_of(views: Sequence[Any], size: int) -> list[Geometry]:
     """How each of (H, W, C) views lies in a model's input."""
     return [Geometry(int(view.shape[0]), int(view.shape[1]), size) for view in views]
+
+
+def geometry_of_one(embedding: Any) -> Geometry:
+    """The geometry of one image's embedding.
+
+    Raises
+    ------
+    InvalidTypeError
+        Not that of one image.
+    """
+    if isinstance(embedding, Embeddings) and len(embedding) == 1:
+        return embedding.geometries[0]
+    received = len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
+    raise InvalidTypeError(f"embedding: received {received}; accepted: Embeddings of one image")

@@ -20,12 +20,21 @@ class Model(Protocol):
     """What prompts need of a segmenter: see `Segmenter`."""
 
     @property
-    def thresholds(self) -> tuple[float, float]: ...
+    def at_once(self) -> int:
+        """Prompts whose logits fit in memory together."""
+
     @property
-    def at_once(self) -> int: ...
-    def take(self, images: Any) -> list[Any]: ...
-    def encode(self, images: Any) -> Embeddings: ...
-    def predict(self, embeddings: Embeddings, prompts: Sequence[Prompt], masks: Any = None) -> tuple[Any, Any]: ...
+    def thresholds(self) -> tuple[float, float]:
+        """Lowest predicted IoU and stability that "auto" keeps unless told."""
+
+    def take(self, images: Any) -> list[Any]:
+        """Split images into views."""
+
+    def encode(self, images: Any) -> Embeddings:
+        """Embed images."""
+
+    def predict(self, embeddings: Embeddings, prompts: Sequence[Prompt], masks: Any = None) -> tuple[Any, Any]:
+        """Decode each image's prompts."""
 
 
 class Support:
