@@ -20,8 +20,7 @@ import numpy as np
 from sdie_fast import Enhancer, FilterParams
 from sdie_fast.actor import Actions, Actor
 from sdie_fast.data import synthetic
-from sdie_fast.learn.distill import ENCODER
-from sdie_fast.learn.export import export_actor
+from sdie_fast.learn.distill import ENCODER, export_actor
 from sdie_fast.learn.networks import ActorNet, ScheduleNet
 from sdie_fast.recipe import Recipe
 

@@ -111,8 +111,8 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
     except ImportError as error:
         raise ModelError(f'{name} is missing: pip install "sdie-fast[demo]"') from error
     from ..data.defect4i import open_defect4i
-    from ..evaluate.learned import ALONE, SDIE, evaluate_run
-    from ..evaluate.learned_report import write_report
+    from ..evaluate.judge import ALONE, SDIE, evaluate_run
+    from ..evaluate.report import write_report
     from ..evaluate.tables import gain
     from ..segment import Options, Sam
 

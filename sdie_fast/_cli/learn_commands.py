@@ -127,11 +127,10 @@ def train(
         module = _import_learning()
         from ..filters import FilterParams
         from ..data.shots import Split, draw
-        from ..learn import folder as files
+        from ..learn import runs as files
         from ..learn.cases import cases_of
         from ..learn.config import Config
         from ..learn.memory import Memory
-        from ..learn.outcome import compare as compare_run
         from ..segment.tensors import usable_device
 
         place = usable_device(device)
@@ -203,7 +202,7 @@ def train(
                 run.run()
                 if compare and not (folder / files.SEARCHED).exists():
                     bar.update(task, description=f"searching{named}", completed=0)
-                    compare_run(run)
+                    run.compare()
     for label in parts:
         result = files.read_json(out / label / files.RESULT)
         stdout.print(
@@ -243,7 +242,7 @@ def evaluate_recipes(
         TimeRemainingColumn,
     )
 
-    from ..evaluate.learned import evaluate_run
+    from ..evaluate.judge import evaluate_run
     from ..evaluate.tables import by_shots, class_table, gain, main_table, rule_table
     from ..learn.memory import Memory
 
@@ -271,7 +270,7 @@ def evaluate_recipes(
         )
     if out is not None:
         try:
-            from ..evaluate.learned_report import write_report
+            from ..evaluate.report import write_report
         except ImportError as error:
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
         write_report(out, f"SDIE on {data.name}", results, curves)

@@ -101,8 +101,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU."""
+    from ..evaluate.judge import evaluate_segmenter
     from ..evaluate.report import Report
-    from ..evaluate.run import evaluate_segmenter
 
     with failing():
         found = open_data(data, kind, fold, size or None)

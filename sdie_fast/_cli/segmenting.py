@@ -13,8 +13,8 @@ from PIL import Image
 
 from .._files import replace_file
 from ..evaluate.report import overlay
-from ..learn import folder
 from ..learn.inspector import Inspector
+from ..learn.runs import runs_in
 
 Plane = npt.NDArray[np.uint8]
 Done = tuple[dict[str, npt.NDArray[np.uint8]], dict[str, Any]]  # pictures by suffix, and figures
@@ -62,7 +62,7 @@ class Sdie:
         grid: int | None,
         threads: int | None,
     ) -> None:
-        runs = {path.name: path for path in folder.runs_in(recipe)}
+        runs = {path.name: path for path in runs_in(recipe)}
         if len(runs) > 1:
             from .. import _validate
 

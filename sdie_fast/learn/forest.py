@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import RunError
-from .env import Floats
+from .episode import Floats
+
+__all__ = ["LEAF", "TREES", "Forest"]
 
 TREES, LEAF = 120, 5
 

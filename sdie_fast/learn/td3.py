@@ -1,10 +1,14 @@
-"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018), as SDIE uses it (Liu et al. 2024, Algorithm 1)."""
+"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018), as SDIE uses it (Liu et al. 2024, Algorithm 1).
+
+Below the algorithm: a run's agent, built from its settings, read back from its folder, and asked what it would do.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
+
+from ..actor import progress
+from ..errors import RunError
+from .baselines import start_schedule
+from .config import Config
+from .env import Act
+from .episode import Floats, Observation
+from .networks import ActorNet, CriticNet, random_shift
+from .runs import CHECKPOINT, load_checkpoint, load_config
+
+__all__ = ["TD3", "Batch", "Hyperparameters", "ReplayBuffer", "load_agent", "make_agent", "policy_of", "tensors"]
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -36,7 +51,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Rates:
+class Hyperparameters:
     """What an update needs to know beside the networks; the values are those of the published code.
 
     Attributes
@@ -79,22 +94,24 @@ class TD3:
     make_actor, make_critic : callable
         Build `actor(*state) -> action` in [-1, 1] and `critic(*state, action) -> value (N, 1)`; the second
         critic is a second call.
-    rates : Rates
+    rates : Hyperparameters
     device : str
     amp : bool
         Whether networks run in bfloat16 where that is accurate enough (torch.autocast); weights stay float32.
     """
 
+    _PARTS = ("actor", "critics", "actor_target", "critic_targets", "actor_optimizer", "critic_optimizer")
+
     def __init__(
         self,
         make_actor: Callable[[], nn.Module],
         make_critic: Callable[[], nn.Module],
-        rates: Rates | None = None,
+        rates: Hyperparameters | None = None,
         device: str = "cpu",
         *,
         amp: bool = False,
     ) -> None:
-        self.rates, self.device = Rates() if rates is None else rates, device
+        self.rates, self.device = Hyperparameters() if rates is None else rates, device
         self.actor = make_actor().to(device)
         self.critics = nn.ModuleList([make_critic(), make_critic()]).to(device)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
@@ -148,10 +165,7 @@ class TD3:
     @torch.no_grad()
     def soft_update(self) -> None:
         """Theta' <- tau * theta + (1 - tau) * theta'."""
-        for target, source in (
-            (self.actor_target, self.actor),
-            (self.critic_targets, self.critics),
-        ):
+        for target, source in ((self.actor_target, self.actor), (self.critic_targets, self.critics)):
             for old, new in zip(target.parameters(), source.parameters(), strict=True):
                 old.lerp_(new, self.rates.tau)
 
@@ -196,21 +210,16 @@ class TD3:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on as if nothing had happened."""
-        return {name: getattr(self, name).state_dict() for name in self._parts()} | {"updates": self.updates}
+        return {name: getattr(self, name).state_dict() for name in self._PARTS} | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        for name in self._parts():
+        for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.updates = int(state["updates"])
 
-    def _parts(self) -> tuple[str, ...]:
-        return (
-            "actor", "critics", "actor_target", "critic_targets", "actor_optimizer", "critic_optimizer",
-        )  # fmt: skip
 
-
-class Replay:
+class ReplayBuffer:
     """The last transitions, in tensors that are written round and round.
 
     Parameters
@@ -261,8 +270,6 @@ class Replay:
 
     def sample(self, rng: np.random.Generator, count: int, shift: int, device: str) -> Batch:
         """Draw `count` transitions with replacement, their images shifted by up to `shift` pixels."""
-        from .networks import random_shift
-
         rows = self._rows(rng.integers(len(self), size=count))
         drawn = {name: kept[rows].to(device) for name, kept in self._kept.items()}
         for name in ("seen", "next_seen"):
@@ -290,3 +297,46 @@ class Replay:
         self.written = int(state["written"])
         for name, kept in self._kept.items():
             kept[: len(self)] = state["arrays"][name].to(self.device)
+
+
+def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
+    """Build the networks of a run: the same for the same seed."""
+    rates = Hyperparameters(**{f.name: getattr(config, f.name) for f in fields(Hyperparameters)})
+    shape = (config.encoder, config.rounds, config.actions.size)
+    start = start_schedule(config.start, config.rounds, config.passes, config.actions).tolist()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return TD3(lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), rates, device, amp=amp)
+
+
+def tensors(state: Observation, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an agent sees, as the networks take it: what is on a device stays there."""
+    hot = progress(rounds, min(state.at, rounds - 1), len(state.seen))
+    return torch.as_tensor(state.seen), torch.from_numpy(hot)
+
+
+def policy_of(agent: TD3, rounds: int) -> tuple[Act, Callable[[Observation, Floats], Any]]:
+    """The agent's way of acting without exploration, and its critics' value."""
+    return (
+        lambda state: agent.act(*tensors(state, rounds)),
+        lambda state, actions: agent.value(tensors(state, rounds), torch.from_numpy(actions)),
+    )
+
+
+def load_agent(run: Path) -> tuple[TD3, Config]:
+    """The agent of a run with the policy that it kept, for its critics.
+
+    Raises
+    ------
+    RunError
+        Not a run's folder, or a damaged one.
+    """
+    config, _ = load_config(run)
+    state = load_checkpoint(run / CHECKPOINT)
+    agent = make_agent(config, "cpu")
+    try:
+        agent.load_state_dict(state["agent"])
+        agent.actor.load_state_dict(state["kept"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RunError(f"{run / CHECKPOINT}: not this run's: {error!r}") from error
+    return agent, config

@@ -21,7 +21,7 @@ from .geometry import Embeddings, Floats, Masks, Prompt, cast, namespace, on_hos
 from .support import Model, Support
 
 __all__ = [
-    "Answer", "Auto", "DeviceAnswer", "Found", "agreement", "answer", "distinct", "everything", "overlaps", "stability",
+    "Answer", "Auto", "DeviceAnswer", "Found", "agreements", "answer", "distinct", "everything", "overlaps", "stability",
 ]  # fmt: skip
 
 OFFSET = 1.0  # logits above and below zero whose cuts `stability` compares
@@ -180,7 +180,7 @@ def overlaps(masks: Any) -> Any:
     return (both + (either == 0)) / either.clip(min=1.0)
 
 
-def agreement(masks: Sequence[Masks]) -> Floats:
+def agreements(masks: Sequence[Masks]) -> Floats:
     """Mean IoU of each of N masks (H, W) with the others, float32 (N,); 1 where it is the only one."""
     others = overlaps(np.stack(masks)).sum(1) - 1.0
     return np.asarray(others / (len(masks) - 1) if len(masks) > 1 else others + 1.0, np.float32)

@@ -52,7 +52,7 @@ def segmenter():
 
 def make_case(seed, size=32, label="blob"):
     """A light blob on a dark, noisy ground; the noise hides it from a threshold until it is smoothed."""
-    from sdie_fast.learn.env import Case
+    from sdie_fast.learn.cases import Case
 
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]

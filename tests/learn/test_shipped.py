@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime")
 import sdie_fast as sdie
 from sdie_fast._cli import demo
 from sdie_fast.data import synthetic
-from sdie_fast.evaluate.learned import ALONE, SDIE, evaluate_run
+from sdie_fast.evaluate.judge import ALONE, SDIE, evaluate_run
 from sdie_fast.learn.verifier import Verifier
 
 

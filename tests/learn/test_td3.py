@@ -15,7 +15,7 @@ from sdie_fast.learn.networks import (  # noqa: E402
     build_encoder,
     random_shift,
 )
-from sdie_fast.learn.td3 import TD3, Batch, Rates, Replay  # noqa: E402
+from sdie_fast.learn.td3 import TD3, Batch, Hyperparameters, ReplayBuffer  # noqa: E402
 
 
 class Plain(torch.nn.Module):
@@ -48,7 +48,7 @@ def batch():
 @pytest.fixture
 def agent():
     torch.manual_seed(0)
-    return TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), Rates(tau=0.1))
+    return TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), Hyperparameters(tau=0.1))
 
 
 class TestByHand:
@@ -107,7 +107,7 @@ class TestByHand:
     def test_learns(self, batch):
         """The actor finds the best action where reward is the action's first number."""
         torch.manual_seed(0)
-        rates = Rates(3e-3, 3e-3)
+        rates = Hyperparameters(3e-3, 3e-3)
         agent = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), rates)
         known = Batch(batch.state, batch.action, batch.action[:, :1], batch.next_state, torch.ones(8, 1))
         for _ in range(600):
@@ -163,7 +163,7 @@ def test_against_stable_baselines3(batch):
     def build():
         return Plain(copy.deepcopy(next(made)))
 
-    ours = TD3(build, build, Rates(1e-3, 1e-3, 0.9, 0.05, 0.3, 0.2, 2))
+    ours = TD3(build, build, Hyperparameters(1e-3, 1e-3, 0.9, 0.05, 0.3, 0.2, 2))
     theirs._setup_learn(1, None)
     sample = ReplayBufferSamples(batch.state[0], batch.action, batch.next_state[0], batch.done, batch.reward)
     theirs.replay_buffer.sample = lambda *_, **__: sample
@@ -192,7 +192,7 @@ class TestReplay:
             replay.add(seen, at % 3, rng.uniform(-1, 1, (2, 4)), np.array([at, at + 0.5]), 255 - seen)
 
     def test_what_goes_in_comes_out(self, rng):
-        replay = Replay(100, 8, 3, 4)
+        replay = ReplayBuffer(100, 8, 3, 4)
         self.fill(replay, 6, rng)
         batch = replay.sample(rng, 64, 0, "cpu")
         seen, at = batch.state
@@ -204,16 +204,16 @@ class TestReplay:
         assert len(set(batch.reward[:, 0].tolist())) == 12
 
     def test_the_oldest_go_first(self, rng):
-        replay = Replay(7, 8, 3, 4)
+        replay = ReplayBuffer(7, 8, 3, 4)
         self.fill(replay, 5, rng)
         assert len(replay) == 7
         found = set(replay.sample(rng, 200, 0, "cpu").reward[:, 0].tolist())
         assert found == {1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5}
 
     def test_there_and_back(self, rng):
-        replay = Replay(7, 8, 3, 4)
+        replay = ReplayBuffer(7, 8, 3, 4)
         self.fill(replay, 5, rng)
-        other = Replay(7, 8, 3, 4)
+        other = ReplayBuffer(7, 8, 3, 4)
         other.load_state_dict(replay.state_dict())
         a, b = (r.sample(np.random.default_rng(0), 9, 1, "cpu") for r in (replay, other))
         assert torch.equal(a.state[0], b.state[0])

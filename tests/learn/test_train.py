@@ -16,12 +16,13 @@ import sdie_fast as sdie  # noqa: E402
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, SdieError  # noqa: E402
 from sdie_fast.actor import Actions, Choice  # noqa: E402
 from sdie_fast.errors import RunError  # noqa: E402
-from sdie_fast.learn import distill, folder  # noqa: E402
-from sdie_fast.learn.agent import load_agent, make_agent, policy_of  # noqa: E402
+from sdie_fast.learn import distill, runs  # noqa: E402
+from sdie_fast.learn.baselines import start_schedule  # noqa: E402
 from sdie_fast.learn.cases import view_of  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
-from sdie_fast.learn.env import SdieEnv, State  # noqa: E402
-from sdie_fast.learn.outcome import finish  # noqa: E402
+from sdie_fast.learn.env import SdieEnv  # noqa: E402
+from sdie_fast.learn.episode import Observation  # noqa: E402
+from sdie_fast.learn.td3 import load_agent, make_agent, policy_of  # noqa: E402
 from sdie_fast.learn.train import Training  # noqa: E402
 from sdie_fast.learn.verifier import Verifier  # noqa: E402
 
@@ -49,7 +50,7 @@ def trained(tmp_path_factory):
         patch.setattr(distill, "STEPS", 60)
         patch.setattr(distill, "VARIANTS", 3)
         found = training(Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run")
-        folder.save_config(found.out, CONFIG, "data", "threshold")
+        runs.save_config(found.out, CONFIG, "data", "threshold")
         found.run()
     return found
 
@@ -69,7 +70,7 @@ class TestRun:
             "schedule",
             "fixed",
             "checkpoint.pt",
-            "config.json",
+            "config.toml",
             "curve.png",
             "log.jsonl",
             "result.json",
@@ -207,26 +208,26 @@ class TestViews:
         assert run.upright == [0, 4, 8, 12]
         # Greedy episodes cost one segmentation a shot and round, not one a view.
         assert run.progress.segmentations < 90 + 2 * 4 * CONFIG.rounds
-        assert {r.case for r in finish(run)} == set(run.upright)
+        assert {r.case for r in run.finish()} == set(run.upright)
 
     def test_not_whole(self, segmenter, cases, tmp_path):
         config = dataclasses.replace(CONFIG, views=8)
-        with pytest.raises(InvalidArgumentError, match="multiple of the 8 views"):
+        with pytest.raises(InvalidArgumentError, match="multiple of 8 views"):
             training(segmenter, cases, tmp_path / "run", config)
 
 
 class TestTrouble:
     def test_in_use(self, segmenter, cases, tmp_path):
         with (
-            folder.locked(tmp_path / "run"),
+            runs.locked(tmp_path / "run"),
             pytest.raises(RunError, match="another run is using it"),
         ):
             training(segmenter, cases, tmp_path / "run").run()
 
     def test_other_settings(self, run):
-        folder.save_config(run.out, CONFIG, "data", "threshold")
+        runs.save_config(run.out, CONFIG, "data", "threshold")
         with pytest.raises(RunError, match="other settings"):
-            folder.save_config(run.out, dataclasses.replace(CONFIG, seed=5), "data", "threshold")
+            runs.save_config(run.out, dataclasses.replace(CONFIG, seed=5), "data", "threshold")
 
     def test_a_full_disk_leaves_the_older_checkpoint(self, run, monkeypatch):
         before = (run.out / "checkpoint.pt").read_bytes()
@@ -258,14 +259,16 @@ class TestTrouble:
             training(segmenter, cases, run.out).run()
 
     def test_not_a_run(self, tmp_path):
-        with pytest.raises(RunError, match=r"config\.json: cannot be read"):
+        with pytest.raises(RunError, match=r"config\.toml: cannot be read"):
             load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "x"}')
-        with pytest.raises(RunError, match="format"):
-            load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 3", "config": {}}')
-        with pytest.raises(RunError, match="not a run's settings"):
-            load_agent(tmp_path)
+        for text, told in (
+            ("format = 3", "another format"),
+            ("shots = 1", "not a run's settings"),
+            ("shots", "not TOML"),
+        ):
+            (tmp_path / "config.toml").write_text(text)
+            with pytest.raises(RunError, match=told):
+                load_agent(tmp_path)
 
     def test_a_folder_that_cannot_be(self, segmenter, cases, tmp_path):
         (tmp_path / "file").write_text("")
@@ -275,11 +278,11 @@ class TestTrouble:
 
 class TestConfig:
     def test_there_and_back(self):
-        config = Config.published_code(shots=1, actions=Actions((Choice("guided_eps", 0.01, 0.1),)))
+        config = Config.preset("published-code", shots=1, actions=Actions((Choice("guided_eps", 0.01, 0.1),)))
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_published_code(self):
-        c = Config.published_code()
+        c = Config.preset("published-code")
         assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (
             4,
             "resnet18",
@@ -324,12 +327,11 @@ class TestConfig:
 def test_the_first_policy_is_the_start(start, passes):
     """Whatever the image."""
     from sdie_fast.actor import weights_of
-    from sdie_fast.learn.rollout import start_schedule
 
     config = Config(start=start, rounds=5 * passes, passes=passes, side=16)
     act, _ = policy_of(make_agent(config, "cpu"), config.rounds)
-    for at, row in enumerate(start_schedule(start, config.rounds, passes)):
-        state = State(np.full((2, 16, 16), 90, np.uint8), at)
+    for at, row in enumerate(start_schedule(start, config.rounds, passes, Actions())):
+        state = Observation(np.full((2, 16, 16), 90, np.uint8), at)
         np.testing.assert_allclose(weights_of(act(state)), np.tile(weights_of(row), (2, 1)), atol=0.06)
 
 
@@ -372,9 +374,8 @@ class TestDistillation:
 
     def test_export_refuses_another_answer(self, run, tmp_path, monkeypatch):
         from sdie_fast.errors import ModelError
-        from sdie_fast.learn import export
 
-        monkeypatch.setattr(export, "PARITY", -1.0)
+        monkeypatch.setattr(distill, "_PARITY", -1.0)
         with pytest.raises(ModelError, match="differ from torch"):
-            export.export_actor(run.agent.actor, "policy", tmp_path / "a.onnx", 3, 16, Actions())
+            distill.export_actor(run.agent.actor, "policy", tmp_path / "a.onnx", 3, 16, Actions())
         assert not list(tmp_path.glob("*.onnx"))

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import sdie_fast as sdie
 from sdie_fast import Recipe
 from sdie_fast.cli import app
-from sdie_fast.evaluate.run import box_of, point_of
+from sdie_fast.learn.cases import box_of, point_of
 
 
 def call(*arguments):

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from sdie_fast.data.scenes import scene
-from sdie_fast.evaluate.run import box_of, point_of
+from sdie_fast.learn.cases import box_of, point_of
 from sdie_fast.segment import Sam, Support
 
 HELD_OUT = 1_000_000

@@ -16,9 +16,9 @@ from sdie_fast import InvalidArgumentError
 from sdie_fast.cli import app
 from sdie_fast.data import synthetic
 from sdie_fast.data.folder import open_folder
-from sdie_fast.evaluate.learned import ALONE, FIXED, SDIE, Spread, evaluate_run, spread
-from sdie_fast.evaluate.learned_report import write_report
-from sdie_fast.evaluate.tables import by_shots, class_table, gain, main_table, rule_table
+from sdie_fast.evaluate.judge import ALONE, FIXED, SDIE, evaluate_run
+from sdie_fast.evaluate.report import write_report
+from sdie_fast.evaluate.tables import Spread, by_shots, class_table, gain, main_table, rule_table, spread
 from sdie_fast.learn.forest import TREES
 from sdie_fast.learn.verifier import SHIPPED, Verifier
 
