@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__, _backends, _validate
-from .._runtime import available
+from ..segment.onnx import available
 
 _PACKAGES = (
     "numpy",
