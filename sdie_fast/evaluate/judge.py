@@ -17,8 +17,8 @@ from ..learn.baselines import Way, constant, simple
 from ..learn.cases import Case, cases_of
 from ..learn.config import Config
 from ..learn.env import Act, Rollout, SdieEnv, follow
-from ..learn.episode import Floats, Masks
 from ..learn.memory import Memory
+from ..learn.places import Floats, Masks
 from ..learn.select import RULES, Judgement, final_mask, judge_rule, usable
 from ..learn.verifier import Verifier
 from ..recipe import Recipe

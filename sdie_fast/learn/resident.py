@@ -16,9 +16,10 @@ from .._resize import shrink
 from ..actor import Actions
 from ..enhance import enhance
 from ..filters import FilterParams
+from ..segment.geometry import on_host
 from ..segment.prompts import Answer, DeviceAnswer
 from ..segment.tensors import as_tensor, usable_device
-from .episode import Floats, Host, on_host, vote_weights
+from .places import Floats, Host, vote_weights
 
 __all__ = ["Resident"]
 

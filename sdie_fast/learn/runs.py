@@ -27,7 +27,8 @@ from ..recipe import Recipe
 from .baselines import action_of, constant
 from .config import Config, Job, read_toml, settings, to_toml
 from .env import Act
-from .episode import Floats, Observation
+from .episode import Observation
+from .places import Floats
 
 __all__ = [
     "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "load_checkpoint", "load_config",

@@ -22,8 +22,9 @@ from ..errors import RunError
 from .baselines import start_schedule
 from .config import Config
 from .env import Act
-from .episode import Floats, Observation
+from .episode import Observation
 from .networks import ActorNet, CriticNet, random_shift
+from .places import Floats
 from .runs import CHECKPOINT, load_checkpoint, load_config
 
 __all__ = ["TD3", "Batch", "ReplayBuffer", "load_agent", "make_agent", "policy_of", "tensors"]

@@ -28,8 +28,9 @@ from .config import Config
 from .curve import return_curve
 from .distill import distill, export_actor
 from .env import Rollout, SdieEnv, follow
-from .episode import Floats, Observation
+from .episode import Observation
 from .memory import Memory
+from .places import Floats
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of

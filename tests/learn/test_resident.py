@@ -9,10 +9,11 @@ from sdie_fast import FilterParams, InvalidArgumentError  # noqa: E402
 from sdie_fast.actor import Actions, Choice, observe  # noqa: E402
 from sdie_fast.errors import ModelError  # noqa: E402
 from sdie_fast.learn.env import SdieEnv  # noqa: E402
-from sdie_fast.learn.episode import Host, on_host  # noqa: E402
 from sdie_fast.learn.memory import Memory  # noqa: E402
+from sdie_fast.learn.places import Host  # noqa: E402
 from sdie_fast.learn.resident import Resident  # noqa: E402
 from sdie_fast.learn.td3 import ReplayBuffer  # noqa: E402
+from sdie_fast.segment.geometry import on_host  # noqa: E402
 from sdie_fast.segment.prompts import Answer  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402
