@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import __version__, _backends, _validate
-from .._runtime import available
+from ..segment.onnx import available
 
 _PACKAGES = (
     "numpy",

@@ -16,14 +16,15 @@ from torch import nn
 from torch.nn import functional
 
 from .._files import replace_file
-from .._torch_onnx import to_onnx
 from ..actor import Actions, Actor, ActorFile, observe, progress
 from ..enhance import one_round
 from ..errors import ModelError
+from ..segment.onnx_files import to_onnx
 from .config import Config
 from .env import Act, SdieEnv
-from .episode import Floats, Observation
+from .episode import Observation
 from .networks import ScheduleNet, random_shift
+from .places import Floats
 
 __all__ = ["BATCH", "ENCODER", "RATE", "STEPS", "VARIANTS", "demonstrations", "distill", "export_actor"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import RunError
-from .episode import Floats
+from .places import Floats
 
 __all__ = ["LEAF", "TREES", "Forest"]
 

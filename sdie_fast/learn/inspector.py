@@ -13,7 +13,8 @@ from .. import _validate
 from ..errors import InvalidArgumentError, RunError
 from ..segment import Segmenter
 from .env import follow
-from .episode import Episode, Images, Masks
+from .episode import Episode
+from .places import Images, Masks
 from .runs import RESULT, VERIFIER, act_of, open_run, read_json
 from .select import BLIND, choose, final_mask
 from .verifier import Verifier

@@ -6,24 +6,22 @@ follow) and, where a prompt needs them, numbers that the segmenter names; no pic
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from .._resize import shrink
 from ..actor import Actions
 from ..enhance import enhance
 from ..filters import FilterParams
-from ..segment.prompts import Answer
+from ..segment.geometry import on_host
+from ..segment.prompts import Answer, DeviceAnswer
 from ..segment.tensors import as_tensor, usable_device
-from ..segment.torch_prompts import DeviceAnswer
-from .episode import Floats, Host, on_host, vote_weights
+from .places import Floats, Host, vote_weights
 
 __all__ = ["Resident"]
-
-_BITS = 22  # of the fractions in Pillow's resizing of bytes
 
 
 class Resident(Host):
@@ -73,12 +71,11 @@ class Resident(Host):
 
     def _mix(self, images: torch.Tensor, weights: Floats, params: FilterParams) -> torch.Tensor:
         given: Any = images.contiguous()
+        options: Any = {"params": params, "filters": self._actions.filters}
         if self.device.type == "cpu":
-            made = enhance(given.numpy(), weights, params=params, threads=self._threads)
-            return torch.from_numpy(made)
+            return torch.from_numpy(enhance(given.numpy(), weights, threads=self._threads, **options))
         with torch.cuda.device(self.device):  # the backend works on the current one
-            found: Any = enhance(given, weights, params=params, backend="cuda")
-        return as_tensor(found)
+            return as_tensor(enhance(given, weights, backend="cuda", **options))
 
     def levels(self, state: torch.Tensor) -> torch.Tensor:
         """Give a state as images."""
@@ -86,12 +83,8 @@ class Resident(Host):
 
     def observe(self, state: torch.Tensor, side: int) -> torch.Tensor:
         """Reduce a state, to the very numbers of `actor.observe`."""
-        seen = torch.round(state * 255.0).double()
-        down, across = (_means(n, side, self.device) for n in state.shape[1:])
-        half, whole = 2.0 ** (_BITS - 1), 2.0**_BITS
-        # Whole numbers below 2^31: float64 is exact, in any order of summation. Pillow rounds between the two directions.
-        seen = torch.floor((seen @ across.T + half) / whole)
-        return torch.floor((down @ seen + half) / whole).clamp(0.0, 255.0).to(torch.uint8)
+        seen: torch.Tensor = shrink(torch.round(state * 255.0).to(torch.uint8), side)
+        return seen
 
     def keys(self, images: torch.Tensor) -> list[bytes]:
         """Give 128 bits of each image: two sums of its levels times random 64-bit numbers, modulo 2^64.
@@ -113,19 +106,3 @@ class Resident(Host):
         """Stack the votes of each image's answers."""
         weights = [torch.from_numpy(vote_weights(own)).to(self.device)[:, None, None] for own in answers]
         return torch.stack([(self.masks(a).double() * w).sum(0) > 0.5 for a, w in zip(answers, weights, strict=True)])
-
-
-@functools.lru_cache(maxsize=16)
-def _means(source: int, target: int, device: torch.device) -> torch.Tensor:
-    """Matrix (target, source) of the means of areas, float64 holding whole multiples of 2^-22 times 2^22, as Pillow's BOX has them."""
-    scale = source / target
-    width = max(scale, 1.0)
-    matrix = np.zeros((target, source))
-    for row in range(target):
-        centre = (row + 0.5) * scale
-        first = max(int(centre - width / 2 + 0.5), 0)
-        last = min(int(centre + width / 2 + 0.5), source)
-        at = (np.arange(first, last) - centre + 0.5) / width
-        inside = ((at > -0.5) & (at <= 0.5)).astype(np.float64)
-        matrix[row, first:last] = inside / inside.sum()
-    return torch.from_numpy(np.floor(matrix * 2.0**_BITS + 0.5)).to(device)

@@ -10,10 +10,10 @@ import numpy as np
 
 from .. import _validate
 from ..errors import InvalidArgumentError
+from ..segment.prompts import agreements
 from .cases import Case
 from .env import Rollout
-from .episode import Floats, Masks
-from .verifier import agreements
+from .places import Floats, Masks
 
 __all__ = [
     "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "judge_rule", "pooled_miou",

@@ -28,8 +28,9 @@ from .config import Config
 from .curve import return_curve
 from .distill import distill, export_actor
 from .env import Rollout, SdieEnv, follow
-from .episode import Floats, Observation
+from .episode import Observation
 from .memory import Memory
+from .places import Floats
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
@@ -329,7 +330,8 @@ class Training:
             actor = export_actor(net, kind, path, c.rounds, c.side, c.actions)
             Recipe(None, c.params, self.out.name, notes, kind, actor, c.passes).save(self.out / kind)
         mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
-        fixed = Recipe(mean, c.params, self.out.name, f"{notes}; mean over the shots", passes=c.passes)
+        told = f"{notes}; mean over the shots"
+        fixed = Recipe(mean, c.params, self.out.name, told, passes=c.passes, filters=c.actions.filters)
         fixed.save(self.out / "fixed")
         rules = [name for name in ("oracle", *BLIND) if all(usable(name, r) for r in rollouts)]
         result = {

@@ -20,15 +20,15 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ..errors import RunError
-from ..segment.prompts import Answer
+from ..segment.prompts import Answer, agreements
 from .cases import Case
-from .env import Rollout, iou
-from .episode import Floats, Images, Masks
+from .env import Rollout
 from .forest import Forest
+from .places import Floats, Images, Masks
 
 __all__ = [
     "COMPARED", "FEATURES", "FOLDS", "LOOKS", "OPINIONS", "REFERRED", "SHIPPED", "Evidence", "Looks", "Reference",
-    "References", "Verifier", "agreements", "describe", "group_of",
+    "References", "Verifier", "describe", "group_of",
 ]  # fmt: skip
 
 LOOKS = (
@@ -103,16 +103,6 @@ class Looks:
             float(np.mean([mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean()])),
         )
         return found
-
-
-def agreements(masks: Sequence[Masks]) -> Floats:
-    """Mean IoU of each mask with the others, float32 (N,); 1 where it is the only one."""
-    count = len(masks)
-    pairs = np.eye(count)
-    for a in range(count):
-        for b in range(a):
-            pairs[a, b] = pairs[b, a] = iou(masks[a], masks[b])
-    return np.asarray((pairs.sum(1) - 1.0) / (count - 1) if count > 1 else np.ones(1), np.float32)
 
 
 def describe(image: Images, answers: Sequence[Answer], reference: Reference | None = None) -> Floats:
