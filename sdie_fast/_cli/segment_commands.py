@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from .. import _validate
 from .._files import replace_file
-from ..errors import InvalidArgumentError, SdieError
+from ..errors import InvalidArgumentError, ModelError, SdieError
 from .common import (
     DataKind,
     DataPath,
@@ -143,12 +146,7 @@ def evaluate(
             report.write(out, f"{found.name}: {model.name}", facts, result)
     if as_json:
         split = None if result.split is None else vars(result.split)
-        print(
-            json.dumps(
-                {**facts, "scores": scores.to_dict(), "split": split, "images": result.images},
-                indent=1,
-            )
-        )
+        print(json.dumps({**facts, "scores": scores.to_dict(), "split": split, "images": result.images}, indent=1))
         return
     stdout.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
     table = Table("class", box=None, pad_edge=False)
@@ -226,7 +224,6 @@ def segment(
     from ..segment import Prompt
     from . import images
     from .batch import find
-    from .segmenting import Plain, Sdie, write
 
     failed = 0
     with failing():
@@ -237,39 +234,93 @@ def segment(
         if recipe is None:
             if select is not None or label is not None:
                 raise InvalidArgumentError("--select, --label: accepted only with --recipe")
-            prompt: Any = "auto"
+            facts: dict[str, Any] = {}
+            ask = functools.partial(model, grid=grid or 12, quality=quality, stability=stability, rule=rule)
             if boxes is not None:
-                prompt = Prompt(boxes=boxes)
+                ask = functools.partial(model, prompt=Prompt(boxes=boxes))
             elif points is not None:
-                prompt = Prompt(points[:, None], np.ones((len(points), 1), np.float32))
-            options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
-            way: Plain | Sdie = Plain(model, prompt, options)
+                ask = functools.partial(model, prompt=Prompt(points[:, None], np.ones((len(points), 1), np.float32)))
+            way: _Way = functools.partial(_plain, ask)
         else:
             if boxes is not None or points is not None:
                 raise InvalidArgumentError("--box, --point: accepted only without --recipe")
-            way = Sdie(recipe, model, select, label, size, grid, threads)
+            way, facts = _sdie(recipe, model, select, label, size, grid, threads)
         files = [source] if source.is_file() else find(source, target)
         judged = {}
         with progress("segmenting", len(files), True) as advance:
             for file in files:
                 name = file.name if source.is_file() else file.relative_to(source).as_posix()
                 try:
-                    judged[name] = write(target / name, *way(images.read(file).pixels))
+                    pictures, judged[name] = way(images.read(file).pixels)
+                    for suffix, picture in pictures.items():
+                        save = functools.partial(picture.save, format="PNG")
+                        replace_file(target / f"{name}.{suffix}.png", save)
                 except SdieError as error:
                     failed += 1
-                    stderr.print(
-                        f"skipped: {error}",
-                        markup=False,
-                        highlight=False,
-                        style="yellow",
-                        soft_wrap=True,
-                    )
+                    told = f"skipped: {error}"
+                    stderr.print(told, markup=False, highlight=False, style="yellow", soft_wrap=True)
                 advance()
-        text = json.dumps({"segmenter": model.name, **way.facts, "images": judged}, indent=1)
+        text = json.dumps({"segmenter": model.name, **facts, "images": judged}, indent=1)
         replace_file(target / "quality.json", lambda f: f.write(text.encode()))
     stdout.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
     if failed:
         raise typer.Exit(1)
+
+
+_Way = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]  # an image's pictures by suffix, and figures
+
+
+def _grey(pixels: Any) -> Any:
+    """An image's luma as data sets read it (Pillow's, BT.601), 8 bits: what training saw."""
+    import numpy as np
+    from PIL import Image
+
+    levels = pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0).astype(np.uint8)
+    return Image.fromarray(levels).convert("L")
+
+
+def _done(grey: Any, mask: Any, quality: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    import numpy as np
+    from PIL import Image
+
+    from ..evaluate.report import overlay
+
+    painted = Image.fromarray(overlay(np.asarray(grey), mask))
+    pictures = {"mask": Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), "overlay": painted}
+    return pictures, {"predicted_iou": quality, "foreground": float(mask.mean())}
+
+
+def _plain(ask: Callable[[Any], Any], pixels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The segmenter alone, on one image (H, W) or (H, W, 3)."""
+    mask, score = ask(pixels)
+    return _done(_grey(pixels), mask, float(score[0]))
+
+
+def _sdie(
+    recipe: Path, segmenter: Any, rule: str | None, label: str | None, size: int, grid: int | None, threads: int | None
+) -> tuple[_Way, dict[str, Any]]:
+    """A recipe's pictures, and the mask that its rule chooses; with `train --each-class` the label says whose recipe."""
+    import numpy as np
+    from PIL import Image
+
+    from ..learn.inspector import Inspector
+    from ..learn.runs import runs_in
+
+    runs = {path.name: path for path in runs_in(recipe)}
+    if len(runs) > 1:
+        recipe = runs[_validate.choice(*runs)("label", label)]
+    auto = None if grid is None else {"grid": grid}
+    inspect = Inspector(recipe, segmenter, rule=rule, label=label, auto=auto, threads=threads)
+
+    def way(pixels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        grey = _grey(pixels)
+        found = inspect(np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR) if size else grey))
+        mask = Image.fromarray(found.mask.view(np.uint8)).resize(grey.size, Image.Resampling.NEAREST)
+        pictures, figures = _done(grey, np.asarray(mask) > 0, found.quality)
+        told = {} if math.isnan(found.score) else {"score": found.score}
+        return {**pictures, "enhanced": Image.fromarray(found.image)}, {**figures, "round": found.round, **told}
+
+    return way, {"recipe": inspect.recipe.name, "rule": inspect.rule}
 
 
 def _numbers(texts: list[str] | None, count: int, name: str) -> Any:
@@ -309,8 +360,6 @@ def export_sam(
         try:
             from ..segment.export import export_sam as export
         except ImportError as error:
-            from ..errors import ModelError
-
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
         with stderr.status("") as status:
             manifest = export(

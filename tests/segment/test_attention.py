@@ -11,8 +11,8 @@ pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import export  # noqa: E402
-from sdie_fast.segment.attention import FusedAttention, RowAttention, by_rows  # noqa: E402
 from sdie_fast.segment.checkpoint import build  # noqa: E402
+from sdie_fast.segment.modules import FusedAttention, RowAttention, by_rows  # noqa: E402
 from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
 
