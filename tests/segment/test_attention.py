@@ -1,4 +1,6 @@
-"""Exports of a ViT: small ones for every path, and ViT-B at full size."""
+"""Exports of a ViT: small ones for every path, and, with `-m full_size`, ViT-B at full size."""
+
+import importlib
 
 import numpy as np
 import pytest
@@ -72,21 +74,29 @@ def test_int8_is_for_vit(torch_sam, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_vit_b_at_full_size(tmp_path, randomise_positions):
-    """From a checkpoint file of the official layout to masks."""
+@pytest.mark.parametrize("side", [64, pytest.param(1024, marks=pytest.mark.full_size)])
+def test_vit_b(tmp_path, randomise_positions, monkeypatch, side):
+    """From a checkpoint file of the official layout to masks; by default with two of its twelve layers, on small pictures."""
+    if side < 1024:
+        theirs = importlib.import_module("segment_anything.build_sam")
+        encoder, prompts = theirs.ImageEncoderViT, theirs.PromptEncoder
+        cells = {"image_embedding_size": (side // 16,) * 2, "input_image_size": (side, side)}
+        monkeypatch.setattr(theirs, "ImageEncoderViT", lambda **given: encoder(**given | {"img_size": side}))
+        monkeypatch.setattr(theirs, "PromptEncoder", lambda **given: prompts(**given | cells))
+        monkeypatch.setitem(theirs.sam_model_registry, "vit_b", lambda: theirs._build_sam(768, 2, 12, [1]))
     torch.manual_seed(0)
     torch.save(randomise_positions(build("vit_b")).state_dict(), tmp_path / "sam_vit_b.pth")
     manifest = export.export_sam(tmp_path / "sam_vit_b.pth", tmp_path / "vit_b")
-    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", 1024, 256)
+    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", side, 256)
     assert manifest.parity["embedding_error"] < 1e-4
     assert manifest.parity["mask_iou"] > 0.99
     torch_sam = TorchSam(tmp_path / "sam_vit_b.pth")
     (tmp_path / "sam_vit_b.pth").unlink()
     sam = Sam(tmp_path / "vit_b")
     image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
-    mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    prompt = Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]]))
+    (mask, quality), (other, judged) = sam(image, prompt), torch_sam(image, prompt)
     assert mask.shape == (60, 80)
     assert np.isfinite(quality).all()
-    other, judged = torch_sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
     assert (mask & other).sum() / max((mask | other).sum(), 1) > 0.99
     assert np.abs(judged - quality).max() < 1e-4
