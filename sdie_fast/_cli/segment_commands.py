@@ -36,19 +36,14 @@ from .common import (
 _Grid = Annotated[
     int | None,
     typer.Option(
-        help="With auto: points a side.",
-        min=1,
-        max=64,
-        show_default="12; with --recipe, what it was trained with",
+        help="With auto: points a side.", min=1, max=64, show_default="12; with --recipe, what it was trained with"
     ),
 ]
 _Quality = Annotated[
-    float | None,
-    typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's"),
+    float | None, typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's")
 ]
 _Stability = Annotated[
-    float | None,
-    typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's"),
+    float | None, typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's")
 ]
 _Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
 
@@ -76,16 +71,14 @@ def evaluate(
     fold: Fold = None,
     size: Annotated[int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)] = 200,
     limit: Annotated[
-        int | None,
-        typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1),
+        int | None, typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1)
     ] = None,
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
     select: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: the rule that chooses the final mask.",
-            show_default="the one fixed on the shots",
+            help="With --recipe: the rule that chooses the final mask.", show_default="the one fixed on the shots"
         ),
     ] = None,
     memory: Annotated[
@@ -164,12 +157,10 @@ def evaluate(
 
 def segment(
     source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders."),
+        Path, typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders.")
     ],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."),
+        Path, typer.Argument(metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json.")
     ],
     recipe: Annotated[
         Path | None,
@@ -188,8 +179,7 @@ def segment(
     label: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: the class of defect looked for.",
-            show_default="whichever suits a mask best",
+            help="With --recipe: the class of defect looked for.", show_default="whichever suits a mask best"
         ),
     ] = None,
     size: Annotated[
@@ -204,8 +194,7 @@ def segment(
     backend: SegmenterBackend = "auto",
     dtype: SegmenterDtype = "float32",
     box: Annotated[
-        list[str] | None,
-        typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),
+        list[str] | None, typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated.")
     ] = None,
     point: Annotated[list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")] = None,
     grid: _Grid = None,
@@ -339,15 +328,11 @@ def _numbers(texts: list[str] | None, count: int, name: str) -> Any:
 def export_sam(
     checkpoint: Annotated[
         Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="An official SAM checkpoint, or one of tools/train_small_sam.py.",
-        ),
+        typer.Argument(metavar="CHECKPOINT", help="An official SAM checkpoint, or one of tools/train_small_sam.py."),
     ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; new or empty.")],
     architecture: Annotated[
-        str | None,
-        typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is"),
+        str | None, typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is")
     ] = None,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")] = "fp32",
     as_json: Json = False,
@@ -363,11 +348,7 @@ def export_sam(
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
         with stderr.status("") as status:
             manifest = export(
-                checkpoint,
-                directory,
-                architecture=architecture,
-                precision=precision,
-                progress=status.update,
+                checkpoint, directory, architecture=architecture, precision=precision, progress=status.update
             )
     if as_json:
         print(json.dumps({"directory": str(directory), **vars(manifest)}, indent=1))

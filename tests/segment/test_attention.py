@@ -1,5 +1,6 @@
 """Exports of a ViT: small ones for every path, and, with `-m full_size`, ViT-B at full size."""
 
+import copy
 import importlib
 
 import numpy as np
@@ -14,7 +15,7 @@ onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import export  # noqa: E402
 from sdie_fast.segment.checkpoint import build  # noqa: E402
-from sdie_fast.segment.modules import FusedAttention, RowAttention, by_rows  # noqa: E402
+from sdie_fast.segment.modules import FusedAttention, RowAttention, restate  # noqa: E402
 from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
 
@@ -37,15 +38,13 @@ def test_fused_is_the_whole(small_vit, block):
         assert torch.allclose(fused(x), whole(x), atol=1e-5)
 
 
-def test_by_rows_puts_back(small_vit):
-    blocks = small_vit.image_encoder.blocks
-    before = [b.attn for b in blocks]
-    with by_rows(small_vit.image_encoder):
-        assert isinstance(blocks[1].attn, RowAttention)
-        assert blocks[0].attn is before[0]
-    assert [b.attn for b in blocks] == before
-    with by_rows(torch.nn.Identity()):
-        pass
+def test_restated(small_vit):
+    """By rows only where attention is over the whole; fused everywhere; an encoder without attention as it is."""
+    for attention, kinds in ((RowAttention, ["Attention", "RowAttention"]), (FusedAttention, ["FusedAttention"] * 2)):
+        encoder = copy.deepcopy(small_vit.image_encoder)
+        restate(encoder, attention)
+        assert [type(b.attn).__name__ for b in encoder.blocks] == kinds
+    restate(torch.nn.Identity(), RowAttention)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -58,6 +57,9 @@ def test_precisions(small_vit, tmp_path, precision):
     integer = [n for n in graph.node if n.op_type == "MatMulInteger"]
     # Each block's qkv, projection and two of the perceptron.
     assert len(integer) == (8 if precision == "int8" else 0)
+    # The model that was exported is left as it was.
+    assert {type(b.attn).__name__ for b in small_vit.image_encoder.blocks} == {"Attention"}
+    assert {p.dtype for p in small_vit.parameters()} == {torch.float32}
     sam = Sam(directory)
     assert sam.providers == ("cpu", "cpu")
     image = np.random.default_rng(0).integers(0, 256, (100, 160), np.uint8)

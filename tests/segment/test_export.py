@@ -129,6 +129,7 @@ def test_checkpoints(torch_sam, tmp_path):
     torch.save(torch_sam.state_dict(), path)
     model, architecture = checkpoint.load_checkpoint(path)
     assert architecture == "small"
+    assert not model.training
     for a, b in zip(model.parameters(), torch_sam.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ModelError, match=r"small\.pt: holds small, not vit_b"):
