@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdie_fast.segment.onnx import Options, open_session
 from sdie_fast.segment.checkpoint import build, load_checkpoint
 from sdie_fast.segment.export import export_sam
+from sdie_fast.segment.onnx import Options, open_session
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from .. import __version__
 from ..errors import InvalidArgumentError, ModelError
 from .checkpoint import load_checkpoint
 from .geometry import Geometry, Prompt
-from .modules import Decoder, by_rows
+from .modules import Decoder, RowAttention, restate
 from .onnx import Options, open_session
 from .onnx_files import quantise, store_in_half, to_onnx
 from .sam import PRECISIONS, SamManifest, file_hash, point_arrays
@@ -70,16 +70,15 @@ def _halve(module: nn.Module) -> nn.Module:
 
 def export_encoder(sam: Any, precision: str, path: Path) -> None:
     """Write the image encoder: "images" (N, 3, S, S) fp32, normalised, to "embedding" (N, C, h, w) fp32."""
-    encoder = sam.image_encoder
-    side = encoder.img_size
-    images = torch.zeros(2, 3, side, side)
+    half = precision == "fp16"
+    # A copy, whose attention is replaced; unless they are halved, its weights are the model's own.
+    shared = {} if half else {id(p): p for p in sam.image_encoder.parameters()}
+    encoder = copy.deepcopy(sam.image_encoder, shared)
+    restate(encoder, RowAttention)
+    images = torch.zeros(2, 3, encoder.img_size, encoder.img_size)
+    wrapped = _Encoder(_halve(encoder), torch.float16) if half else _Encoder(encoder, torch.float32)
     batch = torch.export.Dim("batch", min=1, max=1024)
-    with by_rows(encoder):
-        if precision == "fp16":
-            wrapped = _Encoder(_halve(copy.deepcopy(encoder)), torch.float16)
-        else:
-            wrapped = _Encoder(encoder, torch.float32)
-        to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
+    to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
     if precision == "int8":
         quantise(path)
     elif precision == "fp32":

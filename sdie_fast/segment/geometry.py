@@ -213,10 +213,11 @@ class Prompt:
             No prompt, shapes that do not fit, a label other than 0 and 1, a point outside of the
             image, a box without area or outside of it.
         """
-        height, width = geometry.height, geometry.width
+        width, height = geometry.width, geometry.height
         points = _array("points", self.points, "(K, P, 2)")
         labels = _array("labels", self.labels, "(K, P)")
         boxes = _array("boxes", self.boxes, "(K, 4)")
+        masks = _array("masks", self.masks, "(K, h, w)")
         if points is None and boxes is None:
             raise InvalidArgumentError("prompt: received neither points nor boxes")
         for name, given in (("points", points), ("boxes", boxes)):
@@ -232,12 +233,9 @@ class Prompt:
                 )
             if not np.isin(labels, (0.0, 1.0)).all():
                 raise InvalidArgumentError("labels: received other values; accepted: 0 (outside) and 1 (inside)")
-            outside = ~((points >= 0).all(2) & (points[..., 0] <= width) & (points[..., 1] <= height))
-            if outside.any():
-                k, p = np.argwhere(outside)[0]
+            for k, p in np.argwhere(~((points >= 0) & (points <= (width, height))).all(2)):
                 raise InvalidArgumentError(
-                    f"points: received {points[k, p].tolist()} at [{k}, {p}], outside of the image, "
-                    f"{width} x {height} pixels"
+                    f"points: received {points[k, p].tolist()} at [{k}, {p}], outside of the image, {width} x {height} pixels"
                 )
         if boxes is not None:
             if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -245,19 +243,15 @@ class Prompt:
             if points is not None and len(points) != len(boxes):
                 raise InvalidArgumentError(f"boxes: received {len(boxes)} with {len(points)} sets of points")
             low, high = boxes[:, :2], boxes[:, 2:]
-            bad = ~((low >= 0).all(1) & (low < high).all(1) & (high <= (width, height)).all(1))
-            if bad.any():
-                k = int(np.argmax(bad))
+            for k in np.flatnonzero(~((low >= 0) & (low < high) & (high <= (width, height))).all(1)):
                 raise InvalidArgumentError(
-                    f"boxes: received {boxes[k].tolist()} at [{k}]; accepted: 0 <= x0 < x1 <= {width}, "
-                    f"0 <= y0 < y1 <= {height}"
+                    f"boxes: received {boxes[k].tolist()} at [{k}]; accepted: 0 <= x0 < x1 <= {width}, 0 <= y0 < y1 <= {height}"
                 )
-        masks = _array("masks", self.masks, "(K, h, w)")
-        accepted = f"({len(self)}, {side or 'h'}, {side or 'w'})"
-        if masks is not None and (
-            masks.ndim != 3 or len(masks) != len(self) or (side and masks.shape[1:] != (side, side))
-        ):
-            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: {accepted}")
+        accepted = (len(self), side or "h", side or "w")
+        if masks is not None and (masks.ndim != 3 or len(masks) != len(self) or (side and masks.shape != accepted)):
+            raise InvalidArgumentError(
+                f"masks: received shape {masks.shape}; accepted: ({', '.join(map(str, accepted))})"
+            )
         return Prompt(points, labels, boxes, masks)
 
 

@@ -6,8 +6,6 @@ CPU then waits for memory. An export computes some rows of the picture at a time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from torch.nn import functional
 
 from .small import SmallPromptEncoder, prompt_map
 
-__all__ = ["Decoder", "FusedAttention", "RowAttention", "by_rows", "fuse"]
+__all__ = ["Decoder", "FusedAttention", "RowAttention", "restate"]
 
 ROWS = 4  # of the embedding at a time: within a CPU's last cache, and still enough for a GPU
 
@@ -73,20 +71,6 @@ class RowAttention(_Attention):
         return self.proj(y.reshape(-1, side, side, channels))
 
 
-@contextmanager
-def by_rows(encoder: Any) -> Iterator[None]:
-    """Replace a ViT's global attention, and put it back at the end; other encoders are left alone."""
-    whole = [b for b in getattr(encoder, "blocks", ()) if b.window_size == 0 and b.attn.use_rel_pos]
-    before = [b.attn for b in whole]
-    try:
-        for block in whole:
-            block.attn = RowAttention(block.attn)
-        yield
-    finally:
-        for block, attention in zip(whole, before, strict=True):
-            block.attn = attention
-
-
 class FusedAttention(_Attention):
     """The same function by one call of `scaled_dot_product_attention`, which never holds the attention matrix.
 
@@ -127,11 +111,11 @@ class FusedAttention(_Attention):
         return self.proj(y.transpose(1, 2).reshape(n, side, side, channels))
 
 
-def fuse(encoder: Any) -> None:
-    """Replace a ViT's attention, everywhere and for good; other encoders are left alone."""
+def restate(encoder: Any, attention: type[RowAttention | FusedAttention]) -> None:
+    """Replace a ViT's attention for good, by rows over whole pictures only; other encoders are left alone."""
     for block in getattr(encoder, "blocks", ()):
-        if block.attn.use_rel_pos:
-            block.attn = FusedAttention(block.attn)
+        if block.attn.use_rel_pos and (attention is FusedAttention or block.window_size == 0):
+            block.attn = attention(block.attn)
 
 
 class Decoder(nn.Module):

@@ -25,11 +25,7 @@ EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 def to_onnx(
-    module: nn.Module,
-    args: tuple[torch.Tensor, ...],
-    path: Path,
-    names: tuple[list[str], list[str]],
-    dynamic: Any,
+    module: nn.Module, args: tuple[torch.Tensor, ...], path: Path, names: tuple[list[str], list[str]], dynamic: Any
 ) -> None:
     """Write a module with the names of its inputs and outputs, and what of their shapes may vary (`torch.onnx.export`)."""
     weight = sum(p.numel() * p.element_size() for p in module.parameters())

@@ -108,10 +108,7 @@ class Segmenter(abc.ABC):
         return logits, quality
 
     def __call__(
-        self,
-        images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
-        prompt: Any = "auto",
-        **options: Any,
+        self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]], prompt: Any = "auto", **options: Any
     ) -> tuple[Any, Floats]:
         """Segment images.
 

@@ -20,7 +20,7 @@ from ..errors import InvalidTypeError, ModelError
 from . import tensors
 from .checkpoint import architecture_of, load_checkpoint, read_small_sam
 from .geometry import Embeddings, Floats, Prompt
-from .modules import Decoder, fuse
+from .modules import Decoder, FusedAttention, restate
 from .sam import SMALL_SAM, SMALL_THRESHOLDS, point_arrays
 from .segmenter import Segmenter, geometries_of, geometry_of_one
 
@@ -88,7 +88,7 @@ class TorchSam(Segmenter):
         self.low = 4 * int(sam.prompt_encoder.image_embedding_size[0])
         self.at_once = max(LOGITS // (4 * self.low**2), 1)
         self._decoder = Decoder(sam).eval().to(self.device)
-        fuse(sam.image_encoder)
+        restate(sam.image_encoder, FusedAttention)
         # Convolutions on tensor cores want a pixel's channels side by side.
         memory = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         self._memory = memory

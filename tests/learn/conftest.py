@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sdie_fast.segment.geometry import Embeddings, Geometry, as_images
-from sdie_fast.segment.segmenter import Segmenter
+from sdie_fast.segment import Embeddings, Segmenter
+from sdie_fast.segment.geometry import Geometry, as_images
 
 
 class Threshold(Segmenter):

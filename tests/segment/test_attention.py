@@ -1,4 +1,7 @@
-"""Exports of a ViT: small ones for every path, and ViT-B at full size."""
+"""Exports of a ViT: small ones for every path, and, with `-m full_size`, ViT-B at full size."""
+
+import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -11,8 +14,8 @@ pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import export  # noqa: E402
-from sdie_fast.segment.attention import FusedAttention, RowAttention, by_rows  # noqa: E402
 from sdie_fast.segment.checkpoint import build  # noqa: E402
+from sdie_fast.segment.modules import FusedAttention, RowAttention, restate  # noqa: E402
 from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
 
@@ -35,15 +38,13 @@ def test_fused_is_the_whole(small_vit, block):
         assert torch.allclose(fused(x), whole(x), atol=1e-5)
 
 
-def test_by_rows_puts_back(small_vit):
-    blocks = small_vit.image_encoder.blocks
-    before = [b.attn for b in blocks]
-    with by_rows(small_vit.image_encoder):
-        assert isinstance(blocks[1].attn, RowAttention)
-        assert blocks[0].attn is before[0]
-    assert [b.attn for b in blocks] == before
-    with by_rows(torch.nn.Identity()):
-        pass
+def test_restated(small_vit):
+    """By rows only where attention is over the whole; fused everywhere; an encoder without attention as it is."""
+    for attention, kinds in ((RowAttention, ["Attention", "RowAttention"]), (FusedAttention, ["FusedAttention"] * 2)):
+        encoder = copy.deepcopy(small_vit.image_encoder)
+        restate(encoder, attention)
+        assert [type(b.attn).__name__ for b in encoder.blocks] == kinds
+    restate(torch.nn.Identity(), RowAttention)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -56,6 +57,9 @@ def test_precisions(small_vit, tmp_path, precision):
     integer = [n for n in graph.node if n.op_type == "MatMulInteger"]
     # Each block's qkv, projection and two of the perceptron.
     assert len(integer) == (8 if precision == "int8" else 0)
+    # The model that was exported is left as it was.
+    assert {type(b.attn).__name__ for b in small_vit.image_encoder.blocks} == {"Attention"}
+    assert {p.dtype for p in small_vit.parameters()} == {torch.float32}
     sam = Sam(directory)
     assert sam.providers == ("cpu", "cpu")
     image = np.random.default_rng(0).integers(0, 256, (100, 160), np.uint8)
@@ -72,21 +76,29 @@ def test_int8_is_for_vit(torch_sam, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_vit_b_at_full_size(tmp_path, randomise_positions):
-    """From a checkpoint file of the official layout to masks."""
+@pytest.mark.parametrize("side", [64, pytest.param(1024, marks=pytest.mark.full_size)])
+def test_vit_b(tmp_path, randomise_positions, monkeypatch, side):
+    """From a checkpoint file of the official layout to masks; by default with two of its twelve layers, on small pictures."""
+    if side < 1024:
+        theirs = importlib.import_module("segment_anything.build_sam")
+        encoder, prompts = theirs.ImageEncoderViT, theirs.PromptEncoder
+        cells = {"image_embedding_size": (side // 16,) * 2, "input_image_size": (side, side)}
+        monkeypatch.setattr(theirs, "ImageEncoderViT", lambda **given: encoder(**given | {"img_size": side}))
+        monkeypatch.setattr(theirs, "PromptEncoder", lambda **given: prompts(**given | cells))
+        monkeypatch.setitem(theirs.sam_model_registry, "vit_b", lambda: theirs._build_sam(768, 2, 12, [1]))
     torch.manual_seed(0)
     torch.save(randomise_positions(build("vit_b")).state_dict(), tmp_path / "sam_vit_b.pth")
     manifest = export.export_sam(tmp_path / "sam_vit_b.pth", tmp_path / "vit_b")
-    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", 1024, 256)
+    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", side, 256)
     assert manifest.parity["embedding_error"] < 1e-4
     assert manifest.parity["mask_iou"] > 0.99
     torch_sam = TorchSam(tmp_path / "sam_vit_b.pth")
     (tmp_path / "sam_vit_b.pth").unlink()
     sam = Sam(tmp_path / "vit_b")
     image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
-    mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    prompt = Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]]))
+    (mask, quality), (other, judged) = sam(image, prompt), torch_sam(image, prompt)
     assert mask.shape == (60, 80)
     assert np.isfinite(quality).all()
-    other, judged = torch_sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
     assert (mask & other).sum() / max((mask | other).sum(), 1) > 0.99
     assert np.abs(judged - quality).max() < 1e-4

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 import sdie_fast as sdie
 from sdie_fast import Recipe
 from sdie_fast.cli import app
+from sdie_fast.data.folder import open_folder
 from sdie_fast.learn.cases import box_of, point_of
+from sdie_fast.reference import LUMA
 
 
 def call(*arguments):
@@ -129,6 +131,30 @@ def test_segment_with_a_recipe(folder, sam_dir, recipe, tmp_path):
         enhanced = np.asarray(Image.open(out / f"{name}.enhanced.png"))
         small = Image.open(folder / "images" / name).resize((48, 48), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(enhanced, sdie.filters.bilateral(np.asarray(small)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((60, 80, 3), np.uint8), ((60, 80), np.uint8), ((60, 80), np.uint16)],
+    ids=["colour", "grey", "grey16"],
+)
+def test_a_line_sees_what_training_saw(sam_dir, tmp_path, rng, shape, dtype):
+    """A photograph's grey values are those of a data set that holds it: luma (BT.601) of a colour photograph."""
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    Image.fromarray(pixels).save(tmp_path / "data" / "images" / "x.png")
+    Image.fromarray(np.full((60, 80), 255, np.uint8)).save(tmp_path / "data" / "masks" / "x.png")
+    ((_, seen, _),) = open_folder(tmp_path / "data", size=None)
+    luma = pixels @ LUMA if pixels.ndim == 3 else pixels / (257 if dtype == np.uint16 else 1)
+    assert np.abs(seen - luma).max() <= 0.51
+    Recipe(np.eye(6)[:1], name="as it is").save(tmp_path / "recipe")
+    done = call(
+        "segment", tmp_path / "data" / "images", tmp_path / "out", "--segmenter", sam_dir, "--recipe", tmp_path / "recipe",
+        "--grid", 1, "--size", 0,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "x.png.enhanced.png")), seen)
 
 
 def test_segment_with_a_policy_of_each_class(folder, sam_dir, recipe, tmp_path):

@@ -10,7 +10,7 @@ pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import checkpoint, export  # noqa: E402
-from sdie_fast.segment.manifest import file_hash, load_manifest  # noqa: E402
+from sdie_fast.segment.sam import file_hash, load_manifest  # noqa: E402
 
 # Shapes must follow from the batch alone; these make them follow from data, or are refused by TensorRT.
 REFUSED = {
@@ -54,7 +54,7 @@ def test_gelu_is_one_pass(sam_dir, tmp_path):
     """Written in the order that onnxruntime knows, which changes no bit."""
     import onnxruntime as ort
 
-    from sdie_fast._torch_onnx import to_onnx
+    from sdie_fast.segment.onnx_files import to_onnx
 
     settings = ort.SessionOptions()
     settings.optimized_model_filepath = str(tmp_path / "fused.onnx")
@@ -74,7 +74,7 @@ def test_gelu_is_one_pass(sam_dir, tmp_path):
     x = torch.zeros(2, 999)
     to_onnx(torch.nn.GELU(), (x,), tmp_path / "ordered.onnx", names, dynamic)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdie_fast._torch_onnx._order_gelu", lambda _graph: None)
+        patch.setattr("sdie_fast.segment.onnx_files._order_gelu", lambda _graph: None)
         to_onnx(torch.nn.GELU(), (x,), tmp_path / "plain.onnx", names, dynamic)
     plain, ordered = tmp_path / "plain.onnx", tmp_path / "ordered.onnx"
     assert plain.read_bytes() != ordered.read_bytes()
@@ -114,7 +114,7 @@ def test_weights_that_half_holds_are_stored_so(torch_sam, tmp_path, sam_dir):
 
 
 def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
-    monkeypatch.setattr("sdie_fast._torch_onnx.EXTERNAL_OVER", 4_000_000)
+    monkeypatch.setattr("sdie_fast.segment.onnx_files.EXTERNAL_OVER", 4_000_000)
     manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
     assert set(manifest.files) == {"encoder.onnx", "encoder.onnx.data", "decoder.onnx"}
     assert (tmp_path / "m" / "encoder.onnx").stat().st_size < 1e6
@@ -129,6 +129,7 @@ def test_checkpoints(torch_sam, tmp_path):
     torch.save(torch_sam.state_dict(), path)
     model, architecture = checkpoint.load_checkpoint(path)
     assert architecture == "small"
+    assert not model.training
     for a, b in zip(model.parameters(), torch_sam.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ModelError, match=r"small\.pt: holds small, not vit_b"):
