@@ -1,9 +1,9 @@
-"""Enhancing images: T rounds of the six filters mixed by weights."""
+"""Enhancing images: T rounds of filters mixed by weights."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,24 @@ import numpy.typing as npt
 from . import _backends, _validate
 from ._backends import Array
 from ._device_array import DeviceArray
-from ._params import DEFAULTS, FILTERS, FilterParams
-from .actor import Actions, Actor, observe
+from .actor import Actions, Actor, ActorFile, observe
+from .filters import DEFAULTS, FilterParams
 from .recipe import Recipe
+from .reference import LUMA
+
+__all__ = ["Enhancer", "Weights", "enhance", "one_round"]
+
+Act = Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.float32]]  # of what is seen of the images, and a round
+# One round's weights by name, or those of several, or arrays of either.
+Weights = Mapping[str, float] | Sequence[Mapping[str, float]] | npt.ArrayLike
 
 
 def enhance(
     image: Array,
-    weights: npt.ArrayLike,
+    weights: Weights,
     *,
     params: FilterParams | None = None,
+    filters: Sequence[str] | None = None,
     out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
@@ -29,7 +37,7 @@ def enhance(
     per_channel: bool = False,
     max_pixels: int | None = None,
 ) -> Array:
-    """Enhance an image or a batch by T weighted rounds of the six filters.
+    """Enhance an image or a batch by T weighted rounds of filters.
 
     One round is M' = clip(sum_i w_i f_i(M), 0, 1) with w = a / sum(a) (Liu, Chen, Cui, Li, ECAI
     2024, eq. 5). The rounds in between are float32: only the first input and the last output have
@@ -48,17 +56,20 @@ def enhance(
         stream they are bound to), and the call returns as soon as the work is enqueued. Their
         values are not checked, since that would mean waiting: what lies outside [0, 1] is clipped,
         and what comes of NaN is not defined.
-    weights : array_like
-        Non-negative numbers a, in the order of `sdie_fast.FILTERS`: (6,) for one round, (T, 6) for
-        T rounds, (N, T, 6) for T rounds of each image of a batch. They need not sum to one, but
-        some weight of each round is positive.
+    weights : dict, list of dict, or array_like
+        Non-negative numbers a, by the filters' names (``{"identity": 1, "wls": 2}``, a list of such for T rounds) or
+        as an array in the order of `filters`: (F,) for one round, (T, F) for T rounds, (N, T, F) for T rounds of each
+        image of a batch. They need not sum to one, but some weight of each round is positive.
     params : FilterParams, optional
         Parameters of the filters; None means the defaults.
+    filters : sequence of str, optional
+        Names of the F filters that an array of weights is for; None means `sdie_fast.FILTERS`. Any of
+        `sdie_fast.filters.TABLE` may be named.
     out : ndarray or array on a CUDA device, optional
         Where to write: same shape and dtype as the image, on the host or the device as the image
         is, writable, sharing no memory with it; any strides.
     backend : {"auto", "cuda", "cpu", "reference"}
-        A backend named explicitly raises where it cannot run. "auto" is "cuda" for arrays on a CUDA
+        A backend named explicitly raises where it cannot run or lacks a filter. "auto" is "cuda" for arrays on a CUDA
         device. For arrays on the host it is the fastest of the others that can run: from which size
         on a GPU would pay, copies included, has not been measured. "cuda" takes arrays on the host
         as well: in chunks, copies beside the kernels.
@@ -99,6 +110,7 @@ def enhance(
         white_level=white_level,
         per_channel=per_channel,
         max_pixels=max_pixels,
+        filters=filters,
     )
 
 
@@ -163,8 +175,8 @@ class Enhancer:
         out : ndarray or array on a CUDA device
             The enhanced image.
         trace : ndarray, float32, read-only
-            The normalised weights used: (T, 6) where all images had the same, or there was one,
-            else (N, T, 6).
+            The normalised weights used, in the order of the recipe's filters: (T, F) where all images had the same, or
+            there was one, else (N, T, F).
         """
         if self._actor is None:
             weights = self.recipe.weights
@@ -178,106 +190,52 @@ class Enhancer:
         planes = _validate.image(array, self.max_pixels)
         white = _validate.white_level(self.white_level, planes.dtype)
         result, target = _backends.output(out, array)
-        if isinstance(planes, DeviceArray):
-            trace = self._from_device(self._actor, planes, white, target)
-        else:
+        if not isinstance(planes, DeviceArray):
             _validate.intensities(planes, white)
-            trace = self._looking(self._actor, planes, white, target, self.backend)
+        trace = self._by_network(self._actor, planes, white, target)
         if len(planes) == 1:
             trace = trace[0]
         trace.flags.writeable = False
         return result, trace
 
-    def _looking(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
-    ) -> npt.NDArray[np.float32]:
-        if self.recipe.kind == "schedule":
-            return self._scheduled(actor, planes, white, target, backend)
-        return self._followed(actor, planes, white, target, backend)
-
-    def _from_device(
-        self, actor: Actor, planes: DeviceArray, white: float, target: DeviceArray
-    ) -> npt.NDArray[np.float32]:
-        """Images on a device stay there; what the network sees comes to the host."""
-        from .cuda.follow import Rules, follow, look
-
+    def _by_network(self, actor: Actor, planes: Any, white: float, target: Any) -> npt.NDArray[np.float32]:
+        """Let the network choose the weights of (N, H, W, C) images, here or on the device where they lie."""
+        on_device = isinstance(planes, DeviceArray)
         meaning, side = actor.file.actions, actor.file.side
-        rules = Rules(self.recipe.params, meaning, self._rounds, side, self.per_channel)
-        if self.recipe.kind != "schedule":
-            return follow(planes, target, rules, white, actor)
-        actions = actor(look(planes, white, side))
-        if meaning.parameters:
-            return follow(planes, target, rules, white, lambda _, at: actions[:, at])
-        trace = meaning.weights(actions[:, : self._rounds])
-        self._run(_flat(planes), trace, _flat(target), "cuda")
-        return trace
+        act: Act = actor  # a policy looks before each round
+        if self.recipe.kind == "schedule":  # one look at the images gives all rounds
+            if on_device:
+                from .cuda.follow import look
 
-    def _scheduled(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
+                actions = actor(look(planes, white, side))
+            else:
+                actions = actor(observe(_grey(planes, white), side))
+            if not meaning.parameters:
+                trace = meaning.weights(actions[:, : self._rounds])
+                self._run(_flat(planes), trace, _flat(target), "cuda" if on_device else self.backend)
+                return trace
+            act = lambda _, at: actions[:, at]  # noqa: E731
+        if on_device:
+            from .cuda.follow import Rules, follow
+
+            rules = Rules(self.recipe.params, meaning, self._rounds, side, self.per_channel)
+            return follow(planes, target, rules, white, act)
+        return self._follow(actor.file, planes, white, target, act)
+
+    def _follow(
+        self, file: ActorFile, planes: npt.NDArray[Any], white: float, target: npt.NDArray[Any], act: Act
     ) -> npt.NDArray[np.float32]:
-        """One look at the images gives all rounds."""
-        meaning = actor.file.actions
-        actions = actor(observe(_grey(planes, white), actor.file.side))
-        if meaning.parameters:
-            return self._by_rounds(actor, planes, white, target, backend, lambda _, at: actions[:, at])
-        trace = meaning.weights(actions[:, : self._rounds])
-        self._run(_flat(planes), trace, _flat(target), backend)
-        return trace
-
-    def _followed(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
-    ) -> npt.NDArray[np.float32]:
-        """A look before each round."""
-
-        def act(grey: npt.NDArray[np.float32], at: int) -> npt.NDArray[np.float32]:
-            return actor(observe(grey, actor.file.side), at)
-
-        return self._by_rounds(actor, planes, white, target, backend, act)
-
-    def _by_rounds(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
-        act: Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]],
-    ) -> npt.NDArray[np.float32]:
-        """One round after the other, float32 in between; `act` gives the actions of grey images and a round."""
-        rounds = self._rounds
-        trace = np.empty((len(planes), rounds, len(FILTERS)), np.float32)
+        """Make one round after the other, float32 in between; `act` gives the actions of what is seen before each."""
+        trace = np.empty((len(planes), self._rounds, len(self.recipe.filters)), np.float32)
         first = _state(planes, white)
         # Colour: the change of luma, over all rounds, is added to the three channels.
         carried = planes.shape[3] == 3 and not self.per_channel
-        state = _grey(first, 1.0)[..., None] if carried else first
-        luma = state
-        for at in range(rounds):
-            actions = act(_grey(state, 1.0), at)
-            trace[:, at] = actor.file.actions.weights(actions)
-            state = one_round(
-                state,
-                actions,
-                actor.file.actions,
-                self.recipe.params,
-                backend=backend,
-                threads=self.threads,
-                per_channel=self.per_channel,
-            )
+        state = luma = _grey(first, 1.0)[..., None] if carried else first
+        options = {"backend": self.backend, "threads": self.threads, "per_channel": self.per_channel}
+        for at in range(self._rounds):
+            actions = act(observe(_grey(state, 1.0), file.side), at)
+            trace[:, at] = file.actions.weights(actions)
+            state = one_round(state, actions, file.actions, self.recipe.params, **options)
         if carried:
             state = np.clip(first + (state - luma), 0.0, 1.0)
         _store(state, target, white)
@@ -288,6 +246,7 @@ class Enhancer:
             image,
             weights,
             params=self.recipe.params,
+            filters=self.recipe.filters,
             out=out,
             backend=backend,
             threads=self.threads,
@@ -322,12 +281,12 @@ def one_round(
     weights = meaning.weights(actions)[:, None]
     flat: npt.NDArray[np.float32] = _flat(state)
     if not meaning.parameters:
-        answer = enhance(flat, weights, params=params, **options)
+        answer = enhance(flat, weights, params=params, filters=meaning.filters, **options)
         return np.asarray(answer).reshape(state.shape)
     out = np.empty_like(state)
     for k, action in enumerate(actions):
         own = meaning.params(action, params)
-        enhance(flat[k], weights[k], params=own, out=_flat(out)[k], **options)
+        enhance(flat[k], weights[k], params=own, filters=meaning.filters, out=_flat(out)[k], **options)
     return out
 
 
@@ -346,7 +305,7 @@ def _grey(planes: npt.NDArray[Any], white: float) -> npt.NDArray[np.float32]:
     state = _state(planes, white)
     if state.shape[3] == 1:
         return state[..., 0]
-    return np.asarray(state @ np.array([0.299, 0.587, 0.114], np.float32))
+    return np.asarray(state @ LUMA.astype(np.float32))
 
 
 def _store(state: npt.NDArray[np.float32], target: npt.NDArray[Any], white: float) -> None:
