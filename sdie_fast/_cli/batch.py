@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import Enhancer, Recipe, __version__
-from .._files import replace_file
+from .._files import IMAGE_SUFFIXES, replace_file
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from . import images
 
@@ -68,14 +68,14 @@ def find(source: Path, target: Path) -> list[Path]:
     found = sorted(
         p
         for p in source.rglob("*")
-        if p.suffix.lower() in images.SUFFIXES
+        if p.suffix.lower() in IMAGE_SUFFIXES
         and not p.name.startswith(".")
         and p.is_file()
         and not _is_mask(p)
         and not p.resolve().is_relative_to(inside)
     )
     if not found:
-        raise InvalidArgumentError(f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}")
+        raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
     return found
 
 
@@ -94,7 +94,7 @@ def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
     if not source.exists():
         raise InvalidArgumentError(f"IN: {source} does not exist")
     if source.is_file():
-        if target.suffix.lower() in images.SUFFIXES and not target.is_dir():
+        if target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir():
             pairs = {source: target}
         else:
             pairs = {source: target / (source.with_suffix(suffix).name if suffix else source.name)}
@@ -107,8 +107,8 @@ def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
         }
     taken: dict[Path, Path] = {}
     for a, b in pairs.items():
-        if b.suffix.lower() not in images.SUFFIXES:
-            raise InvalidArgumentError(f"OUT: {b} has no image suffix ({', '.join(images.SUFFIXES)})")
+        if b.suffix.lower() not in IMAGE_SUFFIXES:
+            raise InvalidArgumentError(f"OUT: {b} has no image suffix ({', '.join(IMAGE_SUFFIXES)})")
         if a.resolve() == b.resolve():
             raise InvalidArgumentError(f"OUT: {b} is an input; originals are never overwritten")
         if b in taken:

@@ -37,6 +37,15 @@ def sdie_fast(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
+SETTINGS = "rounds = 4\npasses = 2\nviews = 1\nsize = 96\nthreads = 1\n"
+
+
+def train(folder, out, *arguments, settings=SETTINGS):
+    file = out.parent / f"{out.name}.toml"
+    file.write_text(settings)
+    return sdie_fast("train", folder, "--out", out, "--config", file, *arguments)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return synthetic.write_dataset(tmp_path_factory.mktemp("set") / "data", KINDS, per_kind=4, seed=3, size=(96, 96))
@@ -45,10 +54,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     out = folder.parent / "run"
-    result = sdie_fast(
-        "train", folder, "--out", out, "--shots", 1, "--segmentations", 40, "--rounds", 2, "--passes", 2, "--size", 96,
-        "--threads", 1, "--prompt", "support", "--views", 1,
-    )  # fmt: skip
+    result = train(folder, out, "--shots", 1, "--budget", 40, "--prompt", "support")
     assert result.exit_code == 0, result.output
     assert "on the shots, reward" in result.output
     return out
@@ -69,7 +75,7 @@ def test_shots_are_not_judged(result, run):
 
 
 def test_the_verifier_that_ships_has_a_say(run):
-    assert json.loads((run / "config.json").read_text())["config"]["prior"]
+    assert "prior = true" in (run / "config.toml").read_text()
     shipped, own = Verifier.load(SHIPPED).forest, Verifier.load(run / "verifier.npz").forest
     assert len(own.roots) == TREES + len(shipped.roots)
 
@@ -108,10 +114,8 @@ def test_a_policy_for_each_class(folder, tmp_path):
     from sdie_fast.segment import Options, Sam
 
     out = tmp_path / "runs"
-    done = sdie_fast(
-        "train", folder, "--out", out, "--shots", 1, "--segmentations", 20, "--rounds", 2, "--size", 96,
-        "--threads", 1, "--each-class", "--views", 2, "--prompt", "auto", "--grid", 3, "--no-compare",
-    )  # fmt: skip
+    more = "rounds = 10\nviews = 2\nsize = 96\nthreads = 1\neach_class = true\ncompare = false\n[auto]\ngrid = 3\n"
+    done = train(folder, out, "--shots", 1, "--budget", 20, settings=more)
     assert done.exit_code == 0, done.output
     data, segmenter = open_folder(folder, size=96), Sam(None, Options("cpu", 1))
     whole = evaluate_run(segmenter, data, out, baselines=False)
@@ -129,12 +133,6 @@ def test_a_policy_for_each_class(folder, tmp_path):
         for name in whole.scores:
             assert whole.scores[name][FIXED].iou[label] == part.scores[name][FIXED].iou[label]
     assert {whole.cases[r.case].label for r in whole.rollouts} == set(data.classes)
-
-
-def test_grid_is_for_auto(folder, tmp_path):
-    done = sdie_fast("train", folder, "--out", tmp_path / "r", "--shots", 1, "--prompt", "support", "--grid", 3)
-    assert done.exit_code == 2
-    assert "--prompt auto" in done.output
 
 
 def test_figures_are_those_of_the_masks(result, run, folder):
@@ -236,12 +234,20 @@ def test_command_remembers_and_may_choose_another_rule(folder, run, tmp_path, mo
 
 def test_goes_on_with_a_run(folder, run):
     before = (run / "log.jsonl").read_text()
-    again = sdie_fast(
-        "train", folder, "--out", run, "--shots", 1, "--segmentations", 40, "--rounds", 2, "--passes", 2, "--size", 96,
-        "--prompt", "support", "--views", 1,
-    )  # fmt: skip
+    again = train(folder, run, "--shots", 1, "--budget", 40, "--prompt", "support")
+    assert again.exit_code == 0, again.output
+    again = sdie_fast("train", "--config", run / "config.toml", "--out", run)
     assert again.exit_code == 0, again.output
     assert (run / "log.jsonl").read_text() == before
+
+
+def test_its_settings_repeat_a_run(run, tmp_path):
+    text = (run / "config.toml").read_text().replace("compare = true", "compare = false")
+    (tmp_path / "again.toml").write_text(text)
+    again = sdie_fast("train", "--config", tmp_path / "again.toml", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again" / "config.toml").read_text() == text
+    assert (tmp_path / "again" / "log.jsonl").read_text() == (run / "log.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -259,17 +265,41 @@ def test_bad_recipes(folder, run, arguments, told):
     assert told in " ".join(found.output.split())
 
 
-def test_bad_training(folder, run, tmp_path):
-    for arguments, told in (
-        (["--shots", 9], "has 4 images"),
-        (["--prompt", "guess"], "prompt"),
-        (["--out", run, "--shots", 1, "--seed", 4], "other settings"),
-        (["--views", 3], "views"),
-        (["--credit", "all"], "credit"),
-    ):
-        found = sdie_fast("train", folder, "--out", tmp_path / "r", "--size", 96, *arguments)
-        assert found.exit_code == 2, found.output
-        assert told in " ".join(found.output.split())
+@pytest.mark.parametrize(
+    ("arguments", "settings", "told"),
+    [
+        (["--shots", 9], "", "has 4 images"),
+        (["--shots", 0], "", "shots: received 0; accepted: an integer from 1 to 1000000000"),
+        (["--prompt", "guess"], "", "prompt: received 'guess'; accepted: 'auto'"),
+        (["--out", "RUN", "--shots", 1, "--seed", 4], SETTINGS, "other settings: "),
+        (["--preset", "best"], "", "--preset: received 'best'; accepted: 'default', 'paper', 'published-code'"),
+        (["--filters", "wls,blur"], "", "filters: received the unknown filter 'blur'; accepted: identity, wls,"),
+        (["--filters", "wls"], "", "filters: received 'wls' alone"),
+        (["--filters", "wls,wls"], "", "filters: received 'wls' twice"),
+        ([], "views = 3", "views: received 3; accepted: 1, 2, 4, 8"),
+        ([], 'credit = "all"', "credit: received 'all'; accepted: 'own', 'vote', 'best'"),
+        ([], 'noise = "loud"', "noise: received 'loud' of type str; accepted: a number >= 0 and <= 10"),
+        ([], "kredit = 1", "config: received the unknown key 'kredit'; accepted: data, kind, fold"),
+        ([], "[params]\nwls_lamda = 1", "params: received the unknown key 'wls_lamda'; accepted: window, wls_lambda"),
+        ([], "[auto]\ngrid = 99", "grid: received 99; accepted: an integer from 1 to 64"),
+        ([], "auto = 3", "auto: received 3 of type int; accepted: a dict"),
+        ([], "shots = ", "not TOML: Invalid value"),
+        ([], 'format = "sdie_fast run 1"', "another format than 'sdie_fast run 4'"),
+        (["--config", "nowhere.toml"], "", "nowhere.toml: cannot be read: No such file"),
+    ],
+)
+def test_bad_training(folder, run, tmp_path, arguments, settings, told):
+    given = [run if a == "RUN" else a for a in arguments]
+    found = train(folder, tmp_path / "r", *given, settings=settings)
+    assert found.exit_code == 2, found.output
+    assert told in " ".join(found.output.split())
+    assert found.output.count("\n") == 1
+
+
+def test_training_without_data(tmp_path):
+    found = sdie_fast("train", "--out", tmp_path / "r")
+    assert found.exit_code == 2
+    assert "DATA: received none" in found.output
 
 
 def test_a_split_of_other_images(run, tmp_path):
