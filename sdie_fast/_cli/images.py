@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from .._files import IMAGE_SUFFIXES, opened_image, replace_file
+from .._files import opened_image, replace_file
 from ..errors import ImageFileError
 
 _GREY = {"L": np.uint8, "I;16": np.uint16, "I;16L": np.uint16, "I;16B": np.uint16}
