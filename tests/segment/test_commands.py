@@ -161,7 +161,7 @@ def test_segment_with_a_policy_of_each_class(folder, sam_dir, recipe, tmp_path):
     runs = tmp_path / "runs"
     for label in ("dent", "pit"):
         (runs / label).mkdir(parents=True)
-        (runs / label / "config.json").touch()
+        (runs / label / "config.toml").touch()
     shared = ("segment", folder, tmp_path / "out", "--segmenter", sam_dir, "--recipe", runs)
     done = call(*shared)
     assert done.exit_code == 2
