@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import shutil
 
 import numpy as np
 import pytest
@@ -47,8 +48,16 @@ def test_restated(small_vit):
     restate(torch.nn.Identity(), RowAttention)
 
 
+@pytest.fixture(scope="module")
+def decoder_file(small_vit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vit") / "decoder.onnx"
+    export.export_decoder(small_vit, path)
+    return path
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_precisions(small_vit, tmp_path, precision):
+def test_precisions(small_vit, decoder_file, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(decoder_file, path))
     directory = tmp_path / precision
     manifest = export.export_sam(None, directory, architecture="vit_b", model=small_vit, precision=precision)
     error = manifest.parity["embedding_error"]
