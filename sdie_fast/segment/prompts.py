@@ -223,8 +223,7 @@ def everything(model: Model, embeddings: Embeddings, auto: Auto) -> Found:
     geometry = embeddings.geometries[0]
     at = (np.arange(auto.grid, dtype=np.float32) + 0.5) / auto.grid
     x, y = np.meshgrid(at * geometry.width, at * geometry.height)
-    points = np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32)
-    grid = Prompt(points, np.ones(points.shape[:2], np.float32))
+    grid = Prompt(np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32), np.ones((x.size, 1), np.float32))
     logits, quality = model.predict(embeddings, [grid] * len(embeddings))
     logits, scores = logits[:, 1:].reshape(-1, *logits.shape[-2:]), quality[:, 1:].reshape(-1)
     inside = geometry.valid(logits)
@@ -342,8 +341,7 @@ def _prompted(model: Model, embeddings: Embeddings, prompts: Sequence[Prompt]) -
     else:
         rows, best = placed(np.arange(len(logits)), logits), quality[:, 1:].argmax(1) + 1
         chosen, judged = logits[rows, best], quality[rows, best]
-    steady = stability(geometry.valid(chosen), OFFSET)
-    found = Found(chosen, judged, steady, [len(p) for p in prompts])
+    found = Found(chosen, judged, stability(geometry.valid(chosen), OFFSET), [len(p) for p in prompts])
     return _united(geometry.from_model(chosen) > 0, found)
 
 
