@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
-from sdie_fast.segment import Options, Sam, checkpoint, export  # noqa: E402
+from sdie_fast.segment import Options, checkpoint, export  # noqa: E402
 from sdie_fast.segment.onnx import open_session  # noqa: E402
 from sdie_fast.segment.onnx_files import store_in_half, to_onnx  # noqa: E402
 from sdie_fast.segment.sam import file_hash, load_manifest  # noqa: E402
@@ -130,16 +130,15 @@ def test_weights_that_half_holds_are_stored_so(sam_dir, tmp_path):
     assert path.stat().st_size < 0.6 * len(before)
 
 
-def test_large_models_have_external_data(torch_sam, sam_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("sdie_fast.segment.onnx_files.EXTERNAL_OVER", 4_000_000)
-    encode = export.export_encoder
-    as_exported(monkeypatch, sam_dir)
-    monkeypatch.setattr(export, "export_encoder", encode)
-    manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
-    assert set(manifest.files) == {"encoder.onnx", "encoder.onnx.data", "decoder.onnx"}
-    assert (tmp_path / "m" / "encoder.onnx").stat().st_size < 1e6
-    image = np.zeros((40, 50), np.uint8)
-    assert Sam(tmp_path / "m").encode([image]).features.shape == (1, 64, 32, 32)
+def test_large_models_have_external_data(tmp_path, monkeypatch):
+    """Weights beside the graph, found from wherever it is opened."""
+    monkeypatch.setattr("sdie_fast.segment.onnx_files.EXTERNAL_OVER", 500_000)
+    layer, x = torch.nn.Linear(400, 400), torch.randn(2, 400)
+    to_onnx(layer, (x,), tmp_path / "m.onnx", (["x"], ["y"]), ({0: torch.export.Dim("batch", min=1, max=8)},))
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx.data"}
+    assert (tmp_path / "m.onnx").stat().st_size < 1e4
+    (found,) = open_session(tmp_path / "m.onnx", Options("cpu"), key="0", precision="fp32").run(x=x.numpy())
+    np.testing.assert_allclose(found, layer(x).detach().numpy(), atol=1e-5)
 
 
 def test_checkpoints(torch_sam, tmp_path):
