@@ -100,7 +100,7 @@ def main() -> None:
             threads=given.threads, options=config.auto, memory=memory,
         )  # fmt: skip
 
-    act = act_of(Recipe.load(given.run / "schedule"))
+    act = act_of(Recipe.load(given.run / "schedule"), config.actions)
     shown = env_of(given.verify_each, VERIFY_SEED)
     references = References(shown.cases)
     for start in range(0, len(shown), BATCH):

@@ -19,7 +19,7 @@ from .._files import replace_file
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from . import images
 
-MANIFEST = ".sdie-fast.json"
+JOURNAL = ".sdie-fast.json"
 _CHUNK = 64  # files read ahead; those of one shape and dtype are enhanced in one call
 _IO_THREADS = 4
 
@@ -47,6 +47,13 @@ class Summary:
             "megapixels_per_second": round(self.pixels / self.seconds / 1e6, 3) if self.seconds else None,
             "enhance_seconds": round(self.enhance_seconds, 4),
         }
+
+    def __str__(self) -> str:
+        told = f"{self.done} enhanced, {self.skipped} skipped, {len(self.failed)} failed in {self.seconds:.2f} s"
+        if not self.done:
+            return told
+        rates = self.done / self.seconds, self.pixels / self.seconds / 1e6
+        return told + f" ({rates[0]:.0f} images/s, {rates[1]:.1f} Mpx/s)"
 
 
 def find(source: Path, target: Path) -> list[Path]:
@@ -115,11 +122,11 @@ def _is_mask(path: Path) -> bool:
     return path.parent.name == "GT" and (path.parent.parent / "Images").is_dir()
 
 
-class Manifest:
+class Journal:
     """What was made from what, kept in OUT: lets `--resume` skip what is done and unchanged."""
 
     def __init__(self, directory: Path, key: str, *, resume: bool) -> None:
-        self._path = directory / MANIFEST
+        self._path = directory / JOURNAL
         self._key = key
         self._entries: dict[str, list[int]] = {}
         if not resume:
@@ -179,27 +186,27 @@ def run(
     threads: int | None,
     backend: str,
     per_channel: bool,
-    manifest: Manifest | None,
-    progress: Callable[[int, int], None],
+    journal: Journal | None,
+    watch: Callable[[Summary], None],
 ) -> Summary:
     """Enhance every pair; a file that fails is noted and the rest go on.
 
-    `progress(files, pixels)` is called as files are finished.
+    `watch` is told the summary so far as files are finished.
     """
     enhancer = Enhancer(recipe, backend, threads, per_channel=per_channel)
     summary = Summary()
     start = time.perf_counter()
     todo = []
     for source, target in pairs.items():
-        if manifest is not None and manifest.is_done(source, target):
+        if journal is not None and journal.is_done(source, target):
             summary.skipped += 1
-            progress(1, 0)
+            watch(summary)
         else:
             todo.append((source, target))
 
     def fail(source: Path, error: Exception) -> None:
         summary.failed[str(source)] = str(error)
-        progress(1, 0)
+        watch(summary)
 
     def finish(source: Path, target: Path, pixels: int, written: Future[None]) -> None:
         try:
@@ -207,11 +214,11 @@ def run(
         except SdieError as error:
             fail(source, error)
             return
-        if manifest is not None:
-            manifest.add(source, target)
+        if journal is not None:
+            journal.add(source, target)
         summary.done += 1
         summary.pixels += pixels
-        progress(1, pixels)
+        watch(summary)
 
     with ThreadPoolExecutor(_IO_THREADS) as io:
         chunks = _chunks(todo)
@@ -247,8 +254,8 @@ def run(
             for item in writing:
                 finish(*item)
             writing.clear()
-            if manifest is not None:
-                manifest.save()
+            if journal is not None:
+                journal.save()
             reading = ahead
     summary.seconds = time.perf_counter() - start
     return summary

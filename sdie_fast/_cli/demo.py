@@ -32,7 +32,7 @@ _BATCH = 96
 _REPEATS = 5
 
 
-def _sheet(samples: list[synthetic.Sample], after: npt.NDArray[Any]) -> Image.Image:
+def _sheet(samples: list[synthetic.Photograph], after: npt.NDArray[Any]) -> Image.Image:
     """Draw pairs of before and after with the kind's name above, four pairs to a row."""
     h, w = (round(s * _ZOOM) for s in samples[0].image.shape)
     gap, title, per_row = 10, 22, 3
@@ -110,7 +110,7 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
             importlib.import_module(name)
     except ImportError as error:
         raise ModelError(f'{name} is missing: pip install "sdie-fast[demo]"') from error
-    from ..data.defect4i import open_defect4i
+    from ..data.releases import open_defect4i
     from ..evaluate.judge import ALONE, SDIE, evaluate_run
     from ..evaluate.report import write_report
     from ..evaluate.tables import gain

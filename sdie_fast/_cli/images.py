@@ -109,14 +109,7 @@ def _image(picture: Picture, path: Path) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 
 
 def write(path: Path, picture: Picture) -> None:

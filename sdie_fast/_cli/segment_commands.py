@@ -14,6 +14,7 @@ from rich.table import Table
 
 from .. import _validate
 from .._files import replace_file
+from ..data.releases import open_dataset
 from ..errors import InvalidArgumentError, ModelError, SdieError
 from .common import (
     DataKind,
@@ -26,7 +27,6 @@ from .common import (
     SegmenterPath,
     Threads,
     failing,
-    open_data,
     open_segmenter,
     progress,
     stderr,
@@ -101,7 +101,7 @@ def evaluate(
     from ..evaluate.report import Report
 
     with failing():
-        found = open_data(data, kind, fold, size or None)
+        found = open_dataset(data, kind, fold=fold, size=size or None)
         model = open_segmenter(segmenter, provider, threads, backend, dtype)
         if recipe:
             from . import learn_commands

@@ -55,11 +55,7 @@ def polygon(rng: Random, size: int) -> Field:
     angles = np.sort(rng.uniform(0, 2 * np.pi, sides)) if sides > 4 else np.arange(sides) * 2 * np.pi / sides
     field = np.full_like(u, np.inf)
     for a in angles:
-        np.minimum(
-            field,
-            r - (u / stretch * np.float32(np.cos(a)) + v * stretch * np.float32(np.sin(a))),
-            out=field,
-        )
+        np.minimum(field, r - (u / stretch * np.float32(np.cos(a)) + v * stretch * np.float32(np.sin(a))), out=field)
     return np.asarray(np.minimum(field, 2 * r - np.hypot(u, v)), np.float32)
 
 
@@ -67,8 +63,7 @@ def _ring(rng: Random, size: int) -> Field:
     u, v = _frame(rng, size)
     r = max(_radius(rng, size), 0.05 * size)
     return np.asarray(
-        rng.uniform(0.1, 0.4) * r - np.abs(np.hypot(u, v * np.exp(rng.uniform(-0.4, 0.4))) - r),
-        np.float32,
+        rng.uniform(0.1, 0.4) * r - np.abs(np.hypot(u, v * np.exp(rng.uniform(-0.4, 0.4))) - r), np.float32
     )
 
 
@@ -98,10 +93,7 @@ def _scatter(rng: Random, size: int) -> Field:
     cells = int(rng.uniform(8, 40))
     envelope = 1.0 - np.hypot(u / stretch, v * stretch) / r
     noise = fractal_noise(rng, size, cells, 2, 0.5)
-    return np.asarray(
-        (noise + np.minimum(3.0 * envelope, 0.8) - rng.uniform(0.6, 1.4)) * size / cells / 3,
-        np.float32,
-    )
+    return np.asarray((noise + np.minimum(3.0 * envelope, 0.8) - rng.uniform(0.6, 1.4)) * size / cells / 3, np.float32)
 
 
 SHAPES: tuple[Callable[[Random, int], Field], ...] = (

@@ -21,12 +21,7 @@ def _spread(cells: int, size: int) -> Field:
     matrix = np.zeros((size, cells + 3))
     rows = np.arange(size)
     for k, w in enumerate(
-        (
-            (1 - f) ** 3 / 6,
-            (3 * f**3 - 6 * f**2 + 4) / 6,
-            (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6,
-            f**3 / 6,
-        )
+        ((1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6)
     ):
         matrix[rows, low + k] = w
     return matrix.astype(np.float32)

@@ -14,8 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import DataSetError, InvalidArgumentError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-PAPER_SIZE = 200  # pixels a side in SDIE's experiments
-PAPER_COUNT = 50  # images a class there
 MASK_RULES = ("half", "strict")
 
 
@@ -137,10 +135,8 @@ class DataSet:
             )
         # The rule comes before resizing: it is about what the file holds.
         values = np.asarray(mask)
-        if values.max() <= 1:
-            truth = values == 1
-        else:
-            truth = values == 255 if self.mask_rule == "strict" else values > 127
+        below = 0 if values.max() <= 1 else 254 if self.mask_rule == "strict" else 127
+        truth = values > below
         if self.size is not None and image.size != (self.size, self.size):
             shape = (self.size, self.size)
             image = image.resize(shape, Image.Resampling.BILINEAR)
@@ -169,50 +165,3 @@ def _read(path: Path) -> Image.Image:
         raise DataSetError(f"{path}: not an image file that can be read here") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataSetError(f"{path}: cannot be read: {error}") from error
-
-
-def read_list(path: Path) -> list[tuple[str, str]]:
-    """Read a release's list: lines `path  id`, with or without a byte-order mark or CRLF.
-
-    Raises
-    ------
-    DataSetError
-        The file cannot be read, or a line is not of that form.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataSetError(f"{path}: cannot be read: {error}") from error
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        parts = line.rsplit(maxsplit=1)
-        if len(parts) != 2 or not parts[1].isdecimal():
-            raise DataSetError(f"{path}:{number}: {line!r}; lines are 'path  class number'")
-        rows.append((parts[0].strip().replace("\\", "/"), parts[1]))
-    return rows
-
-
-def listed(root: Path, path: Path) -> tuple[Sample, ...]:
-    """Samples of a list of images, whose masks have GT for Images and png for the suffix.
-
-    Raises
-    ------
-    DataSetError
-        A line that names no `.../Images/...` file, or one outside the data set, or a file that is
-        not there.
-    """
-    samples = []
-    for name, _ in read_list(path):
-        parts = Path(name).parts
-        if "Images" not in parts or ".." in parts or Path(name).is_absolute():
-            raise DataSetError(f"{path}: {name!r}; paths are <class>/Images/<file>")
-        at = len(parts) - 1 - parts[::-1].index("Images")
-        image = root / name
-        mask = root.joinpath(*parts[:at], "GT", *parts[at + 1 :]).with_suffix(".png")
-        for file in (image, mask):
-            if not file.is_file():
-                raise DataSetError(f"{file}: no such file, though {path} names {name!r}")
-        samples.append(Sample(image, mask, "/".join(parts[:at]), name))
-    return tuple(samples)

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..filters import TABLE
 from ..learn.curve import new_figure, png_of
 
 __all__ = ["comparison", "weights_per_round"]
-
-# Told apart by the colour-blind too (Okabe and Ito).
-COLOURS = {
-    "identity": "#bbbbbb", "wls": "#0072b2", "bilateral": "#e69f00", "sharpen": "#d55e00", "guided": "#009e73",
-    "spatiogram": "#cc79a7",
-}  # fmt: skip
 
 
 def weights_per_round(weights: npt.NDArray[Any], filters: Sequence[str]) -> bytes:
@@ -25,7 +20,7 @@ def weights_per_round(weights: npt.NDArray[Any], filters: Sequence[str]) -> byte
     base = np.zeros(len(weights))
     rounds = np.arange(1, len(weights) + 1)
     for k, name in enumerate(filters):
-        axes.bar(rounds, weights[:, k], 0.75, base, color=COLOURS[name], label=name)
+        axes.bar(rounds, weights[:, k], 0.75, base, color=TABLE[name].colour, label=name)
         base += weights[:, k]
     axes.set_xlabel("round")
     axes.set_ylabel("weight")

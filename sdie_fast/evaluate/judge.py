@@ -17,8 +17,8 @@ from ..learn.baselines import Way, constant, simple
 from ..learn.cases import Case, cases_of
 from ..learn.config import Config
 from ..learn.env import Act, Rollout, SdieEnv, follow
-from ..learn.episode import Floats, Masks
 from ..learn.memory import Memory
+from ..learn.places import Floats, Masks
 from ..learn.select import RULES, Judgement, final_mask, judge_rule, usable
 from ..learn.verifier import Verifier
 from ..recipe import Recipe
@@ -201,7 +201,6 @@ class _Part:
     """What is judged with one policy: everything, or one class where each has its own."""
 
     config: Config
-    about: dict[str, Any]
     learned: bool  # a run, with its shots; otherwise a bare recipe
     prompt: str
     rule: str
@@ -263,7 +262,7 @@ def evaluate_run(
     """
 
     def opened(path: Path) -> _Part:
-        config, about, split, recipe = files.open_run(path)
+        config, _, split, recipe = files.open_run(path)
         shown, query = (None, data) if split is None else split.parts(data)
         if limit is not None:
             query = query.drawn(limit)
@@ -271,16 +270,15 @@ def evaluate_run(
         if chosen == "support" and shown is None:
             raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
         env = SdieEnv(
-            segmenter, list(cases_of(query, chosen, shown)), rounds=config.rounds, passes=config.passes,
-            params=config.params, actions=config.actions, reward=config.reward, side=config.side, threads=threads,
-            options=config.auto if auto is None else auto, memory=memory,
+            segmenter, list(cases_of(query, chosen, shown)), reward=config.reward, threads=threads, memory=memory,
+            options=config.auto if auto is None else auto, **files.episode_options(config),
         )  # fmt: skip
         value = _critic(path, config) if split is not None else None
         usual = "last" if split is None else files.read_json(path / files.RESULT)["rule"]
         ways = ways_of(path, recipe, env, config, baselines=baselines)
         there = path / files.VERIFIER
         verifier = Verifier.load(there) if there.exists() else None
-        return _Part(config, about, split is not None, chosen, rule or usual, env, ways, value, verifier)
+        return _Part(config, split is not None, chosen, rule or usual, env, ways, value, verifier)
 
     parts = [opened(path) for path in files.runs_in(run)]
     cases = [c for part in parts for c in part.env.cases]
@@ -323,7 +321,6 @@ def evaluate_run(
         "images": len(cases),
         "rounds": head.config.rounds // head.config.passes,
         **({"passes": head.config.passes} if head.config.passes > 1 else {}),
-        **{k: v for k, v in head.about.items() if k == "trained"},
     }
     fixed = {c.label: part.rule for part in parts for c in part.env.cases}
     judged = {r: judge_rule(r, own) for r in known}

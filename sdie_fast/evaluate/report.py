@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .._files import replace_file
-from ..learn.episode import Images, Masks
+from ..learn.places import Images, Masks
 from ..learn.select import choose, final_mask, final_reward, usable
 from .figures import comparison, weights_per_round
 from .judge import SDIE, Evaluation, Judged, Result, kept

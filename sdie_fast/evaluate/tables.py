@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..learn.episode import Floats
+from ..learn.places import Floats
 from .judge import ALONE, SDIE, Result
 from .metrics import Scores
 

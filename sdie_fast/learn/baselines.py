@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .. import _validate
 from ..actor import Actions
 from .env import Act, SdieEnv, follow
-from .episode import Floats
+from .places import Floats
 
 __all__ = [
     "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches", "simple",

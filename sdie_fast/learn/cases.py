@@ -14,7 +14,8 @@ from .. import _validate
 from ..data.dataset import DataSet
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..segment import Prompt, Support
-from .episode import Images, Masks, checked_image
+from .episode import checked_image
+from .places import Images, Masks
 
 __all__ = ["PROMPTS", "VIEWS", "Case", "box_of", "cases_of", "point_of", "view_of"]
 

@@ -22,8 +22,9 @@ from ..errors import ModelError
 from ..segment.onnx_files import to_onnx
 from .config import Config
 from .env import Act, SdieEnv
-from .episode import Floats, Observation
+from .episode import Observation
 from .networks import ScheduleNet, random_shift
+from .places import Floats
 
 __all__ = ["BATCH", "ENCODER", "RATE", "STEPS", "VARIANTS", "demonstrations", "distill", "export_actor"]
 

@@ -16,20 +16,16 @@ from .. import _validate
 from ..segment import Segmenter
 from ..segment.prompts import Answer
 from .cases import Case
-from .episode import Episode, Floats, Images, Masks, Observation, Step, vote
+from .episode import Episode, Observation, Step
+from .places import Floats, Images, Masks, vote
 
 __all__ = [
-    "CREDITS", "REWARDS", "Act", "RewardedStep", "Rollout", "SdieEnv", "follow", "iou", "reward_from", "reward_of",
+    "CREDITS", "REWARDS", "Act", "RewardedStep", "Rollout", "SdieEnv", "follow", "reward_from", "reward_of",
 ]  # fmt: skip
 
 REWARDS = ("fb-iou", "miou")
 CREDITS = ("own", "vote", "best")
 Act = Callable[[Observation], Floats]  # actions (n, size) of a state
-
-
-def iou(a: Masks, b: Masks) -> float:
-    """Intersection over union; 1 where both are empty."""
-    return _ratio(int(np.count_nonzero(a & b)), int(np.count_nonzero(a | b)))
 
 
 def reward_of(mask: Masks, truth: Masks, kind: str) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,22 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _validate
-from ..actor import Actions, observe
-from ..enhance import one_round
+from ..actor import Actions
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..filters import FilterParams
-from ..segment import Segmenter
+from ..segment import Auto, Segmenter
+from ..segment.geometry import on_host
 from ..segment.prompts import Answer, answer
 from .memory import Memory, prompt_key
+from .places import Host, Images
 
-__all__ = [
-    "Episode", "Floats", "Host", "Images", "Masks", "Observation", "Step", "checked_image", "on_host", "vote",
-    "vote_weights",
-]  # fmt: skip
+__all__ = ["Episode", "Observation", "Step", "checked_image"]
 
-Floats = npt.NDArray[np.float32]
-Images = npt.NDArray[np.uint8]
-Masks = npt.NDArray[np.bool_]
 _Same = TypeVar("_Same", bound="Episode")
 
 
@@ -42,76 +36,6 @@ def checked_image(image: Any) -> Images:
         received = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
         raise InvalidTypeError(f"image: received {received}; accepted: uint8 (H, W)")
     return image
-
-
-def on_host(values: Any) -> Any:
-    """Give a tensor as an array, and an array as it is."""
-    return values.cpu().numpy() if hasattr(values, "cpu") else values
-
-
-def vote_weights(answers: Sequence[Answer]) -> npt.NDArray[np.float64]:
-    """Each answer's share of a vote, by predicted IoU: they sum to one."""
-    weights = np.maximum(np.array([a.quality for a in answers], np.float64), 0.0)
-    if not weights.any():  # none found anything, or none is sure of it
-        weights = np.ones(len(answers))
-    return np.asarray(weights / weights.sum())
-
-
-def vote(answers: Sequence[Answer]) -> Masks:
-    """Pixels that more than half of the answers, weighted by predicted IoU, call foreground; bool (H, W)."""
-    share = np.tensordot(vote_weights(answers), np.stack([a.mask for a in answers]), 1)
-    return np.asarray(share > 0.5, bool)
-
-
-class Host:
-    """What an episode does with pixels: here with arrays, and filters on the CPU; in `resident` with tensors.
-
-    Images are uint8 (n, H, W), states what rounds work on, both of the place's own kind.
-
-    Parameters
-    ----------
-    params, actions, threads
-        As of `Episode`.
-    """
-
-    def __init__(self, params: FilterParams, actions: Actions, threads: int | None) -> None:
-        self._params, self._actions, self._threads = params, actions, threads
-
-    def take(self, images: Any) -> Any:
-        """Bring images or masks from anywhere."""
-        return images
-
-    def given(self, images: Any, tensors: bool) -> Any:
-        """Give images as a segmenter takes them, which does or does not take tensors."""
-        return images
-
-    def begin(self, images: Any) -> Any:
-        """Give the state that rounds begin with: here float32 (n, H, W, 1)."""
-        return images.astype(np.float32)[..., None] / np.float32(255.0)
-
-    def round(self, state: Any, actions: Floats) -> Any:
-        """Take a round of each image's action (n, size)."""
-        return one_round(state, actions, self._actions, self._params, backend="auto", threads=self._threads)
-
-    def levels(self, state: Any) -> Any:
-        """Give a state as images, rounded half up."""
-        return np.floor(state[..., 0] * np.float32(255.0) + np.float32(0.5)).astype(np.uint8)
-
-    def observe(self, state: Any, side: int) -> Any:
-        """Reduce a state to what an agent sees, uint8 (n, side, side): see `actor.observe`."""
-        return observe(state[..., 0], side)
-
-    def keys(self, images: Any) -> list[bytes]:
-        """Give hashes by which equal images are known."""
-        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
-
-    def masks(self, answers: Sequence[Answer]) -> Any:
-        """Stack the answers' masks, bool (n, H, W)."""
-        return np.stack([a.mask for a in answers])
-
-    def votes(self, answers: Sequence[Sequence[Answer]]) -> Any:
-        """Stack the votes of each image's answers, bool (n, H, W)."""
-        return np.stack([vote(own) for own in answers])
 
 
 @dataclass(frozen=True)
@@ -240,9 +164,10 @@ class Episode:
         self.actions = Actions() if actions is None else actions
         self.side = _validate.integer(8, 1024)("side", side)
         self.threads, self.options = _validate.threads(threads), options or {}
+        _validate.known_keys("options", self.options, Auto.__annotations__)
         self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
         if device is None:
-            self.place = Host(self.params, self.actions, self.threads)
+            self.place: Host = Host(self.params, self.actions, self.threads)
         else:
             from .resident import Resident
 
@@ -283,40 +208,37 @@ class Episode:
         images = self.place.take(images)
         keys = [int(k).to_bytes(4, "little") + key for k, key in zip(which, self.place.keys(images), strict=True)]
         new = {key: n for n, key in enumerate(keys) if key not in self._known}
-        prompts = {key: self.prompts[which[n]] for key, n in new.items()}
-        found = {key: Answer(np.zeros(images.shape[1:], bool)) for key, prompt in prompts.items() if prompt is None}
-        # One batch for each kind of prompt: "auto" is one for all, the others one an image.
-        for auto in (True, False):
-            part = [key for key, p in prompts.items() if key not in found and isinstance(p, str) == auto]
-            if part:
-                rows = [new[key] for key in part]
-                begin = time.perf_counter()
-                answers = self._ask([which[n] for n in rows], images[rows], self.options if auto else {})
-                self.seconds["segment"] += time.perf_counter() - begin
-                found |= dict(zip(part, answers, strict=True))
+        nothing = Answer(np.zeros(images.shape[1:], bool))
+        found = {key: nothing for key, n in new.items() if self.prompts[which[n]] is None}
+        rest = [key for key in new if key not in found]
+        if rest:
+            rows = [new[key] for key in rest]
+            begin = time.perf_counter()
+            found |= dict(zip(rest, self._ask([which[n] for n in rows], images[rows]), strict=True))
+            self.seconds["segment"] += time.perf_counter() - begin
         answered = [found[key] if key in found else self._known[key] for key in keys]
         if len(self._known) + len(found) > self._remembered:
             self._known.clear()
         self._known.update(found)
         return answered
 
-    def _ask(self, which: Sequence[int], images: Any, options: dict[str, Any]) -> list[Answer]:
-        """Segment by prompts of one kind, or find the answers in memory."""
+    def _ask(self, which: Sequence[int], images: Any) -> list[Answer]:
+        """Segment, or find the answers in memory."""
         known: dict[int, Answer] = {}
         keys: list[bytes] = []
         if self._memory is not None:
             for k, image in zip(which, on_host(images), strict=True):
                 if k not in self._prompt_keys:
-                    self._prompt_keys[k] = prompt_key(self.prompts[k], options)
+                    self._prompt_keys[k] = prompt_key(self.prompts[k], self.options)
                 keys.append(self._memory.key(self._prompt_keys[k], image))
             there = self._memory.get(keys)
             known = {n: there[key] for n, key in enumerate(keys) if key in there}
         rest = [n for n in range(len(which)) if n not in known]
         if rest:
-            prompts = [self.prompts[which[n]] for n in rest]
-            given = prompts[0] if isinstance(prompts[0], str) else prompts
+            prompts = (self.prompts[which[n]] for n in rest)
+            given = [Auto(**self.options) if prompt == "auto" else prompt for prompt in prompts]
             shown = self.place.given(images[rest], self.segmenter.takes_tensors)
-            known |= dict(zip(rest, answer(self.segmenter, shown, given, options), strict=True))
+            known |= dict(zip(rest, answer(self.segmenter, shown, given, {}), strict=True))
             if self._memory is not None:
                 self._memory.put({keys[n]: known[n] for n in rest})
         return [known[n] for n in range(len(which))]

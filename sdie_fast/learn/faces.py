@@ -12,8 +12,10 @@ from gymnasium import spaces
 
 from ..actor import progress
 from ..errors import ModelError
+from ..segment.geometry import on_host
 from .env import SdieEnv
-from .episode import Floats, Images, Observation, on_host
+from .episode import Observation
+from .places import Floats, Images
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv

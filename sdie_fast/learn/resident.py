@@ -16,9 +16,10 @@ from .._resize import shrink
 from ..actor import Actions
 from ..enhance import enhance
 from ..filters import FilterParams
+from ..segment.geometry import on_host
 from ..segment.prompts import Answer, DeviceAnswer
 from ..segment.tensors import as_tensor, usable_device
-from .episode import Floats, Host, on_host, vote_weights
+from .places import Floats, Host, vote_weights
 
 __all__ = ["Resident"]
 
@@ -70,12 +71,11 @@ class Resident(Host):
 
     def _mix(self, images: torch.Tensor, weights: Floats, params: FilterParams) -> torch.Tensor:
         given: Any = images.contiguous()
+        options: Any = {"params": params, "filters": self._actions.filters}
         if self.device.type == "cpu":
-            made = enhance(given.numpy(), weights, params=params, threads=self._threads)
-            return torch.from_numpy(made)
+            return torch.from_numpy(enhance(given.numpy(), weights, threads=self._threads, **options))
         with torch.cuda.device(self.device):  # the backend works on the current one
-            found: Any = enhance(given, weights, params=params, backend="cuda")
-        return as_tensor(found)
+            return as_tensor(enhance(given, weights, backend="cuda", **options))
 
     def levels(self, state: torch.Tensor) -> torch.Tensor:
         """Give a state as images."""

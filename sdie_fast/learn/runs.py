@@ -22,14 +22,16 @@ from .._files import replace_file
 from ..actor import Actions, Actor
 from ..data.shots import Split
 from ..errors import RunError, SdieError
+from ..filters import FILTERS, TABLE
 from ..recipe import Recipe
 from .baselines import action_of, constant
 from .config import Config, Job, read_toml, settings, to_toml
 from .env import Act
-from .episode import Floats, Observation
+from .episode import Observation
+from .places import Floats
 
 __all__ = [
-    "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "load_checkpoint", "load_config",
+    "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "episode_options", "load_checkpoint", "load_config",
     "locked", "open_run", "read_json", "runs_in", "save_checkpoint", "save_config", "write_bytes", "write_json",
 ]  # fmt: skip
 
@@ -172,6 +174,11 @@ def _environment() -> dict[str, Any]:
     return {**found, "cpus": os.cpu_count()}
 
 
+def episode_options(config: Config) -> dict[str, Any]:
+    """What an `Episode` takes of a run's settings."""
+    return {name: getattr(config, name) for name in ("rounds", "passes", "params", "actions", "side")}
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all.
 
@@ -204,17 +211,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return found
 
 
-def act_of(recipe: Recipe, actions: Actions | None = None) -> Act:
+def act_of(recipe: Recipe, actions: Actions) -> Act:
     """The way of acting of a recipe, by onnxruntime alone.
 
     Parameters
     ----------
     recipe : Recipe
-    actions : Actions, optional
-        Of the environment, for a "fixed" recipe.
+    actions : Actions
+        Of the environment, whose toolkit has the recipe's filters.
     """
     if recipe.actor is None:
-        return constant(action_of(recipe.weights, Actions() if actions is None else actions))  # type: ignore[arg-type]
+        weights = np.zeros((recipe.rounds, len(actions.filters)))
+        weights[:, [actions.filters.index(name) for name in recipe.filters]] = recipe.weights
+        return constant(action_of(weights, actions))
     actor = Actor(recipe.actor, recipe.kind)
     if recipe.kind == "policy":
         return lambda state: actor(state.seen, state.at)
@@ -246,6 +255,8 @@ def open_run(run: Path) -> tuple[Config, dict[str, Any], Split | None, Recipe]:
         return config, about, Split.load(run / SPLIT), Recipe.load(run / "policy")
     recipe = Recipe.load(run)
     given: dict[str, Any] = {"rounds": recipe.rounds, "passes": recipe.passes, "params": recipe.params}
-    if recipe.actor is not None:
+    if recipe.actor is None:
+        given |= {"filters": tuple(name for name in TABLE if name in (*FILTERS, *recipe.filters))}
+    else:
         given |= {"side": recipe.actor.side, "actions": recipe.actor.actions}
     return Config(**given), {}, None, recipe

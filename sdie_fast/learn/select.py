@@ -13,7 +13,7 @@ from ..errors import InvalidArgumentError
 from ..segment.prompts import agreements
 from .cases import Case
 from .env import Rollout
-from .episode import Floats, Masks
+from .places import Floats, Masks
 
 __all__ = [
     "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "judge_rule", "pooled_miou",

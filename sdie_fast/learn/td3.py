@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from ..errors import RunError
 from .baselines import start_schedule
 from .config import Config
 from .env import Act
-from .episode import Floats, Observation
+from .episode import Observation
 from .networks import ActorNet, CriticNet, random_shift
+from .places import Floats
 from .runs import CHECKPOINT, load_checkpoint, load_config
 
-__all__ = ["TD3", "Batch", "Hyperparameters", "ReplayBuffer", "load_agent", "make_agent", "policy_of", "tensors"]
+__all__ = ["TD3", "Batch", "ReplayBuffer", "load_agent", "make_agent", "policy_of", "tensors"]
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -50,42 +51,6 @@ class Batch:
     done: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Hyperparameters:
-    """What an update needs to know beside the networks; the values are those of the published code.
-
-    Attributes
-    ----------
-    actor_rate, critic_rate : float
-        Adam's learning rates.
-    gamma : float
-        Discount.
-    tau : float
-        Share of the new weights in a soft update of the targets.
-    policy_noise, noise_clip : float
-        Standard deviation of the target policy's smoothing, and where it is cut off (c).
-    policy_delay : int
-        Updates of the critics to one of the actor and the targets (d).
-    actor_after : int
-        Updates before the actor's first: with few segmentations, critics that know nothing yet lead it away from
-        where it began, and it does not find back (ours; published code: 0).
-    anchor : float, optional
-        Ours: how much the critic counts against staying near the actions that were tried (alpha of TD3+BC, Fujimoto and Gu 2021, whose
-        value is 2.5). None leaves the critic alone, as Algorithm 1 has it: with the few thousand transitions that there are here,
-        the actor then runs to a corner of the actions that nothing has been tried near.
-    """
-
-    actor_rate: float = 3e-4
-    critic_rate: float = 3e-4
-    gamma: float = 0.99
-    tau: float = 0.005
-    policy_noise: float = 0.1
-    noise_clip: float = 0.5
-    policy_delay: int = 2
-    actor_after: int = 0
-    anchor: float | None = None
-
-
 class TD3:
     """An actor, two critics, their targets, and how they learn.
 
@@ -94,7 +59,8 @@ class TD3:
     make_actor, make_critic : callable
         Build `actor(*state) -> action` in [-1, 1] and `critic(*state, action) -> value (N, 1)`; the second
         critic is a second call.
-    rates : Hyperparameters
+    config : Config, optional
+        Its learning rates, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after and anchor.
     device : str
     amp : bool
         Whether networks run in bfloat16 where that is accurate enough (torch.autocast); weights stay float32.
@@ -106,18 +72,18 @@ class TD3:
         self,
         make_actor: Callable[[], nn.Module],
         make_critic: Callable[[], nn.Module],
-        rates: Hyperparameters | None = None,
+        config: Config | None = None,
         device: str = "cpu",
         *,
         amp: bool = False,
     ) -> None:
-        self.rates, self.device = Hyperparameters() if rates is None else rates, device
+        self.config, self.device = Config() if config is None else config, device
         self.actor = make_actor().to(device)
         self.critics = nn.ModuleList([make_critic(), make_critic()]).to(device)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.rates.actor_rate)
-        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), self.rates.critic_rate)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.config.actor_rate)
+        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), self.config.critic_rate)
         self.updates = 0
         self._amp = amp
 
@@ -143,10 +109,10 @@ class TD3:
     @torch.no_grad()
     def target(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """Y = r + gamma * min_i Q'_i(s', pi'(s') + eps), eps = clip(noise, -c, c) (Algorithm 1)."""
-        c = self.rates.noise_clip
+        c = self.config.noise_clip
         action = (self.actor_target(*batch.next_state) + noise.clamp(-c, c)).clamp(-1.0, 1.0)
         values = [q(*batch.next_state, action).float() for q in self.critic_targets]
-        return batch.reward + (1.0 - batch.done) * self.rates.gamma * torch.minimum(*values)
+        return batch.reward + (1.0 - batch.done) * self.config.gamma * torch.minimum(*values)
 
     def critic_loss(self, batch: Batch, target: torch.Tensor) -> torch.Tensor:
         """Sum over both critics of the mean of (y - Q_i(s, a))^2."""
@@ -157,9 +123,9 @@ class TD3:
         """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient. With `anchor`, scaled, and the distance from a."""
         action = self.actor(*batch.state)
         value = self.critics[0](*batch.state, action).float()
-        if self.rates.anchor is None:
+        if self.config.anchor is None:
             return -value.mean()
-        scale = self.rates.anchor / value.detach().abs().mean().clamp(min=1e-6)
+        scale = self.config.anchor / value.detach().abs().mean().clamp(min=1e-6)
         return functional.mse_loss(action.float(), batch.action) - scale * value.mean()
 
     @torch.no_grad()
@@ -167,7 +133,7 @@ class TD3:
         """Theta' <- tau * theta + (1 - tau) * theta'."""
         for target, source in ((self.actor_target, self.actor), (self.critic_targets, self.critics)):
             for old, new in zip(target.parameters(), source.parameters(), strict=True):
-                old.lerp_(new, self.rates.tau)
+                old.lerp_(new, self.config.tau)
 
     def update(self, batch: Batch, noise: torch.Tensor) -> dict[str, float]:
         """Learn from a batch: the critics, and every `policy_delay`-th time the actor and the targets.
@@ -192,8 +158,8 @@ class TD3:
         critic_loss.backward()
         self.critic_optimizer.step()
         told = {"critic_loss": float(critic_loss.detach()), "target": float(target.mean())}
-        if self.updates % self.rates.policy_delay == 0:
-            if self.updates > self.rates.actor_after:
+        if self.updates % self.config.policy_delay == 0:
+            if self.updates > self.config.actor_after:
                 told["actor_loss"] = self._update_actor(batch)
             self.soft_update()
         return told
@@ -301,12 +267,11 @@ class ReplayBuffer:
 
 def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
     """Build the networks of a run: the same for the same seed."""
-    rates = Hyperparameters(**{f.name: getattr(config, f.name) for f in fields(Hyperparameters)})
     shape = (config.encoder, config.rounds, config.actions.size)
     start = start_schedule(config.start, config.rounds, config.passes, config.actions).tolist()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return TD3(lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), rates, device, amp=amp)
+        return TD3(lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), config, device, amp=amp)
 
 
 def tensors(state: Observation, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -28,8 +28,9 @@ from .config import Config
 from .curve import return_curve
 from .distill import distill, export_actor
 from .env import Rollout, SdieEnv, follow
-from .episode import Floats, Observation
+from .episode import Observation
 from .memory import Memory
+from .places import Floats
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
@@ -115,9 +116,8 @@ class Training:
         self.config, self.out, self.device = config, out, device
         cases = list(cases)
         self.env = SdieEnv(
-            segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
-            reward=config.reward, relative=config.relative, credit=config.credit, side=config.side, threads=threads,
-            options=config.auto, memory=memory, device=device if resident else None,
+            segmenter, cases, reward=config.reward, relative=config.relative, credit=config.credit, threads=threads,
+            options=config.auto, memory=memory, device=device if resident else None, **files.episode_options(config),
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
         self._first = copy.deepcopy(self.agent.actor.state_dict())
@@ -329,7 +329,8 @@ class Training:
             actor = export_actor(net, kind, path, c.rounds, c.side, c.actions)
             Recipe(None, c.params, self.out.name, notes, kind, actor, c.passes).save(self.out / kind)
         mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
-        fixed = Recipe(mean, c.params, self.out.name, f"{notes}; mean over the shots", passes=c.passes)
+        told = f"{notes}; mean over the shots"
+        fixed = Recipe(mean, c.params, self.out.name, told, passes=c.passes, filters=c.actions.filters)
         fixed.save(self.out / "fixed")
         rules = [name for name in ("oracle", *BLIND) if all(usable(name, r) for r in rollouts)]
         result = {

@@ -23,8 +23,8 @@ from ..errors import RunError
 from ..segment.prompts import Answer, agreements
 from .cases import Case
 from .env import Rollout
-from .episode import Floats, Images, Masks
 from .forest import Forest
+from .places import Floats, Images, Masks
 
 __all__ = [
     "COMPARED", "FEATURES", "FOLDS", "LOOKS", "OPINIONS", "REFERRED", "SHIPPED", "Evidence", "Looks", "Reference",

@@ -34,7 +34,7 @@ class Threshold(Segmenter):
             geometry = Geometry(*view.shape[:2], 64)
             white = 255.0 if view.dtype == np.uint8 else 1.0
             plane = view[..., 0].astype(np.float32) / np.float32(white)
-            geometry.fill(plane, out[k, 0])
+            geometry.fill(plane[None], out[k])
             geometries.append(geometry)
         return Embeddings(out, tuple(geometries))
 

@@ -6,8 +6,8 @@ from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError
 from sdie_fast.actor import Actions, Choice, observe, weights_of
 from sdie_fast.learn import cases as module
 from sdie_fast.learn.cases import Case, view_of
-from sdie_fast.learn.env import SdieEnv, iou, reward_of
-from sdie_fast.learn.episode import vote
+from sdie_fast.learn.env import SdieEnv, reward_of
+from sdie_fast.learn.places import vote
 from sdie_fast.segment import Prompt, Support
 
 
@@ -22,7 +22,6 @@ class TestRewards:
     def test_by_hand(self):
         mask, truth = np.zeros((2, 4), bool), np.zeros((2, 4), bool)
         mask[0, :2] = truth[0, 1:4] = True
-        assert iou(mask, truth) == 1 / 4
         assert reward_of(mask, truth, "miou") == 1 / 4
         assert reward_of(mask, truth, "fb-iou") == (1 / 4 + 4 / 7) / 2
 

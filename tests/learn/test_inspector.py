@@ -36,7 +36,7 @@ def judged(recipe, segmenter, cases):
     """The same episodes, with the truth."""
     config, _, _, opened = open_run(recipe)
     env = SdieEnv(segmenter, cases, rounds=4, passes=2, params=config.params, options=AUTO)
-    return follow(env, act_of(opened))
+    return follow(env, act_of(opened, config.actions))
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from sdie_fast import FilterParams, InvalidArgumentError  # noqa: E402
 from sdie_fast.actor import Actions, Choice, observe  # noqa: E402
 from sdie_fast.errors import ModelError  # noqa: E402
 from sdie_fast.learn.env import SdieEnv  # noqa: E402
-from sdie_fast.learn.episode import Host, on_host  # noqa: E402
 from sdie_fast.learn.memory import Memory  # noqa: E402
+from sdie_fast.learn.places import Host  # noqa: E402
 from sdie_fast.learn.resident import Resident  # noqa: E402
 from sdie_fast.learn.td3 import ReplayBuffer  # noqa: E402
+from sdie_fast.segment.geometry import on_host  # noqa: E402
 from sdie_fast.segment.prompts import Answer  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402
@@ -72,24 +73,12 @@ class TestPlaces:
         assert found.dtype == torch.uint8
         np.testing.assert_array_equal(on_host(found), observe(images, side))
 
-<<<<<<< HEAD:tests/learn/test_resident.py
     def test_chosen_parameters(self, device, images, rng):
         meaning = Actions((Choice("guided_eps", 0.001, 0.1),))
         host, there = Host(FAST, meaning, 1), Resident(FAST, meaning, 1, device)
         actions = rng.uniform(-1, 1, (3, 7)).astype(np.float32)
         state = host.round(host.begin(images), actions)
         other = there.round(there.begin(there.take(images)), actions)
-=======
-    def test_chosen_parameters(self, device):
-        meaning = Actions((Choice("guided_eps", 0.001, 0.1),))
-        host, there = (
-            Host(odd_cases(), FAST, meaning, 1),
-            Device(odd_cases(), FAST, meaning, 1, device),
-        )
-        actions = np.random.default_rng(0).uniform(-1, 1, (4, 7)).astype(np.float32)
-        state = host.round(host.begin(host.images(range(4))), actions)
-        other = there.round(there.begin(there.images(range(4))), actions)
->>>>>>> main:tests/learn/test_device.py
         atol = 0 if device == "cpu" else 1 / 255
         np.testing.assert_allclose(state[..., 0], on_host(other), atol=atol)
 

@@ -5,7 +5,7 @@ from sdie_fast import InvalidArgumentError
 from sdie_fast.learn.baselines import constant
 from sdie_fast.learn.cases import Case
 from sdie_fast.learn.env import Rollout, SdieEnv, follow, reward_of
-from sdie_fast.learn.episode import vote
+from sdie_fast.learn.places import vote
 from sdie_fast.learn.select import (
     BLIND,
     RULES,

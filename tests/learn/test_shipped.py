@@ -36,7 +36,7 @@ def test_is_small():
 
 
 def test_helps(tmp_path):
-    from sdie_fast.data.defect4i import open_defect4i
+    from sdie_fast.data.releases import open_defect4i
     from sdie_fast.segment import Options, Sam
 
     kinds = synthetic.KINDS[::2]

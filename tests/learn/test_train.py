@@ -22,6 +22,7 @@ from sdie_fast.learn.cases import view_of  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
 from sdie_fast.learn.env import SdieEnv  # noqa: E402
 from sdie_fast.learn.episode import Observation  # noqa: E402
+from sdie_fast.learn.select import RULES  # noqa: E402
 from sdie_fast.learn.td3 import load_agent, make_agent, policy_of  # noqa: E402
 from sdie_fast.learn.train import Training  # noqa: E402
 from sdie_fast.learn.verifier import Verifier  # noqa: E402
@@ -34,10 +35,21 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(distill, "STEPS", 60)
-    monkeypatch.setattr(distill, "VARIANTS", 3)
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks are so small that a second one waits for the first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "STEPS", 60)
+        patch.setattr(distill, "VARIANTS", 3)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unfinished(monkeypatch):
+    """Without the recipes: exporting them takes most of a run's time, and what is asked is how it learned."""
+    monkeypatch.setattr(Training, "finish", lambda _: None)
 
 
 def training(segmenter, cases, out, config=CONFIG, **options):
@@ -45,13 +57,10 @@ def training(segmenter, cases, out, config=CONFIG, **options):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill, "STEPS", 60)
-        patch.setattr(distill, "VARIANTS", 3)
-        found = training(Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run")
-        runs.save_config(found.out, CONFIG, "data", "threshold")
-        found.run()
+def trained(tmp_path_factory, quick):
+    found = training(Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run")
+    runs.save_config(found.out, CONFIG, "data", "threshold")
+    found.run()
     return found
 
 
@@ -66,28 +75,11 @@ class TestRun:
     def test_what_it_leaves(self, run, cases):
         names = {p.name for p in run.out.iterdir()}
         assert {
-            "policy",
-            "schedule",
-            "fixed",
-            "checkpoint.pt",
-            "config.toml",
-            "curve.png",
-            "log.jsonl",
-            "result.json",
-            "verifier.npz",
-        } <= names
+            "policy", "schedule", "fixed", "checkpoint.pt", "config.toml", "curve.png", "log.jsonl", "result.json", "verifier.npz",
+        } <= names  # fmt: skip
         result = json.loads((run.out / "result.json").read_text())
         assert result["segmentations"] >= CONFIG.segmentations
-        assert set(result["rules_on_shots"]) == {
-            "oracle",
-            "last",
-            "predicted-iou",
-            "stability",
-            "critic",
-            "agreement",
-            "vote",
-            "verifier",
-        }
+        assert set(result["rules_on_shots"]) == set(RULES)
         assert result["rules_on_shots"]["oracle"]["regret"] == 0
         assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
         images = np.stack([c.image for c in cases])
@@ -105,7 +97,7 @@ class TestRun:
         np.testing.assert_allclose(trace[:, 0], Actions().weights(actions), atol=1e-3)
         assert value(state, actions).shape == (4,)
 
-    def test_same_seed_same_run(self, run, segmenter, cases, tmp_path):
+    def test_same_seed_same_run(self, run, unfinished, segmenter, cases, tmp_path):
         again = training(segmenter, cases, tmp_path / "again")
         again.run()
         assert again.history == run.history
@@ -113,7 +105,7 @@ class TestRun:
         other.run()
         assert other.history != run.history
 
-    def test_killed_and_gone_on_with(self, run, segmenter, cases, tmp_path):
+    def test_killed_and_gone_on_with(self, run, unfinished, segmenter, cases, tmp_path):
         class Killed(Exception):
             pass
 
@@ -128,32 +120,54 @@ class TestRun:
         second = training(segmenter, cases, tmp_path / "killed", config)
         second.run()
         assert second.history == run.history
-        for k, v in second.agent.state_dict()["actor"].items():
-            assert torch.equal(v, run.agent.state_dict()["actor"][k])
+        for part in ("actor_target", "critics", "critic_targets"):  # finishing a run puts what it keeps in the actor's place
+            for k, v in second.agent.state_dict()[part].items():
+                assert torch.equal(v, run.agent.state_dict()[part][k]), (part, k)
         assert second.evidence.groups == run.evidence.groups
+        second._verify([])
         kept = (tmp_path / "killed" / "verifier.npz", run.out / "verifier.npz")
         assert Verifier.load(kept[0]).to_bytes() == Verifier.load(kept[1]).to_bytes()
 
-    def test_a_finished_run_is_not_trained_on(self, run, segmenter, cases):
+    def test_a_finished_run_is_not_trained_on(self, run, unfinished, segmenter, cases):
         again = training(segmenter, cases, run.out)
         again.run()
         assert again.history == run.history
 
-    def test_chosen_parameters(self, segmenter, cases, tmp_path):
-        actions = Actions((Choice("guided_eps", 0.001, 0.1),))
-        config = dataclasses.replace(CONFIG, actions=actions, segmentations=40, warmup=1)
-        training(segmenter, cases, tmp_path / "run", config).run()
-        recipe = sdie.Recipe.load(tmp_path / "run" / "policy")
+    def test_another_toolkit_and_chosen_parameters(self, segmenter, cases, tmp_path):
+        actions = Actions((Choice("guided_eps", 0.001, 0.1),), ("guided", "identity", "median"))
+        config = dataclasses.replace(
+            CONFIG, filters=(), actions=actions, params=FilterParams(), segmentations=40, warmup=1
+        )  # fmt: skip
+        found = training(segmenter, cases, tmp_path / "run", config)
+        runs.save_config(found.out, config, "data", "threshold")
+        found.run()
+        assert runs.load_config(found.out)[0] == config
+        recipe = sdie.Recipe.load(found.out / "policy")
         assert recipe.actor.actions == actions
+        for kind in ("policy", "schedule", "fixed"):
+            recipe = sdie.Recipe.load(found.out / kind)
+            assert recipe.filters == actions.filters
+            act = runs.act_of(recipe, actions)
+            _, trace = sdie.Enhancer(recipe)(cases[0].image)
+            weights = actions.weights(act(found.env.reset([0])))
+            np.testing.assert_allclose(trace[..., 0, :].ravel(), weights.ravel(), atol=1e-3, err_msg=kind)
 
-    def test_tensorboard(self, segmenter, cases, tmp_path):
+    def test_a_bare_recipe_adds_its_filters(self, tmp_path):
+        sdie.Recipe({"gaussian": 1, "sharpen": 3}).save(tmp_path / "recipe")
+        config, _, split, recipe = runs.open_run(tmp_path / "recipe")
+        assert split is None
+        assert config.actions.filters == (*sdie.FILTERS, "gaussian")
+        action = runs.act_of(recipe, config.actions)(Observation(np.zeros((1, 8, 8), np.uint8), 0))
+        np.testing.assert_allclose(config.actions.weights(action), [[0, 0, 0, 0.75, 0, 0, 0.25]], atol=1e-6)
+
+    def test_tensorboard(self, unfinished, segmenter, cases, tmp_path):
         pytest.importorskip("tensorboard")
         config = dataclasses.replace(CONFIG, segmentations=40)
         Training(segmenter, cases, config, tmp_path / "run").run()
         assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
-def test_learns(segmenter, cases, tmp_path):
+def test_learns(unfinished, segmenter, cases, tmp_path):
     """Noise hides the blobs from the threshold: the policy finds that smoothing uncovers them, and does better than it began."""
     config = dataclasses.replace(
         CONFIG, segmentations=500, updates=3, batch=32, warmup=6, relative=True, greedy_every=3, seed=2,
@@ -203,12 +217,14 @@ class TestViews:
             seen |= {k % 4 for k in which}
         assert seen == {0, 1, 2, 3}
 
-    def test_what_counts_is_the_shots_as_they_are(self, run):
+    def test_what_counts_is_the_shots_as_they_are(self, run, monkeypatch):
+        finish = Training.finish
+        monkeypatch.setattr(Training, "finish", lambda _: None)
         run.run()
         assert run.upright == [0, 4, 8, 12]
         # Greedy episodes cost one segmentation a shot and round, not one a view.
         assert run.progress.segmentations < 90 + 2 * 4 * CONFIG.rounds
-        assert {r.case for r in run.finish()} == set(run.upright)
+        assert {r.case for r in finish(run)} == set(run.upright)
 
     def test_not_whole(self, segmenter, cases, tmp_path):
         config = dataclasses.replace(CONFIG, views=8)
