@@ -12,7 +12,6 @@ from sdie_fast import Recipe
 from sdie_fast.cli import app
 from sdie_fast.data.folder import open_folder
 from sdie_fast.learn.cases import box_of, point_of
-from sdie_fast.learn.runs import CONFIG
 from sdie_fast.reference import LUMA
 
 
@@ -162,7 +161,7 @@ def test_segment_with_a_policy_of_each_class(folder, sam_dir, recipe, tmp_path):
     runs = tmp_path / "runs"
     for label in ("dent", "pit"):
         (runs / label).mkdir(parents=True)
-        (runs / label / CONFIG).touch()
+        (runs / label / "config.toml").touch()
     shared = ("segment", folder, tmp_path / "out", "--segmenter", sam_dir, "--recipe", runs)
     done = call(*shared)
     assert done.exit_code == 2
