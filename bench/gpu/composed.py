@@ -11,13 +11,13 @@ On a GPU the caller sets `torch.backends.cudnn.allow_tf32 = False`: else convolu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
-from ..errors import InvalidArgumentError
+from sdie_fast import FilterParams, InvalidArgumentError
 
-if TYPE_CHECKING:
-    from .._params import FilterParams
+__all__ = ["filters", "round_of"]
 
 Tensor = Any  # torch.Tensor; torch is imported by who calls
 WLS_SMALL = 1e-4
@@ -71,7 +71,7 @@ def gaussian(window: int, sigma: float, device: Any) -> Tensor:
     return torch.tensor([t / sum(taps) for t in taps], dtype=torch.float32, device=device)
 
 
-def sharpen(g: Tensor, taps: Tensor, *, amount: float, threshold: float) -> Tensor:
+def sharpen(g: Tensor, *, taps: Tensor, amount: float, threshold: float) -> Tensor:
     """Unsharp masking by a separable Gaussian: two convolutions."""
     from torch.nn.functional import conv2d
 
@@ -205,7 +205,7 @@ def _statistics(g: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def spatiogram(g: Tensor, *, bins: int) -> Tensor:
-    """Equalise by place, as `reference_spatiogram` defines it: two walks over the bins, none of them kept."""
+    """Equalise by place, as `sdie_fast.filters.spatiogram` defines it: two walks over the bins, none of them kept."""
     import torch
 
     h, w = g.shape[-2:]
@@ -231,8 +231,8 @@ def spatiogram(g: Tensor, *, bins: int) -> Tensor:
     return below / total
 
 
-def filters(params: FilterParams, device: Any = "cpu") -> tuple[Callable[[Tensor], Tensor], ...]:
-    """List the six filters with their parameters bound, in the order of `sdie_fast.FILTERS`.
+def filters(params: FilterParams, device: Any = "cpu") -> dict[str, Callable[[Tensor], Tensor]]:
+    """Bind the parameters of the six filters; planes are (N, H, W) in [0, 1].
 
     What they need on the device is put there now: a call uploads nothing, so that a CUDA graph can hold it.
 
@@ -247,61 +247,40 @@ def filters(params: FilterParams, device: Any = "cpu") -> tuple[Callable[[Tensor
             f"params: received wls_domain {p.wls_domain!r}, spatiogram_method {p.spatiogram_method!r}; "
             "composed in torch: wls_domain 'intensity' and the spatiogram only"
         )
-    _, _, wide, sharp, flat, _ = p.windows()
-    taps = gaussian(sharp, p.sharpen_radius, device)
-
-    def wls(g: Tensor) -> Tensor:
-        if p.wls_solver == "fast":
-            return wls_fast(g, lambda_=p.wls_lambda, alpha=p.wls_alpha)
-        return wls_exact(g, lambda_=p.wls_lambda, alpha=p.wls_alpha, tol=p.wls_tol)
-
-    return (
-        lambda g: g,
-        wls,
-        lambda g: bilateral(
-            g,
-            window=wide,
-            sigma_space=p.bilateral_sigma_space,
-            sigma_range=p.bilateral_sigma_range,
-            footprint=p.bilateral_footprint,
-        ),
-        lambda g: sharpen(g, taps, amount=p.sharpen_amount, threshold=p.sharpen_threshold),
-        lambda g: guided(g, window=flat, eps=p.guided_eps),
-        lambda g: spatiogram(g, bins=p.spatiogram_bins),
-    )
+    taps = gaussian(p.of("sharpen").window, p.sharpen_radius, device)
+    smooth = {"lambda_": p.wls_lambda, "alpha": p.wls_alpha}
+    edges = {"sigma_space": p.bilateral_sigma_space, "sigma_range": p.bilateral_sigma_range}
+    return {
+        "identity": lambda g: g,
+        "wls": partial(wls_fast, **smooth) if p.wls_solver == "fast" else partial(wls_exact, tol=p.wls_tol, **smooth),
+        "bilateral": partial(bilateral, window=p.of("bilateral").window, footprint=p.bilateral_footprint, **edges),
+        "sharpen": partial(sharpen, taps=taps, amount=p.sharpen_amount, threshold=p.sharpen_threshold),
+        "guided": partial(guided, window=p.of("guided").window, eps=p.guided_eps),
+        "spatiogram": partial(spatiogram, bins=p.spatiogram_bins),
+    }
 
 
 def round_of(
-    params: FilterParams, active: tuple[bool, ...], rounds: int = 1, device: Any = "cpu"
+    params: FilterParams, names: Sequence[str], rounds: int = 1, device: Any = "cpu"
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make `rounds` rounds in one function of a uint8 batch and its weights, to be called or compiled.
-
-    Parameters
-    ----------
-    params : FilterParams
-    active : six bool
-        Which filters are computed: part of the program, as in `sdie_fast.cuda`.
-    rounds : int
-        T.
-    device : torch.device or str
-        Where it will be called.
+    """Make `rounds` rounds of the filters named in one function of a uint8 batch and its weights.
 
     Returns
     -------
     callable
-        (N, H, W) uint8 and (N, T, 6) float32, normalised, on one device -> (N, H, W) uint8.
+        (N, H, W) uint8 and (N, T, len(names)) float32, normalised, both on the device -> (N, H, W) uint8. It may be
+        compiled: which filters are computed is part of the program, as in `sdie_fast.cuda`.
     """
     import torch
 
-    each = filters(params, device)
+    every = filters(params, device)
 
     def run(images: Tensor, weights: Tensor) -> Tensor:
         g = images.to(torch.float32) * (1.0 / 255.0)
         for t in range(rounds):
             mixed = torch.zeros_like(g)
-            for i in range(6):
-                if active[i]:
-                    mixed = mixed + weights[:, t, i, None, None] * each[i](g)
+            for i, name in enumerate(names):
+                mixed = mixed + weights[:, t, i, None, None] * every[name](g)
             g = mixed.clamp(0.0, 1.0)
         return (g * 255.0 + 0.5).to(torch.uint8)
 

@@ -1,0 +1,214 @@
+"""Who computes a workload: this package on the GPU, the round composed in torch, OpenCV, and the CPU core.
+
+Every candidate reads another of the setup's sets of images at each call, so that the cache cannot hold them, and gives
+whole 8-bit images. On a machine without a GPU those that can run on the CPU, for their answers only: this package in
+Numba's simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from clock import Candidate, Device
+from composed import round_of
+from workloads import Planes, Workload, draw, judge, truth
+
+from sdie_fast import enhance
+from sdie_fast._bench.peers import OpenCV
+from sdie_fast.filters import TABLE
+
+__all__ = ["COMPOSED", "OURS", "Setup"]
+
+OURS = "sdie_fast"
+COMPOSED = "torch composed"
+CPU_IMAGES = 32  # of a batch that candidates on the CPU compute: their time is per pixel
+
+
+class Setup:
+    """A workload's images on the host and on the device.
+
+    Parameters
+    ----------
+    work : Workload
+    footprint : {"square", "disk"}
+    device : Device
+    sets : int
+        Of images, drawn here.
+    threads : int
+        For candidates on the CPU.
+    """
+
+    def __init__(self, work: Workload, footprint: str, device: Device, sets: int, threads: int) -> None:
+        self.work, self.device, self.sets, self.threads = work, device, sets, threads
+        self.params = work.params(footprint)
+        self.images = draw(work, sets)
+        self.results = np.empty_like(self.images)
+        self.src = device.torch.from_numpy(self.images).to(device.name)
+        self.dst = device.torch.empty_like(self.src)
+        self.weights = device.torch.from_numpy(work.weights).to(device.name)
+        self.enhance = partial(enhance, filters=work.filters, params=self.params)
+        self.truth = truth(work, footprint, self.images[0][[0, -1]])
+        device.wait()
+
+    def answer(self, candidate: Candidate) -> Planes:
+        """Read what a candidate makes of the first set; nothing of an earlier one's may pass for it."""
+        self.dst.fill_(77)
+        self.results.fill(77)
+        self.device.wait()
+        return self.device.read(candidate.call(0))
+
+    def judge(self, name: str, candidate: Candidate, answer: Planes) -> str:
+        """Compare it with the truth: see `workloads.judge`."""
+        return judge(name, self.work, answer, self.truth, candidate.same)
+
+    def makers(self, *, peers: bool, compiled: bool) -> dict[str, Callable[[], Candidate]]:
+        """List the candidates by name, this package first.
+
+        compiled: the round fused by torch.compile alone, which can take minutes to make.
+        """
+        work, gpu = self.work, self.device.name == "cuda"
+        # In the simulator arrays on the host are all that there are.
+        first = ours if gpu and work.name != "crossover" else ours_from_host
+        found: dict[str, Maker] = {OURS if work.name != "crossover" else f"{OURS}, NumPy": first}
+        core = {f"{OURS}, CPU core": partial(ours_from_host, backend="cpu")}
+        if work.name == "crossover":
+            found |= core
+        elif compiled:
+            found[f"{COMPOSED}, compiled"] = partial(composed, compiled=True)
+        else:
+            if gpu:
+                found |= {f"{OURS}, replayed": ours_replayed, f"{OURS}, NumPy": ours_from_host}
+            found |= core
+            if peers:
+                found[COMPOSED] = composed
+                if gpu and work.name == "single":
+                    found[f"{COMPOSED}, replayed"] = composed_replayed
+                if gpu and work.name == "round":
+                    found[f"{COMPOSED}, NumPy"] = composed_from_host
+                found["OpenCV composed" if len(work.filters) > 1 else "OpenCV smoother"] = opencv
+        return {name: partial(make, self) for name, make in found.items()}
+
+
+Maker = Callable[[Setup], Candidate]
+
+
+def ours(setup: Setup) -> Candidate:
+    """`enhance` from array to array on the device."""
+    weights = setup.work.weights[0]
+
+    def call(k: int) -> Any:
+        k %= setup.sets
+        return setup.enhance(setup.src[k], weights, out=setup.dst[k], backend="cuda")
+
+    return Candidate(setup.device.on_stream(call), setup.work.images)
+
+
+def ours_from_host(setup: Setup, backend: str = "cuda") -> Candidate:
+    """`enhance` from NumPy array to NumPy array; by the compiled core, a part of the batch."""
+    part = min(setup.work.images, CPU_IMAGES) if backend == "cpu" else setup.work.images
+    weights = setup.work.weights[0]
+
+    def call(k: int) -> Planes:
+        src, dst = (images[k % setup.sets, :part] for images in (setup.images, setup.results))
+        return setup.enhance(src, weights, out=dst, backend=backend, threads=setup.threads)
+
+    return Candidate(call, part, "CPU" if backend == "cpu" else "host to host")
+
+
+def ours_replayed(setup: Setup) -> Candidate:
+    """The launches of `Rounds` alone, recorded as CUDA graphs, each on a set of its own."""
+    from numba import cuda
+
+    from sdie_fast.cuda.graph import Graph
+    from sdie_fast.cuda.rounds import Rounds
+
+    work = setup.work
+    sets = min(setup.sets, 16)
+    active = tuple(name in work.filters for name in TABLE)
+    normalised = np.zeros((*work.weights.shape[:2], len(TABLE)), np.float32)
+    normalised[..., active] = work.weights
+    weights = cuda.to_device(normalised)
+    rounds = Rounds((*work.shape, 1), setup.params, active=active)
+    own = cuda.stream()
+    src, dst = ([cuda.as_cuda_array(t[k][..., None]) for k in range(sets)] for t in (setup.src, setup.dst))
+
+    def enqueue(k: int, stream: Any) -> None:
+        rounds(src[k], dst[k], weights, active, white_level=255.0, stream=stream)
+
+    enqueue(0, own)  # compiles, which cannot be recorded
+    own.synchronize()
+    graphs = [Graph(partial(enqueue, k), own) for k in range(sets)]
+    setup.device.wait()
+    on = cuda.external_stream(setup.device.stream.cuda_stream)
+
+    def call(k: int) -> Any:
+        graphs[k % sets].launch(on)
+        return setup.dst[k % sets]
+
+    return Candidate(call, work.images, "device, graph replays")
+
+
+def composed(setup: Setup, *, compiled: bool = False) -> Candidate:
+    """The round composed in torch, operation by operation or fused by torch.compile."""
+    run = round_of(setup.params, setup.work.filters, setup.work.rounds, setup.device.name)
+    if compiled:
+        run = setup.device.torch.compile(run, dynamic=False)
+    call = setup.device.on_stream(lambda k: run(setup.src[k % setup.sets], setup.weights))
+    return Candidate(call, setup.work.images)
+
+
+def composed_replayed(setup: Setup) -> Candidate:
+    """The composed round recorded as a CUDA graph; the set is copied to where the graph reads it."""
+    device, torch = setup.device, setup.device.torch
+    run = round_of(setup.params, setup.work.filters, setup.work.rounds, device.name)
+    held = setup.src[0].clone()
+    device.wait()
+    once = device.on_stream(lambda _: run(held, setup.weights))
+    for _ in range(3):
+        once(0)
+    device.wait()
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph, stream=device.stream):
+        result = run(held, setup.weights)
+
+    def call(k: int) -> Any:
+        held.copy_(setup.src[k % setup.sets])
+        graph.replay()
+        return result
+
+    return Candidate(device.on_stream(call), setup.work.images, "device, graph replays")
+
+
+def composed_from_host(setup: Setup) -> Candidate:
+    """The composed round between pinned buffers on the host."""
+    device = setup.device
+    run = round_of(setup.params, setup.work.filters, setup.work.rounds, device.name)
+    pinned = device.torch.from_numpy(setup.images[: min(setup.sets, 64)]).pin_memory()
+    result = device.torch.empty_like(pinned[0]).pin_memory()
+
+    def call(k: int) -> Planes:
+        src = pinned[k % len(pinned)].to(device.name, non_blocking=True)
+        result.copy_(run(src, setup.weights), non_blocking=True)
+        device.stream.synchronize()
+        return np.asarray(result.numpy())
+
+    return Candidate(device.on_stream(call), setup.work.images, "host to host")
+
+
+def opencv(setup: Setup) -> Candidate:
+    """The round composed from OpenCV, image by image on the CPU, 8 bits between rounds."""
+    library = OpenCV(setup.threads, contrib=True)
+    part = min(setup.work.images, CPU_IMAGES)
+
+    def one(g: Planes) -> Planes:
+        for _ in range(setup.work.rounds):
+            g = library.round(g, setup.work.filters)
+        return g
+
+    def call(k: int) -> Planes:
+        return np.stack([one(g) for g in setup.images[k % setup.sets, :part]])
+
+    return Candidate(call, part, "CPU", same=False)

@@ -1,0 +1,101 @@
+"""Timing on a GPU: a sample is a run of calls between two events on a stream, or by the host's clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Candidate", "Device", "Runs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way of doing a job.
+
+    `call(k)` does it on the k-th set of images and gives the result, an array or a tensor; where the time
+    `includes` the "device" alone, it enqueues on the stream and does not wait. `images` is how many of a set a call
+    computes, and `same` says whether its definitions are ours.
+    """
+
+    call: Callable[[int], Any]
+    images: int
+    includes: str = "device"
+    same: bool = True
+
+    @property
+    def on_device(self) -> bool:
+        """Whether nothing of the host is in its time."""
+        return self.includes.startswith("device")
+
+
+class Device:
+    """Where torch computes ("cuda", or "cpu" in a dry run), and the stream everything runs on."""
+
+    def __init__(self, torch: Any, name: str) -> None:
+        self.torch, self.name = torch, name
+        self.stream: Any = torch.cuda.Stream() if name == "cuda" else None
+
+    def on_stream(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
+        """Wrap a call so that torch's current stream is this one."""
+
+        def run(k: int) -> Any:
+            with self.torch.no_grad(), self.torch.cuda.stream(self.stream):
+                return call(k)
+
+        return run
+
+    def wait(self) -> None:
+        """Until all that was enqueued is done."""
+        if self.stream:
+            self.torch.cuda.synchronize()
+
+    def read(self, result: Any) -> npt.NDArray[Any]:
+        """Copy a candidate's result to the host."""
+        self.wait()
+        if isinstance(result, np.ndarray):
+            return result.copy()
+        return np.asarray((result.float() if result.is_floating_point() else result).cpu().numpy())
+
+    def seconds(self, candidate: Candidate, first: int, calls: int) -> float:
+        """Seconds a call takes when made `calls` times in a row, with the sets `first`, `first` + 1 and so on."""
+        events = self.stream is not None and candidate.on_device
+        if events:
+            begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record(self.stream)
+        else:
+            started = time.perf_counter()
+        for k in range(first, first + calls):
+            candidate.call(k)
+        if not events:
+            return (time.perf_counter() - started) / calls
+        end.record(self.stream)
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3 / calls
+
+
+class Runs:
+    """Samples of a candidate for `interleave`: as many calls as take `least` seconds, each on the next set.
+
+    Together the sets should exceed the cache, so that it cannot hold what a call reads.
+    """
+
+    def __init__(self, device: Device, candidate: Candidate, least: float = 0.02) -> None:
+        self._device, self._candidate, self._least = device, candidate, least
+        self._next = self._calls = 0
+
+    def _take(self, calls: int) -> float:
+        seconds = self._device.seconds(self._candidate, self._next, calls)
+        self._next += calls
+        return seconds
+
+    def __call__(self) -> float:
+        """Seconds of one call; the first sample also compiles, allocates and finds how many calls to make."""
+        if not self._calls:
+            self._take(2)
+            self._calls = max(1, min(500, round(self._least / max(self._take(1), 1e-6))))
+        return self._take(self._calls)
