@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, Recipe, RecipeError
-from sdie_fast.actor import Actions, Actor, ActorFile, Parameter, observe, progress, weights_of
+from sdie_fast.actor import Actions, Actor, ActorFile, Choice, observe, progress, weights_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -96,13 +96,13 @@ class TestWeights:
 
 class TestParameters:
     def test_ends_and_middle(self):
-        p = Parameter("guided_eps", 0.001, 0.1)
+        p = Choice("guided_eps", 0.001, 0.1)
         np.testing.assert_allclose([p.value(a) for a in (-1, 0, 1, 5)], [1e-3, 1e-2, 0.1, 0.1])
-        p = Parameter("sharpen_amount", 0.0, 3.0, log=False)
+        p = Choice("sharpen_amount", 0.0, 3.0, log=False)
         np.testing.assert_allclose([p.value(a) for a in (-1, 0, 1)], [0, 1.5, 3])
 
     def test_choose(self):
-        actions = Actions((Parameter("guided_eps", 0.001, 0.1),))
+        actions = Actions((Choice("guided_eps", 0.001, 0.1),))
         assert actions.size == 7
         chosen = actions.params([0, 0, 0, 0, 0, 0, 1], PARAMS)
         assert chosen == dataclasses.replace(PARAMS, guided_eps=chosen.guided_eps)
@@ -122,14 +122,14 @@ class TestParameters:
     )
     def test_bad(self, given, error):
         with pytest.raises(error):
-            Parameter(*given)
+            Choice(*given)
 
     @pytest.mark.parametrize("given", ["x", 3, [{}], [{"name": "guided_eps"}], [{"low": 1, "other": 2}]])
     def test_bad_lists(self, given):
         with pytest.raises((InvalidArgumentError, InvalidTypeError)):
             Actions.from_list(given)
         with pytest.raises(InvalidArgumentError, match="once"):
-            Actions((Parameter("guided_eps", 0.1, 1),) * 2)
+            Actions((Choice("guided_eps", 0.1, 1),) * 2)
 
 
 def test_observe():
@@ -208,7 +208,7 @@ class TestEnhancer:
         np.testing.assert_array_equal(out, enhancer(np.ascontiguousarray(image))[0])
 
     def test_chosen_parameters_are_used(self, kind, tmp_path, rng):
-        actions = Actions((Parameter("sharpen_amount", 0.5, 5.0),))
+        actions = Actions((Choice("sharpen_amount", 0.5, 5.0),))
         file = write_actor(tmp_path / "a.onnx", kind, actions)
         images = rng.random((2, 24, 24), np.float32)
         out, trace = sdie.Enhancer(Recipe(None, PARAMS, kind=kind, actor=file))(images)
@@ -275,7 +275,7 @@ class TestOnDisk:
     def test_made_for_something_else(self, change, kind, tmp_path):
         file = write_actor(tmp_path / "a.onnx", kind)
         if "parameters" in change:
-            change = {"actions": Actions((Parameter("guided_eps", 0.1, 1),))}
+            change = {"actions": Actions((Choice("guided_eps", 0.1, 1),))}
         with pytest.raises(RecipeError, match="inputs and outputs"):
             Actor(dataclasses.replace(file, **change), kind)
 

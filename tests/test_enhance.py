@@ -182,7 +182,7 @@ class TestWeights:
         ("weights", "told"),
         [
             ([1, 1, 1, 1, 1, -1], r"received -1.0 at \[0, 5\]"),
-            ([0] * 6, "received six zeros"),
+            ([0] * 6, "received zeros alone"),
             ([1, 1, 1, 1, 1, np.nan], "received nan"),
             ([1] * 5, r"received shape \(5,\)"),
             (np.ones((2, 1, 6)), r"received shape \(2, 1, 6\) for 1 image"),

@@ -259,7 +259,7 @@ class TestDamage:
             ("files", {"actor.onnx": "00"}, "files: received .* accepted: {}"),
             ("weights", [], "weights: received shape"),
             ("weights", [[1, 1, 1, 1, 1, -1]] * 2, r"weights: received -1.0 at \[0, 5\]"),
-            ("weights", [[0] * 6] * 2, "weights: received six zeros"),
+            ("weights", [[0] * 6] * 2, "weights: received zeros alone"),
             ("weights", [[1] * 5] * 2, "weights: received shape"),
             ("weights", [[None] * 6] * 2, "weights: received"),
             ("weights", [["1"] * 6] * 2, "weights: received"),
