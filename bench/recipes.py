@@ -53,7 +53,11 @@ def main() -> None:
             )
         samples = {name: by_host(call) for name, call in calls.items()}
         times = interleave(samples, args.repeats, budget=float("inf"))
-    facts = machine(args.threads) | {"onnxruntime": version("onnxruntime"), "encoder": args.encoder, "wls": args.solver}
+    facts = machine(args.threads) | {
+        "onnxruntime": version("onnxruntime"),
+        "encoder": args.encoder,
+        "wls": args.solver,
+    }
     print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
     print("kind      whole ms  network ms  filters ms  filters' share")
     for kind in ("fixed", "schedule", "policy"):

@@ -193,7 +193,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--case",
-            help="round, rounds, exact-round, wls, bilateral, sharpen, guided, spatiogram, batch; may be repeated.",
+            help="round, rounds, exact-round, a filter's name, or batch; may be repeated.",
             show_default="all",
         ),
     ] = None,
@@ -222,11 +222,11 @@ def bench(
     Candidates take turns in shuffled order on the same image; answers are compared first. Median, interquartile range
     and 99th percentile in milliseconds, megapixels per second, and the peer's median over ours.
     """
-    from ._bench import run as bench_run
+    from ._bench import latency
 
     try:
-        report = bench_run.measure(
-            sizes=[bench_run.parse_size(s) for s in (sizes or ["200", "1024"])],
+        report = latency.measure(
+            sizes=[latency.parse_size(s) for s in (sizes or ["200", "1024"])],
             cases=cases,
             threads=threads,
             peers=peers,
@@ -265,6 +265,8 @@ def bench(
                 highlight=False,
                 soft_wrap=True,
             )
+    for words in report["missing"]:
+        stdout.print(words, style="dim", highlight=False, markup=False, soft_wrap=True)
     stdout.print("\nratio: the candidate's median over ours, above 1 where we are faster", style="dim")
 
 

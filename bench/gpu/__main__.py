@@ -45,7 +45,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from candidates import OURS, Setup
 from clock import Device, Runs
-from floor import Floor, floor_of, operations
 from report import markdown, write_section
 from workloads import CROSSOVER, WORKLOADS, Workload, sets_needed
 
@@ -53,7 +52,7 @@ from sdie_fast import SdieError
 from sdie_fast._bench.timing import installed, interleave, machine
 
 if TYPE_CHECKING:
-    from rates import Rates
+    from floor import Floor, Rates
 
 CASES = (*(work.name for work in WORKLOADS), "crossover", "encoder")
 COMPILED = ("round", "local", "encoder")  # also by torch.compile
@@ -115,10 +114,10 @@ class Bench:
         self.failed = False
         self._begin = time.monotonic()
         if self.gpu:
-            from rates import measure
+            import floor
 
             say("rates of this GPU")
-            self.rates = measure()
+            self.rates = floor.measure()
 
     def note(self, case: str, name: str, error: Exception) -> None:
         """Keep why a candidate is missing; a missing package is no failure, nor is a peer that breaks."""
@@ -148,12 +147,14 @@ class Bench:
         """Measure one workload."""
         sets = sets_needed(work, self.machine["L2 bytes"]) if self.gpu else 2
         setup = Setup(work, self.args.footprint, self.device, sets, self.args.threads)
-        floor = None
+        least = None
         if self.rates is not None:
-            floor = floor_of(work.pixels, work.rounds, operations(setup.params, work.filters), self.rates)
+            import floor
+
+            least = floor.floor_of(work.pixels, work.rounds, setup.params, work.filters, self.rates)
         about = {"case": work.name, "title": work.title, "elements": work.pixels}
         makers = setup.makers(peers=not self.args.no_peers, compiled=compiled)
-        self.measure(setup, makers, about, "Gpx/s", work.height * work.width / 1e9, floor, seconds)
+        self.measure(setup, makers, about, "Gpx/s", work.height * work.width / 1e9, least, seconds)
 
     def encoder(self, compiled: bool) -> None:
         """Measure SAM's encoders."""

@@ -58,7 +58,7 @@ class Device:
         """Copy a candidate's result to the host."""
         self.wait()
         if isinstance(result, np.ndarray):
-            return result.copy()
+            return np.array(result)
         return np.asarray((result.float() if result.is_floating_point() else result).cpu().numpy())
 
     def seconds(self, candidate: Candidate, first: int, calls: int) -> float:

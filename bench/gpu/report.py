@@ -68,7 +68,12 @@ TARGETS = (
     Target("the same images, the local filters alone", "30 Gpx/s", 30.0, "{:.2f} Gpx/s", _best("local")),
     Target("the same images, exact WLS alone", "1 Gpx/s", 1.0, "{:.2f} Gpx/s", _best("exact")),
     Target(
-        "one image of 200 x 200, five rounds", "under 1 ms", 1.0, "{:.3f} ms", _best("single", "median_ms"), operator.lt
+        "one image of 200 x 200, five rounds",
+        "under 1 ms",
+        1.0,
+        "{:.3f} ms",
+        _best("single", "median_ms"),
+        operator.lt,
     ),
     Target(
         "1024 x 1024, pixels a second against 200 x 200's",

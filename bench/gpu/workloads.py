@@ -98,7 +98,7 @@ def truth(work: Workload, footprint: str, images: Planes) -> npt.NDArray[np.floa
     planes = images.astype(np.float32) / np.float32(255)
     weights = work.weights[0]
     result = enhance(planes, weights, filters=work.filters, params=work.params(footprint), backend=backend)
-    return result.astype(np.float64) * 255.0
+    return np.asarray(result, np.float64) * 255.0
 
 
 def judge(name: str, work: Workload, answer: Planes, true: npt.NDArray[np.float64], same: bool = True) -> str:

@@ -217,7 +217,9 @@ PEERS = (
     Peer("spatiogram", "scikit-image equalize_hist", _skimage("exposure", "equalize_hist"), _EQUALISED, SLOW),
     Peer("gamma", "OpenCV LUT", _opencv("gamma"), Bound(1.0, 0.1, "both are rounded, halves either way")),
     Peer("gamma", "scikit-image", _skimage("exposure", "adjust_gamma", gamma=0.5), _ROUNDED, SLOW),
-    Peer("median", "OpenCV", _opencv("median"), Bound(0.0, 0.0, "the same pixels; the border is extended otherwise", 3)),
+    Peer(
+        "median", "OpenCV", _opencv("median"), Bound(0.0, 0.0, "the same pixels; the border is extended otherwise", 3)
+    ),
     Peer("gaussian", "OpenCV", _opencv("gaussian"), Bound(1.0, 0.6, "8-bit taps")),
     Peer(
         "gaussian",
