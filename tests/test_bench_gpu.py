@@ -114,7 +114,7 @@ def test_runs_take_the_next_set_each_time(monkeypatch):
     candidates = {name: clock.Candidate(seen[name].append, 1) for name in seen}
     # Each call takes 4 ms by a clock that only calls move.
     monkeypatch.setattr(clock.time, "perf_counter", lambda: 0.004 * sum(map(len, seen.values())))
-    samples = {name: clock.Runs(device, c) for name, c in candidates.items()}
+    samples = {name: clock.runs(device, c) for name, c in candidates.items()}
     times = timing.interleave(samples, 4, warmup=1)
     for name, t in times.items():
         assert (t.samples, t.median) == (4, pytest.approx(0.004))
@@ -146,7 +146,7 @@ def test_targets():
         assert measured in table
     assert table.count("| met |") == 5
     assert table.count("| not measured | |") == 3
-    rows[0]["median_ms"] = rows[1]["median_ms"] = 4.0
+    rows[0]["rate"] = rows[1]["rate"] = batch / 4e6
     assert "| 8.00x | missed |" in report.targets_table(rows)
     assert "| 1.500 ms | missed |" in report.targets_table([row("single", "sdie_fast", 1.5)])
 

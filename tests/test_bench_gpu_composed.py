@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import composed
 import numpy as np
 import pytest
 
 from sdie_fast import FILTERS, FilterParams, InvalidArgumentError, enhance
 
 torch = pytest.importorskip("torch")
+composed = pytest.importorskip("composed")
 
 TOLERANCE = {"identity": 1e-6, "wls": 5e-6, "bilateral": 1e-5, "sharpen": 1e-5, "guided": 1e-5, "spatiogram": 1 / 510}
 PARAMS = {

@@ -23,8 +23,7 @@ How it is measured
     CPU core). What differs by more than its definition explains is reported and not timed, and the exit code is 1.
     TF32 is off: the composed round keeps float32's digits, as ours does.
     Candidates on the CPU compute 32 images of a batch; ratios are per image.
-    Floors: bytes of input and output, and hand-counted operations, over the rates of three kernels that do nothing
-    else, measured in the same run.
+    Floors: bytes of input and output, and hand-counted operations, over rates measured in the same run.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from candidates import OURS, Setup
-from clock import Device, Runs
+from clock import Device, runs
 from report import markdown, write_section
 from workloads import CROSSOVER, WORKLOADS, Workload, sets_needed
 
@@ -67,10 +65,10 @@ def say(text: str) -> None:
 def gpu_machine(torch: Any, threads: int) -> dict[str, Any]:
     """What the figures depend on."""
     device = torch.cuda.get_device_properties(0)
-    driver = None
-    with contextlib.suppress(OSError, subprocess.CalledProcessError, IndexError):
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    driver = ""
+    with contextlib.suppress(OSError):
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+        driver = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "GPU": device.name,
         "multiprocessors": device.multi_processor_count,
@@ -117,14 +115,14 @@ class Bench:
             import floor
 
             say("rates of this GPU")
-            self.rates = floor.measure()
+            self.rates = floor.measure(self.device)
 
     def note(self, case: str, name: str, error: Exception) -> None:
         """Keep why a candidate is missing; a missing package is no failure, nor is a peer that breaks."""
         reason = f"{case}: {name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         self.notes.append(reason)
         say(f"  {reason}")
-        ours = name.startswith((OURS, "TorchSam"))
+        ours = name.startswith(("sdie_fast", "TorchSam"))
         if isinstance(error, SdieError) or (ours and not isinstance(error, ImportError)):
             self.failed = True
 
@@ -145,6 +143,8 @@ class Bench:
 
     def enhancement(self, work: Workload, seconds: float, compiled: bool) -> None:
         """Measure one workload."""
+        from candidates import Setup
+
         sets = sets_needed(work, self.machine["L2 bytes"]) if self.gpu else 2
         setup = Setup(work, self.args.footprint, self.device, sets, self.args.threads)
         least = None
@@ -197,7 +197,7 @@ class Bench:
         if not self.gpu:
             self.rows += [{"case": case, "candidate": name, "difference": word} for name, word in words.items()]
             return
-        samples = {name: Runs(self.device, c, 0.1 if case == "encoder" else 0.02) for name, c in ready.items()}
+        samples = {name: runs(self.device, c, 0.1 if case == "encoder" else 0.02) for name, c in ready.items()}
         times = interleave(samples, 100, least=5, warmup=1, budget=seconds)
         base = None
         for name, t in times.items():

@@ -20,7 +20,7 @@ from sdie_fast import enhance
 from sdie_fast._bench.peers import OpenCV
 from sdie_fast.filters import TABLE
 
-__all__ = ["COMPOSED", "OURS", "Setup"]
+__all__ = ["Setup"]
 
 OURS = "sdie_fast"
 COMPOSED = "torch composed"

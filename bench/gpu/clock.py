@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Candidate", "Device", "Runs"]
+__all__ = ["Candidate", "Device", "runs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,24 +78,24 @@ class Device:
         return float(begin.elapsed_time(end)) / 1e3 / calls
 
 
-class Runs:
-    """Samples of a candidate for `interleave`: as many calls as take `least` seconds, each on the next set.
+def runs(device: Device, candidate: Candidate, least: float = 0.02) -> Callable[[], float]:
+    """Make samples for `interleave`: of as many calls as take `least` seconds, each on the next set.
 
-    Together the sets should exceed the cache, so that it cannot hold what a call reads.
+    Together the sets should exceed the cache, so that it cannot hold what a call reads. The first sample also
+    compiles, allocates and finds how many calls to make.
     """
+    at = calls = 0
 
-    def __init__(self, device: Device, candidate: Candidate, least: float = 0.02) -> None:
-        self._device, self._candidate, self._least = device, candidate, least
-        self._next = self._calls = 0
+    def take(count: int) -> float:
+        nonlocal at
+        at += count
+        return device.seconds(candidate, at - count, count)
 
-    def _take(self, calls: int) -> float:
-        seconds = self._device.seconds(self._candidate, self._next, calls)
-        self._next += calls
-        return seconds
+    def sample() -> float:
+        nonlocal calls
+        if not calls:
+            take(2)
+            calls = max(1, min(500, round(least / max(take(1), 1e-6))))
+        return take(calls)
 
-    def __call__(self) -> float:
-        """Seconds of one call; the first sample also compiles, allocates and finds how many calls to make."""
-        if not self._calls:
-            self._take(2)
-            self._calls = max(1, min(500, round(self._least / max(self._take(1), 1e-6))))
-        return self._take(self._calls)
+    return sample

@@ -10,71 +10,53 @@ On a GPU the caller sets `torch.backends.cudnn.allow_tf32 = False`: else convolu
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
 from sdie_fast import FilterParams, InvalidArgumentError
+from sdie_fast.filters.gaussian import gaussian_kernel
+from sdie_fast.filters.spatiogram import EMPTY_MASS
+from sdie_fast.filters.wls import SMALL
 
 __all__ = ["filters", "round_of"]
 
-Tensor = Any  # torch.Tensor; torch is imported by who calls
-WLS_SMALL = 1e-4
-EMPTY_MASS = 1e-6
+Tensor = Any  # torch.Tensor
 
 
 def _pad(g: Tensor, r: int) -> Tensor:
-    from torch.nn.functional import pad
-
     return pad(g[:, None], (r, r, r, r), mode="reflect")[:, 0]
-
-
-def _taps(g: Tensor, r: int, disk: bool) -> Iterator[tuple[int, Tensor]]:
-    """Squared distance and shifted view of every tap but the centre."""
-    h, w = g.shape[-2:]
-    padded = _pad(g, r)
-    for dy in range(-r, r + 1):
-        for dx in range(-r, r + 1):
-            far = dy * dy + dx * dx
-            if far and not (disk and far > r * r):
-                yield far, padded[:, r + dy : r + dy + h, r + dx : r + dx + w]
 
 
 def bilateral(g: Tensor, *, window: int, sigma_space: float, sigma_range: float, footprint: str) -> Tensor:
     """Tomasi & Manduchi 1998: the centre plus the weighted mean of the differences from it."""
-    import torch
-
-    total = torch.zeros_like(g)
-    norm = torch.ones_like(g)
-    for far, q in _taps(g, window // 2, footprint == "disk"):
-        d = q - g
-        weight = torch.exp(d * d * (-0.5 / sigma_range**2) - far / (2.0 * sigma_space**2))
-        total = total + weight * d
-        norm = norm + weight
+    r = window // 2
+    h, w = g.shape[-2:]
+    padded = _pad(g, r)
+    total, norm = torch.zeros_like(g), torch.ones_like(g)
+    for dy, dx in itertools.product(range(-r, r + 1), repeat=2):
+        far = dy * dy + dx * dx
+        if far and not (footprint == "disk" and far > r * r):
+            d = padded[:, r + dy : r + dy + h, r + dx : r + dx + w] - g
+            weight = torch.exp(d * d * (-0.5 / sigma_range**2) - far / (2.0 * sigma_space**2))
+            total = total + weight * d
+            norm = norm + weight
     return g + total / norm
 
 
 def _box(g: Tensor, size: int) -> Tensor:
     """Average over the square window, rows and then columns."""
-    from torch.nn.functional import avg_pool2d
-
     rows = avg_pool2d(_pad(g, size // 2)[:, None], (1, size), stride=1)
     return avg_pool2d(rows, (size, 1), stride=1)[:, 0]
 
 
-def gaussian(window: int, sigma: float, device: Any) -> Tensor:
-    """Sample a Gaussian at the window's taps, scaled to sum 1."""
-    import torch
-
-    taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-(window // 2), window // 2 + 1)]
-    return torch.tensor([t / sum(taps) for t in taps], dtype=torch.float32, device=device)
-
-
 def sharpen(g: Tensor, *, taps: Tensor, amount: float, threshold: float) -> Tensor:
     """Unsharp masking by a separable Gaussian: two convolutions."""
-    from torch.nn.functional import conv2d
-
     rows = conv2d(_pad(g, len(taps) // 2)[:, None], taps.view(1, 1, 1, -1))
     high = g - conv2d(rows, taps.view(1, 1, -1, 1))[:, 0]
     if threshold > 0:
@@ -97,9 +79,6 @@ def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
     Each unknown keeps its couplings to both sides and its conductance to ground, all positive: nothing cancels where
     weights are 1e4 times the unit of the diagonal. log2(length) steps, each over whole planes.
     """
-    import torch
-    from torch.nn.functional import pad
-
     size = u.shape[-1]
     right = pad(a * step, (0, 1))
     left = pad(a * step, (1, 0))
@@ -118,11 +97,15 @@ def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
     return u / ground
 
 
+def _edges(g: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Edge weights of Farbman et al. 2008, along rows and along columns."""
+    log = (g + SMALL).log()
+    return tuple(1.0 / (log.diff(dim=dim).abs() ** alpha + SMALL) for dim in (-1, -2))
+
+
 def wls_fast(g: Tensor, *, lambda_: float, alpha: float) -> Tensor:
-    """Min et al. 2014: three times rows, then columns, with the edge weights of Farbman et al. 2008."""
-    log = (g + WLS_SMALL).log()
-    ax = 1.0 / (log.diff(dim=-1).abs() ** alpha + WLS_SMALL)
-    ay = 1.0 / (log.diff(dim=-2).abs() ** alpha + WLS_SMALL)
+    """Min et al. 2014: three times rows, then columns."""
+    ax, ay = _edges(g, alpha)
     ay = ay.transpose(-1, -2).contiguous()
     u = g
     for t in (1, 2, 3):
@@ -140,11 +123,7 @@ def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
     maximum norm, which bounds the error: the matrix is an M-matrix whose rows sum to 1, so its inverse has the maximum
     norm 1. Looks at it, and so waits for the device, every twentieth iteration.
     """
-    from torch.nn.functional import pad
-
-    log = (g + WLS_SMALL).log()
-    ax = lambda_ / (log.diff(dim=-1).abs() ** alpha + WLS_SMALL)
-    ay = lambda_ / (log.diff(dim=-2).abs() ** alpha + WLS_SMALL)
+    ax, ay = (lambda_ * a for a in _edges(g, alpha))
     diagonal = 1.0 + pad(ax, (0, 1)) + pad(ax, (1, 0)) + pad(ay, (0, 0, 0, 1)) + pad(ay, (0, 0, 1, 0))
 
     def apply(p: Tensor) -> Tensor:
@@ -177,8 +156,6 @@ def _statistics(g: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
 
     The log of n_b N(x; m_b, S_b) is c - (a dx^2 + 2 b dx dy + d dy^2); c is -inf for an empty bin.
     """
-    import torch
-
     h, w = g.shape[-2:]
     # From the middle of the image: raw second moments keep their digits in float32.
     x = torch.arange(w, device=g.device, dtype=g.dtype) - (w - 1) / 2
@@ -206,8 +183,6 @@ def _statistics(g: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def spatiogram(g: Tensor, *, bins: int) -> Tensor:
     """Equalise by place, as `sdie_fast.filters.spatiogram` defines it: two walks over the bins, none of them kept."""
-    import torch
-
     h, w = g.shape[-2:]
     c, mean, form = _statistics(g, bins)
     x = torch.arange(w, device=g.device, dtype=g.dtype)[None, None, :]
@@ -247,7 +222,7 @@ def filters(params: FilterParams, device: Any = "cpu") -> dict[str, Callable[[Te
             f"params: received wls_domain {p.wls_domain!r}, spatiogram_method {p.spatiogram_method!r}; "
             "composed in torch: wls_domain 'intensity' and the spatiogram only"
         )
-    taps = gaussian(p.of("sharpen").window, p.sharpen_radius, device)
+    taps = torch.tensor(gaussian_kernel(p.of("sharpen").window, p.sharpen_radius), dtype=torch.float32, device=device)
     smooth = {"lambda_": p.wls_lambda, "alpha": p.wls_alpha}
     edges = {"sigma_space": p.bilateral_sigma_space, "sigma_range": p.bilateral_sigma_range}
     return {
@@ -271,8 +246,6 @@ def round_of(
         (N, H, W) uint8 and (N, T, len(names)) float32, normalised, both on the device -> (N, H, W) uint8. It may be
         compiled: which filters are computed is part of the program, as in `sdie_fast.cuda`.
     """
-    import torch
-
     every = filters(params, device)
 
     def run(images: Tensor, weights: Tensor) -> Tensor:

@@ -73,52 +73,43 @@ class OpenCV:
         """Return the plane itself."""
         return g
 
-    def wls(self, g: Plane) -> Plane:
+    def wls(self, g: Plane) -> Any:
         """Min et al.'s fast global smoother: an approximation, with other weights than Farbman's."""
-        out: Plane = self.cv2.ximgproc.fastGlobalSmootherFilter(g, g, 1.0, 10.0)
-        return out
+        return self.cv2.ximgproc.fastGlobalSmootherFilter(g, g, 1.0, 10.0)
 
-    def bilateral(self, g: Plane) -> Plane:
+    def bilateral(self, g: Plane) -> Any:
         """Bilateral filter of diameter 7: the 29 taps of the disk."""
-        out: Plane = self.cv2.bilateralFilter(g, 7, 0.1 * 255, 1.5)
-        return out
+        return self.cv2.bilateralFilter(g, 7, 0.1 * 255, 1.5)
 
-    def sharpen(self, g: Plane) -> Plane:
+    def sharpen(self, g: Plane) -> Any:
         """Unsharp masking by a 7 x 7 Gaussian."""
-        out: Plane = self.cv2.addWeighted(g, 1.8, self.gaussian(g), -0.8, 0.0)
-        return out
+        return self.cv2.addWeighted(g, 1.8, self.gaussian(g), -0.8, 0.0)
 
-    def guided(self, g: Plane) -> Plane:
+    def guided(self, g: Plane) -> Any:
         """Self-guided filter of radius 3."""
-        out: Plane = self.cv2.ximgproc.guidedFilter(g, g, 3, 0.01 * 255 * 255)
-        return out
+        return self.cv2.ximgproc.guidedFilter(g, g, 3, 0.01 * 255 * 255)
 
-    def spatiogram(self, g: Plane) -> Plane:
+    def spatiogram(self, g: Plane) -> Any:
         """Histogram equalisation, the cheapest that can stand in the spatiogram filter's place."""
-        out: Plane = self.cv2.equalizeHist(g)
-        return out
+        return self.cv2.equalizeHist(g)
 
-    def clahe(self, g: Plane) -> Plane:
+    def clahe(self, g: Plane) -> Any:
         """Contrast-limited adaptive equalisation, 5 x 5 tiles."""
-        out: Plane = self._clahe.apply(g)
-        return out
+        return self._clahe.apply(g)
 
-    def gamma(self, g: Plane) -> Plane:
+    def gamma(self, g: Plane) -> Any:
         """Square root, by a table of 256 entries."""
-        out: Plane = self.cv2.LUT(g, self._root)
-        return out
+        return self.cv2.LUT(g, self._root)
 
-    def median(self, g: Plane) -> Plane:
+    def median(self, g: Plane) -> Any:
         """Median of 7 x 7; the border's pixels are repeated."""
-        out: Plane = self.cv2.medianBlur(g, 7)
-        return out
+        return self.cv2.medianBlur(g, 7)
 
-    def gaussian(self, g: Plane) -> Plane:
+    def gaussian(self, g: Plane) -> Any:
         """Gaussian of 7 x 7, sigma 1.5."""
-        out: Plane = self.cv2.GaussianBlur(g, (7, 7), 1.5)
-        return out
+        return self.cv2.GaussianBlur(g, (7, 7), 1.5)
 
-    def round(self, g: Plane, filters: Iterable[str] = FILTERS) -> Plane:
+    def round(self, g: Plane, filters: Iterable[str] = FILTERS) -> Any:
         """One round, all weights equal, as a call for each filter and a weighted sum."""
         apply = [getattr(self, name) for name in filters]
         share, add = 1 / len(apply), partial(self.cv2.addWeighted, gamma=0.0, dtype=self.cv2.CV_32F)
@@ -127,10 +118,9 @@ class OpenCV:
             total = add(total, share, apply[1](g), share)
         for one in apply[2:]:
             total = add(total, 1.0, one(g), share)
-        out: Plane = self.cv2.convertScaleAbs(total)
-        return out
+        return self.cv2.convertScaleAbs(total)
 
-    def rounds(self, g: Plane) -> Plane:
+    def rounds(self, g: Plane) -> Any:
         """Repeat the round, in 8 bits between."""
         for _ in range(ROUNDS):
             g = self.round(g)
