@@ -62,7 +62,7 @@ def stub() -> str:
         for parameter in list(inspect.signature(function).parameters.values())[1:]:
             text += f"    {parameter.name}: {parameter.annotation} = ...,\n"
         text += f') -> Array:\n    """{inspect.getdoc(function).splitlines()[0]}"""\n'
-    return text
+    return text.replace("'", '"')
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from sdie_fast.filters import TABLE
 
 __all__ = ["Setup"]
 
-OURS = "sdie_fast"
-COMPOSED = "torch composed"
 CPU_IMAGES = 32  # of a batch that candidates on the CPU compute: their time is per pixel
 
 
@@ -50,6 +48,7 @@ class Setup:
         self.dst = device.torch.empty_like(self.src)
         self.weights = device.torch.from_numpy(work.weights).to(device.name)
         self.enhance = partial(enhance, filters=work.filters, params=self.params)
+        self.composed = round_of(self.params, work.filters, work.rounds, device.name)
         self.truth = truth(work, footprint, self.images[0][[0, -1]])
         device.wait()
 
@@ -69,30 +68,26 @@ class Setup:
 
         compiled: the round fused by torch.compile alone, which can take minutes to make.
         """
-        work, gpu = self.work, self.device.name == "cuda"
-        # In the simulator arrays on the host are all that there are.
-        first = ours if gpu and work.name != "crossover" else ours_from_host
-        found: dict[str, Maker] = {OURS if work.name != "crossover" else f"{OURS}, NumPy": first}
-        core = {f"{OURS}, CPU core": partial(ours_from_host, backend="cpu")}
-        if work.name == "crossover":
-            found |= core
+        gpu, case = self.device.name == "cuda", self.work.name
+        core = partial(ours_from_host, backend="cpu")
+        if case == "crossover":
+            chosen = {"sdie_fast, NumPy": ours_from_host, "sdie_fast, CPU core": core}
         elif compiled:
-            found[f"{COMPOSED}, compiled"] = partial(composed, compiled=True)
+            chosen = {"sdie_fast": ours, "torch composed, compiled": partial(composed, compiled=True)}
         else:
-            if gpu:
-                found |= {f"{OURS}, replayed": ours_replayed, f"{OURS}, NumPy": ours_from_host}
-            found |= core
-            if peers:
-                found[COMPOSED] = composed
-                if gpu and work.name == "single":
-                    found[f"{COMPOSED}, replayed"] = composed_replayed
-                if gpu and work.name == "round":
-                    found[f"{COMPOSED}, NumPy"] = composed_from_host
-                found["OpenCV composed" if len(work.filters) > 1 else "OpenCV smoother"] = opencv
-        return {name: partial(make, self) for name, make in found.items()}
-
-
-Maker = Callable[[Setup], Candidate]
+            every = (
+                # In the simulator arrays on the host are all that there are.
+                (True, "sdie_fast", ours if gpu else ours_from_host),
+                (gpu, "sdie_fast, replayed", ours_replayed),
+                (gpu, "sdie_fast, NumPy", ours_from_host),
+                (True, "sdie_fast, CPU core", core),
+                (peers, "torch composed", composed),
+                (peers and gpu and case == "single", "torch composed, replayed", composed_replayed),
+                (peers and gpu and case == "round", "torch composed, NumPy", composed_from_host),
+                (peers, "OpenCV smoother" if case == "exact" else "OpenCV composed", opencv),
+            )
+            chosen = {name: make for wanted, name, make in every if wanted}
+        return {name: partial(make, self) for name, make in chosen.items()}
 
 
 def ours(setup: Setup) -> Candidate:
@@ -129,7 +124,7 @@ def ours_replayed(setup: Setup) -> Candidate:
     sets = min(setup.sets, 16)
     active = tuple(name in work.filters for name in TABLE)
     normalised = np.zeros((*work.weights.shape[:2], len(TABLE)), np.float32)
-    normalised[..., active] = work.weights
+    normalised[..., list(active)] = work.weights
     weights = cuda.to_device(normalised)
     rounds = Rounds((*work.shape, 1), setup.params, active=active)
     own = cuda.stream()
@@ -144,7 +139,7 @@ def ours_replayed(setup: Setup) -> Candidate:
     setup.device.wait()
     on = cuda.external_stream(setup.device.stream.cuda_stream)
 
-    def call(k: int) -> Any:
+    def call(k: int, _held: Any = (rounds, weights)) -> Any:  # of which the graphs know the addresses alone
         graphs[k % sets].launch(on)
         return setup.dst[k % sets]
 
@@ -153,9 +148,7 @@ def ours_replayed(setup: Setup) -> Candidate:
 
 def composed(setup: Setup, *, compiled: bool = False) -> Candidate:
     """The round composed in torch, operation by operation or fused by torch.compile."""
-    run = round_of(setup.params, setup.work.filters, setup.work.rounds, setup.device.name)
-    if compiled:
-        run = setup.device.torch.compile(run, dynamic=False)
+    run = setup.device.torch.compile(setup.composed, dynamic=False) if compiled else setup.composed
     call = setup.device.on_stream(lambda k: run(setup.src[k % setup.sets], setup.weights))
     return Candidate(call, setup.work.images)
 
@@ -163,16 +156,15 @@ def composed(setup: Setup, *, compiled: bool = False) -> Candidate:
 def composed_replayed(setup: Setup) -> Candidate:
     """The composed round recorded as a CUDA graph; the set is copied to where the graph reads it."""
     device, torch = setup.device, setup.device.torch
-    run = round_of(setup.params, setup.work.filters, setup.work.rounds, device.name)
     held = setup.src[0].clone()
     device.wait()
-    once = device.on_stream(lambda _: run(held, setup.weights))
+    once = device.on_stream(lambda _: setup.composed(held, setup.weights))
     for _ in range(3):
         once(0)
     device.wait()
     graph = torch.cuda.CUDAGraph()
     with torch.no_grad(), torch.cuda.graph(graph, stream=device.stream):
-        result = run(held, setup.weights)
+        result = setup.composed(held, setup.weights)
 
     def call(k: int) -> Any:
         held.copy_(setup.src[k % setup.sets])
@@ -185,13 +177,12 @@ def composed_replayed(setup: Setup) -> Candidate:
 def composed_from_host(setup: Setup) -> Candidate:
     """The composed round between pinned buffers on the host."""
     device = setup.device
-    run = round_of(setup.params, setup.work.filters, setup.work.rounds, device.name)
     pinned = device.torch.from_numpy(setup.images[: min(setup.sets, 64)]).pin_memory()
     result = device.torch.empty_like(pinned[0]).pin_memory()
 
     def call(k: int) -> Planes:
         src = pinned[k % len(pinned)].to(device.name, non_blocking=True)
-        result.copy_(run(src, setup.weights), non_blocking=True)
+        result.copy_(setup.composed(src, setup.weights), non_blocking=True)
         device.stream.synchronize()
         return np.asarray(result.numpy())
 
@@ -203,12 +194,10 @@ def opencv(setup: Setup) -> Candidate:
     library = OpenCV(setup.threads, contrib=True)
     part = min(setup.work.images, CPU_IMAGES)
 
-    def one(g: Planes) -> Planes:
-        for _ in range(setup.work.rounds):
-            g = library.round(g, setup.work.filters)
-        return g
-
     def call(k: int) -> Planes:
-        return np.stack([one(g) for g in setup.images[k % setup.sets, :part]])
+        planes = list(setup.images[k % setup.sets, :part])
+        for _ in range(setup.work.rounds):
+            planes = [library.round(g, setup.work.filters) for g in planes]
+        return np.stack(planes)
 
     return Candidate(call, part, "CPU", same=False)

@@ -66,13 +66,13 @@ def crossover(rows: Sequence[Row]) -> int | None:
 
     The least size measured at which, and at all larger ones, the GPU was faster.
     """
-    times: dict[int, dict[str, float]] = {}
-    for r in rows:
-        if r["case"] == "crossover":
-            times.setdefault(int(r["elements"]), {})[r["includes"]] = float(r["median_ms"])
+    gpu, cpu = (
+        {r["elements"]: r["median_ms"] for r in rows if r["case"] == "crossover" and r["includes"] == includes}
+        for includes in ("host to host", "CPU")
+    )
     least = None
-    for elements, by in sorted(times.items(), reverse=True):
-        if not by.get("host to host", float("inf")) < by.get("CPU", 0.0):
+    for elements in sorted(gpu.keys() & cpu.keys(), reverse=True):
+        if gpu[elements] >= cpu[elements]:
             break
         least = elements
     return least

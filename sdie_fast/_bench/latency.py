@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,18 +107,6 @@ def check(case: str, name: str, bound: Bound, ours: npt.NDArray[Any], theirs: np
     return f"{most:.1f} (mean {mean:.2f}) of 255: {bound.why}"
 
 
-@contextlib.contextmanager
-def _limited(threads: int) -> Iterator[None]:
-    """Hold BLAS and OpenMP to the same threads, where threadpoolctl is there to do it."""
-    try:
-        control = library("threadpoolctl", "threadpoolctl")
-    except ImportError:
-        yield
-        return
-    with control.threadpool_limits(threads):
-        yield
-
-
 def measure(
     *,
     sizes: list[tuple[int, int]],
@@ -152,7 +140,9 @@ def measure(
     chosen = cases or [case for case in CASES if case not in TABLE or case in found.filters]
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
-    with _limited(threads):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):  # BLAS and OpenMP are held to the threads where it is there
+            stack.enter_context(library("threadpoolctl", "threadpoolctl").threadpool_limits(threads))
         for height, width in sizes:
             g = sample(height, width)
             for case in chosen:

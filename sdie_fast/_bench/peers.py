@@ -145,31 +145,36 @@ def _opencv(method: str, *, contrib: bool = False) -> Callable[[Plane, int], Cal
     return lambda g, threads: partial(getattr(OpenCV(threads, contrib=contrib), method), g)
 
 
-def _skimage(module: str, function: str, **settings: Any) -> Callable[[Plane, int], Call]:
+def _skimage(function: str, **settings: Any) -> Callable[[Plane, int], Call]:
     """Make a call of scikit-image's on float32 in [0, 1]."""
+    module, name = function.split(".")
 
     def make(g: Plane, _threads: int) -> Call:
-        call = getattr(library(f"skimage.{module}", "scikit-image"), function)
+        call = getattr(library(f"skimage.{module}", "scikit-image"), name)
         return partial(call, g.astype(np.float32) / np.float32(255), **settings)
 
     return make
 
 
+def _system(g: Plane) -> tuple[Any, Plane]:
+    """Matrix and right-hand side of exact WLS; assembling them is not timed."""
+    plane = g.astype(np.float64) / 255
+    return wls_matrix(*wls_weights(plane, 1.2), 1.0), plane.ravel()
+
+
 def _spsolve(g: Plane, _threads: int) -> Call:
-    """Exact WLS by SciPy's sparse direct solver; assembling the matrix is not timed."""
+    """Exact WLS by SciPy's sparse direct solver."""
     from scipy.sparse.linalg import spsolve
 
-    plane = g.astype(np.float64) / 255
-    matrix = wls_matrix(*wls_weights(plane, 1.2), 1.0).tocsc()
-    return lambda: np.asarray(spsolve(matrix, plane.ravel())).reshape(g.shape)
+    matrix, right = _system(g)
+    columns = matrix.tocsc()
+    return lambda: np.asarray(spsolve(columns, right)).reshape(g.shape)
 
 
 def _pyamg(g: Plane, _threads: int) -> Call:
-    """Exact WLS by Ruge-Stueben multigrid, set up and used in CG; assembling the matrix is not timed."""
+    """Exact WLS by Ruge-Stueben multigrid, set up and used in CG."""
     pyamg = library("pyamg", "pyamg")
-    plane = g.astype(np.float64) / 255
-    matrix = wls_matrix(*wls_weights(plane, 1.2), 1.0).tocsr()
-    right = plane.ravel()
+    matrix, right = _system(g)
 
     def solve() -> Plane:
         hierarchy = pyamg.ruge_stuben_solver(matrix)
@@ -183,7 +188,10 @@ SMOOTHER = Bound(128.0, 32.0, "another definition: other weights, approximate")
 _SYSTEM = Bound(1.5, 0.5, "same system; ours is rounded to 8 bits")
 _ROUND = Bound(96.0, 32.0, "two of its six filters are defined otherwise")
 _EQUALISED = Bound(255.0, 128.0, "another definition: plain equalisation")
+_LONGER = Bound(4.0, 0.6, "a longer Gaussian")
+_SAME_TAPS = {"sigma": 1.5, "truncate": 2.0, "mode": "mirror"}
 _ROUNDED = Bound(0.6, 0.5, "ours is rounded to 8 bits")
+_INSIDE = Bound(0.0, 0.0, "the same; near the border, which it extends otherwise, not compared", margin=3)
 
 PEERS = (
     Peer("round", "OpenCV composed", _opencv("round", contrib=True), _ROUND),
@@ -194,28 +202,14 @@ PEERS = (
     Peer("wls", "pyamg", _pyamg, _SYSTEM, SLOW),
     Peer("bilateral", "OpenCV", _opencv("bilateral"), Bound(2.0, 0.6, "8-bit output, range weights from a table")),
     Peer("sharpen", "OpenCV", _opencv("sharpen"), Bound(4.0, 0.6, "8-bit blur")),
-    Peer(
-        "sharpen",
-        "scikit-image",
-        _skimage("filters", "unsharp_mask", radius=1.5, amount=0.8),
-        Bound(4.0, 0.6, "a longer Gaussian"),
-        SLOW,
-    ),
+    Peer("sharpen", "scikit-image", _skimage("filters.unsharp_mask", radius=1.5, amount=0.8), _LONGER, SLOW),
     Peer("guided", "OpenCV", _opencv("guided", contrib=True), Bound(2.0, 0.8, "8-bit output")),
     Peer("spatiogram", "OpenCV equalizeHist", _opencv("spatiogram"), _EQUALISED),
     Peer("spatiogram", "OpenCV CLAHE", _opencv("clahe"), _EQUALISED),
-    Peer("spatiogram", "scikit-image equalize_hist", _skimage("exposure", "equalize_hist"), _EQUALISED, SLOW),
+    Peer("spatiogram", "scikit-image equalize_hist", _skimage("exposure.equalize_hist"), _EQUALISED, SLOW),
     Peer("gamma", "OpenCV LUT", _opencv("gamma"), Bound(1.0, 0.1, "both are rounded, halves either way")),
-    Peer("gamma", "scikit-image", _skimage("exposure", "adjust_gamma", gamma=0.5), _ROUNDED, SLOW),
-    Peer(
-        "median", "OpenCV", _opencv("median"), Bound(0.0, 0.0, "the same pixels; the border is extended otherwise", 3)
-    ),
+    Peer("gamma", "scikit-image", _skimage("exposure.adjust_gamma", gamma=0.5), _ROUNDED, SLOW),
+    Peer("median", "OpenCV", _opencv("median"), _INSIDE),
     Peer("gaussian", "OpenCV", _opencv("gaussian"), Bound(1.0, 0.6, "8-bit taps")),
-    Peer(
-        "gaussian",
-        "scikit-image",
-        _skimage("filters", "gaussian", sigma=1.5, truncate=2.0, mode="mirror"),
-        _ROUNDED,
-        SLOW,
-    ),
+    Peer("gaussian", "scikit-image", _skimage("filters.gaussian", **_SAME_TAPS), _ROUNDED, SLOW),
 )

@@ -111,7 +111,7 @@ def sharpen(
     per_channel: bool = ...,
     max_pixels: int | None = ...,
 ) -> Array:
-    """Sharpen by unsharp masking: I + amount * (I - G*I), as MATLAB's imsharpen."""
+    """Sharpen by unsharp masking: I + amount * (I - G*I), as MATLAB"s imsharpen."""
 
 def guided(
     image: Array,
@@ -125,7 +125,7 @@ def guided(
     per_channel: bool = ...,
     max_pixels: int | None = ...,
 ) -> Array:
-    """Smooth by the guided filter with the image as its own guide (He et al. 2013), as MATLAB's imguidedfilter."""
+    """Smooth by the guided filter with the image as its own guide (He et al. 2013), as MATLAB"s imguidedfilter."""
 
 def spatiogram(
     image: Array,

@@ -26,7 +26,9 @@ def of(name, g, **parameters):
 )
 def test_bilateral_disk_is_opencvs(plane, window, sigma_space, sigma_range):
     """OpenCV reads the range weights of float images from a table of 4096 steps."""
-    got = of("bilateral", plane,
+    got = of(
+        "bilateral",
+        plane,
         window=window,
         sigma_space=sigma_space,
         sigma_range=sigma_range,
@@ -53,7 +55,9 @@ def test_bilateral_square_by_scipys_windows(plane, window, sigma_space, sigma_ra
         return np.average(q, weights=weight)
 
     theirs = ndimage.generic_filter(plane, at, size=window, mode="mirror")
-    got = of("bilateral", plane,
+    got = of(
+        "bilateral",
+        plane,
         window=window,
         sigma_space=sigma_space,
         sigma_range=sigma_range,

@@ -13,15 +13,15 @@ exposure = pytest.importorskip("skimage.exposure")
 
 
 def spatiogram(g, bins=32):
-    return spatiogram(g, method="spatiogram", bins=bins, clip_limit=1.0, tiles=1)
+    return Spatiogram(bins=bins).reference(g)
 
 
 def clahe(g, clip_limit=1.0, tiles=5):
-    return spatiogram(g, method="clahe", bins=32, clip_limit=clip_limit, tiles=tiles)
+    return Spatiogram(method="clahe", clip_limit=clip_limit, tiles=tiles).reference(g)
 
 
 def equalise(g):
-    return spatiogram(g, method="global", bins=32, clip_limit=1.0, tiles=1)
+    return Spatiogram(method="global").reference(g)
 
 
 def smooth_grey(rng, height, width):

@@ -7,9 +7,16 @@ import pytest
 from scipy import linalg
 
 
+from sdie_fast.filters.wls import Wls, from_lightness, to_lightness
+
 color = pytest.importorskip("skimage.color")
 
 WLS = {"lambda_": 1.0, "alpha": 1.2, "solver": "exact", "domain": "intensity"}
+
+
+def wls(g, **parameters):
+    """Apply the reference."""
+    return Wls(**parameters).reference(g)
 
 
 def dense_matrix(g, alpha, lambda_):
