@@ -254,7 +254,11 @@ def test_no_gpu(program, monkeypatch, capsys):
 
 
 class Job:
-    """Gives 1 where it is asked; only 1 is right."""
+    """Its only candidate is right where it gives 1."""
+
+    def __init__(self, name, call):
+        self.about = {"case": "round", "title": ""}
+        self.makers = lambda *, compiled: {name: lambda: clock.Candidate(call, 1)}
 
     def answer(self, candidate):
         return candidate.call(0)
@@ -279,8 +283,7 @@ class Job:
 )
 def test_what_fails_a_run(program, name, call, failed, words):
     bench = program.Bench(program.parse(["--dry-run"]), None)
-    makers = {name: lambda: clock.Candidate(call, 1)}
-    bench.measure(Job(), makers, {"case": "round", "title": ""}, "Gpx/s", 1.0, None, 1.0)
+    bench.measure(Job(name, call), 1.0, compiled=False)
     assert bench.failed == failed
     assert [r["difference"] for r in bench.rows] == ([] if words else ["right"])
     assert words is None or words in bench.notes[0]

@@ -81,22 +81,18 @@ def gpu_machine(torch: Any, threads: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError where the body takes longer; None: no limit. Compilers of torch's can take very long."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError where the body takes longer; 0: no limit. Compilers of torch's can take very long."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"not made in {seconds:.0f} s")
 
-    if seconds is None or not hasattr(signal, "setitimer"):
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class Bench:
@@ -132,12 +128,17 @@ class Bench:
             if case not in self.args.case or (compiled and case not in COMPILED):
                 continue
             label = f"{case}: torch.compile" if compiled else case
+            works = [work for work in (*WORKLOADS, *CROSSOVER) if work.name == case]
             if time.monotonic() - self._begin > self.args.budget:
                 self.notes.append(f"{label}: the run's {self.args.budget:.0f} s were over")
             elif case == "encoder":
-                self.encoder(compiled)
+                try:
+                    from sam import Encoders
+
+                    self.measure(Encoders(self.device), self.args.seconds, compiled)
+                except Exception as error:
+                    self.note(case, "TorchSam", error)
             else:
-                works = CROSSOVER if case == "crossover" else [w for w in WORKLOADS if w.name == case]
                 for work in works if self.gpu else [works[0].tiny()]:
                     self.enhancement(work, self.args.seconds / len(works), compiled)
 
@@ -146,46 +147,22 @@ class Bench:
         from candidates import Setup
 
         sets = sets_needed(work, self.machine["L2 bytes"]) if self.gpu else 2
-        setup = Setup(work, self.args.footprint, self.device, sets, self.args.threads)
+        setup = Setup(work, self.args.footprint, self.device, sets, self.args.threads, not self.args.no_peers)
         least = None
         if self.rates is not None:
             import floor
 
             least = floor.floor_of(work.pixels, work.rounds, setup.params, work.filters, self.rates)
-        about = {"case": work.name, "title": work.title, "elements": work.pixels}
-        makers = setup.makers(peers=not self.args.no_peers, compiled=compiled)
-        self.measure(setup, makers, about, "Gpx/s", work.height * work.width / 1e9, least, seconds)
+        self.measure(setup, seconds, compiled, least)
 
-    def encoder(self, compiled: bool) -> None:
-        """Measure SAM's encoders."""
-        architecture, batch = ("vit_b", 8) if self.gpu else ("small", 2)
-        try:
-            from sam import Encoders
-
-            job = Encoders(self.device, architecture, batch)
-        except Exception as error:
-            self.note("encoder", "TorchSam", error)
-            return
-        about = {"case": "encoder", "title": f"SAM's encoder, {architecture}, batches of {batch}"}
-        self.measure(job, job.makers(compiled=compiled), about, "images/s", 1.0, None, self.args.seconds)
-
-    def measure(
-        self,
-        job: Any,
-        makers: dict[str, Any],
-        about: dict[str, Any],
-        unit: str,
-        each: float,
-        floor: Floor | None,
-        seconds: float,
-    ) -> None:
-        """Make the candidates of a job, compare their answers and time them; `each`: units an image."""
-        case = about["case"]
-        say(about["title"])
+    def measure(self, job: Any, seconds: float, compiled: bool, floor: Floor | None = None) -> None:
+        """Make the candidates of a job, compare their answers and time them."""
+        case = job.about["case"]
+        say(job.about["title"])
         ready, words = {}, {}
-        for name, make in makers.items():
+        for name, make in job.makers(compiled=compiled).items():
             try:
-                with time_limit(self.args.compile_limit if name.endswith("compiled") else None):
+                with time_limit(self.args.compile_limit if name.endswith("compiled") else 0):
                     candidate = make()
                     answer = job.answer(candidate)
                 if len(answer) != candidate.images:
@@ -197,24 +174,22 @@ class Bench:
         if not self.gpu:
             self.rows += [{"case": case, "candidate": name, "difference": word} for name, word in words.items()]
             return
-        samples = {name: runs(self.device, c, 0.1 if case == "encoder" else 0.02) for name, c in ready.items()}
-        times = interleave(samples, 100, least=5, warmup=1, budget=seconds)
+        samples = {name: runs(self.device, candidate, job.sample) for name, candidate in ready.items()}
         base = None
-        for name, t in times.items():
+        for name, t in interleave(samples, 100, least=5, warmup=1, budget=seconds).items():
             candidate = ready[name]
             an_image = t.median / candidate.images
             base = base or an_image
             self.rows.append(
                 {
-                    **about,
+                    **job.about,
                     "candidate": name,
                     "includes": candidate.includes,
                     "images": candidate.images,
                     "median_ms": t.median * 1e3,
                     "iqr_ms": t.iqr * 1e3,
                     "samples": t.samples,
-                    "rate": each / an_image,
-                    "unit": unit,
+                    "rate": job.units / an_image,
                     "ratio": an_image / base,
                     "floor_ms": [s * 1e3 for s in floor] if floor and candidate.on_device else None,
                     "difference": words[name],

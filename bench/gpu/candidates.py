@@ -37,10 +37,18 @@ class Setup:
         Of images, drawn here.
     threads : int
         For candidates on the CPU.
+    peers : bool
+        Whether others than this package are listed.
     """
 
-    def __init__(self, work: Workload, footprint: str, device: Device, sets: int, threads: int) -> None:
-        self.work, self.device, self.sets, self.threads = work, device, sets, threads
+    sample = 0.02  # seconds that one takes at least
+
+    def __init__(
+        self, work: Workload, footprint: str, device: Device, sets: int, threads: int, peers: bool = True
+    ) -> None:
+        self.work, self.device, self.sets, self.threads, self.peers = work, device, sets, threads, peers
+        self.about = {"case": work.name, "title": work.title, "elements": work.pixels, "unit": "Gpx/s"}
+        self.units = work.height * work.width / 1e9  # an image's
         self.params = work.params(footprint)
         self.images = draw(work, sets)
         self.results = np.empty_like(self.images)
@@ -63,15 +71,18 @@ class Setup:
         """Compare it with the truth: see `workloads.judge`."""
         return judge(name, self.work, answer, self.truth, candidate.same)
 
-    def makers(self, *, peers: bool, compiled: bool) -> dict[str, Callable[[], Candidate]]:
+    def makers(self, *, compiled: bool) -> dict[str, Callable[[], Candidate]]:
         """List the candidates by name, this package first.
 
         compiled: the round fused by torch.compile alone, which can take minutes to make.
         """
-        gpu, case = self.device.name == "cuda", self.work.name
+        gpu, peers, case = self.device.name == "cuda", self.peers, self.work.name
         core = partial(ours_from_host, backend="cpu")
         if case == "crossover":
-            chosen = {"sdie_fast, NumPy": ours_from_host, "sdie_fast, CPU core": core}
+            chosen: dict[str, Callable[[Setup], Candidate]] = {
+                "sdie_fast, NumPy": ours_from_host,
+                "sdie_fast, CPU core": core,
+            }
         elif compiled:
             chosen = {"sdie_fast": ours, "torch composed, compiled": partial(composed, compiled=True)}
         else:

@@ -95,7 +95,7 @@ def measure(device: Device, *, megabytes: int = 1024, blocks_per_sm: int = 64, r
 
     def rate(kernel: Any) -> float:
         arguments = cuda.as_cuda_array(out), np.float32(0.75), np.float32(0.25), np.int32(STEPS)
-        return out.numel() * CHAINS * STEPS / seconds(lambda: kernel[blocks, THREADS, stream](*arguments))
+        return float(out.numel()) * CHAINS * STEPS / seconds(lambda: kernel[blocks, THREADS, stream](*arguments))
 
     stream = cuda.external_stream(device.stream.cuda_stream)
     blocks = torch.cuda.get_device_properties(0).multi_processor_count * blocks_per_sm

@@ -25,8 +25,13 @@ class Encoders:
     `truth` is the float32 embedding of the first batch.
     """
 
-    def __init__(self, device: Device, architecture: str, batch: int) -> None:
+    sample, units = 0.1, 1.0  # seconds that a sample takes at least; of an image
+
+    def __init__(self, device: Device) -> None:
         torch = device.torch
+        architecture, batch = ("vit_b", 8) if device.name == "cuda" else ("small", 2)
+        title = f"SAM's encoder, {architecture}, batches of {batch}"
+        self.about = {"case": "encoder", "title": title, "unit": "images/s"}
         torch.manual_seed(0)
         self.device, self.batch, self.model = device, batch, build(architecture).eval()
         with torch.no_grad():
