@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from clock import Device, runs
+from clock import Runner, runs
 from report import markdown, write_section
 from workloads import CROSSOVER, WORKLOADS, Workload, sets_needed
 
@@ -50,7 +50,7 @@ from sdie_fast import SdieError
 from sdie_fast._bench.timing import installed, interleave, machine
 
 if TYPE_CHECKING:
-    from floor import Floor, Rates
+    from floor import Floor, Peak
 
 CASES = (*(work.name for work in WORKLOADS), "crossover", "encoder")
 COMPILED = ("round", "local", "encoder")  # also by torch.compile
@@ -100,9 +100,9 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, torch: Any) -> None:
         self.args, self.torch, self.gpu = args, torch, not args.dry_run
-        self.device = Device(torch, "cuda" if self.gpu else "cpu")
+        self.runner = Runner(torch, "cuda" if self.gpu else "cpu")
         self.machine: dict[str, Any] = gpu_machine(torch, args.threads) if self.gpu else {}
-        self.rates: Rates | None = None
+        self.peak: Peak | None = None
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.failed = False
@@ -111,7 +111,7 @@ class Bench:
             import floor
 
             say("rates of this GPU")
-            self.rates = floor.measure(self.device)
+            self.peak = floor.measure(self.runner)
 
     def note(self, case: str, name: str, error: Exception) -> None:
         """Keep why a candidate is missing; a missing package is no failure, nor is a peer that breaks."""
@@ -135,7 +135,7 @@ class Bench:
                 try:
                     from sam import Encoders
 
-                    self.measure(Encoders(self.device), self.args.seconds, compiled)
+                    self.measure(Encoders(self.runner), self.args.seconds, compiled)
                 except Exception as error:
                     self.note(case, "TorchSam", error)
             else:
@@ -147,12 +147,12 @@ class Bench:
         from candidates import Setup
 
         sets = sets_needed(work, self.machine["L2 bytes"]) if self.gpu else 2
-        setup = Setup(work, self.args.footprint, self.device, sets, self.args.threads, not self.args.no_peers)
+        setup = Setup(work, self.args.footprint, self.runner, sets, self.args.threads, not self.args.no_peers)
         least = None
-        if self.rates is not None:
+        if self.peak is not None:
             import floor
 
-            least = floor.floor_of(work.pixels, work.rounds, setup.params, work.filters, self.rates)
+            least = floor.floor_of(work.pixels, work.rounds, setup.params, work.filters, self.peak)
         self.measure(setup, seconds, compiled, least)
 
     def measure(self, job: Any, seconds: float, compiled: bool, floor: Floor | None = None) -> None:
@@ -174,7 +174,7 @@ class Bench:
         if not self.gpu:
             self.rows += [{"case": case, "candidate": name, "difference": word} for name, word in words.items()]
             return
-        samples = {name: runs(self.device, candidate, job.sample) for name, candidate in ready.items()}
+        samples = {name: runs(self.runner, candidate, job.sample) for name, candidate in ready.items()}
         base = None
         for name, t in interleave(samples, 100, least=5, warmup=1, budget=seconds).items():
             candidate = ready[name]
@@ -206,7 +206,7 @@ class Bench:
             "command": " ".join(["python bench/gpu", *given]),
             "dry_run": args.dry_run,
             "machine": self.machine,
-            "rates": self.rates and self.rates._asdict(),
+            "rates": self.peak and self.peak._asdict(),
             "rows": self.rows,
             "notes": self.notes,
         }

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Candidate", "Device", "runs"]
+__all__ = ["Method", "Runner", "runs"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class Method:
     """One way of doing a job.
 
     `call(k)` does it on the k-th set of images and gives the result, an array or a tensor; where the time
@@ -33,8 +33,8 @@ class Candidate:
         return self.includes.startswith("device")
 
 
-class Device:
-    """Where torch computes ("cuda", or "cpu" in a dry run), and the stream everything runs on."""
+class Runner:
+    """Runs work on a device of torch's ("cuda", or "cpu" in a dry run), all on one stream, and times it."""
 
     def __init__(self, torch: Any, name: str) -> None:
         self.torch, self.name = torch, name
@@ -55,22 +55,22 @@ class Device:
             self.torch.cuda.synchronize()
 
     def read(self, result: Any) -> npt.NDArray[Any]:
-        """Copy a candidate's result to the host."""
+        """Copy a method's result to the host."""
         self.wait()
         if isinstance(result, np.ndarray):
             return np.array(result)
         return np.asarray((result.float() if result.is_floating_point() else result).cpu().numpy())
 
-    def seconds(self, candidate: Candidate, first: int, calls: int) -> float:
+    def seconds(self, method: Method, first: int, calls: int) -> float:
         """Seconds a call takes when made `calls` times in a row, with the sets `first`, `first` + 1 and so on."""
-        events = self.stream is not None and candidate.on_device
+        events = self.stream is not None and method.on_device
         if events:
             begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record(self.stream)
         else:
             started = time.perf_counter()
         for k in range(first, first + calls):
-            candidate.call(k)
+            method.call(k)
         if not events:
             return (time.perf_counter() - started) / calls
         end.record(self.stream)
@@ -78,7 +78,7 @@ class Device:
         return float(begin.elapsed_time(end)) / 1e3 / calls
 
 
-def runs(device: Device, candidate: Candidate, least: float = 0.02) -> Callable[[], float]:
+def runs(runner: Runner, method: Method, least: float = 0.02) -> Callable[[], float]:
     """Make samples for `interleave`: of as many calls as take `least` seconds, each on the next set.
 
     Together the sets should exceed the cache, so that it cannot hold what a call reads. The first sample also
@@ -89,7 +89,7 @@ def runs(device: Device, candidate: Candidate, least: float = 0.02) -> Callable[
     def take(count: int) -> float:
         nonlocal at
         at += count
-        return device.seconds(candidate, at - count, count)
+        return runner.seconds(method, at - count, count)
 
     def sample() -> float:
         nonlocal calls

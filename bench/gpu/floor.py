@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from clock import Candidate, Device
+from clock import Method, Runner
 from numba import cuda, float32
 
 from sdie_fast import FilterParams
 from sdie_fast.cuda._device import exp2
 
-__all__ = ["Floor", "Rates", "floor_of", "measure"]
+__all__ = ["Floor", "Peak", "floor_of", "measure"]
 
 THREADS = 256
 CHAINS = 8  # independent results that a thread works on: more than one operation's latency needs
 STEPS = 1024
 
 
-class Rates(NamedTuple):
+class Peak(NamedTuple):
     """Per second: bytes read plus bytes written, float32 lane operations (a fused multiply-add is one), exp2."""
 
     bytes: float
@@ -40,15 +40,15 @@ class Floor(NamedTuple):
     arithmetic: float
 
 
-def floor_of(pixels: int, rounds: int, params: FilterParams, filters: Iterable[str], rates: Rates) -> Floor:
+def floor_of(pixels: int, rounds: int, params: FilterParams, filters: Iterable[str], peak: Peak) -> Floor:
     """Compute the floor of a call on so many uint8 pixels in all: arithmetic is repeated each round, bytes are not.
 
     Lanes and special functions work side by side: the slower one counts.
     """
     each = [params.of(name).operations() for name in filters]
     lanes = 10 + sum(o.lanes for o in each)  # ten to load, mix, clip and convert
-    arithmetic = max(lanes / rates.lanes, sum(o.special for o in each) / rates.special)
-    return Floor(2 * pixels / rates.bytes, pixels * rounds * arithmetic)
+    arithmetic = max(lanes / peak.lanes, sum(o.special for o in each) / peak.special)
+    return Floor(2 * pixels / peak.bytes, pixels * rounds * arithmetic)
 
 
 def _chained(step: Any) -> Any:
@@ -74,12 +74,12 @@ multiply_add = _chained(lambda v, a, b: v * a + b)
 exponentials = _chained(lambda v, a, b: exp2(-v))
 
 
-def measure(device: Device, *, megabytes: int = 1024, blocks_per_sm: int = 64, repeats: int = 7) -> Rates:
+def measure(runner: Runner, *, megabytes: int = 1024, blocks_per_sm: int = 64, repeats: int = 7) -> Peak:
     """Measure all three.
 
     Parameters
     ----------
-    device : Device
+    runner : Runner
     megabytes : int
         Size of what is copied; many times the L2 cache.
     blocks_per_sm : int
@@ -87,21 +87,21 @@ def measure(device: Device, *, megabytes: int = 1024, blocks_per_sm: int = 64, r
     repeats : int
         Timed calls of each, after one that is not; the median counts.
     """
-    torch = device.torch
+    torch = runner.torch
 
     def seconds(call: Callable[[], Any]) -> float:
-        candidate = Candidate(device.on_stream(lambda _: call()), 1)
-        return statistics.median([device.seconds(candidate, k, 1) for k in range(repeats + 1)][1:])
+        method = Method(runner.on_stream(lambda _: call()), 1)
+        return statistics.median([runner.seconds(method, k, 1) for k in range(repeats + 1)][1:])
 
     def rate(kernel: Any) -> float:
         arguments = cuda.as_cuda_array(out), np.float32(0.75), np.float32(0.25), np.int32(STEPS)
         return float(out.numel()) * CHAINS * STEPS / seconds(lambda: kernel[blocks, THREADS, stream](*arguments))
 
-    stream = cuda.external_stream(device.stream.cuda_stream)
+    stream = cuda.external_stream(runner.stream.cuda_stream)
     blocks = torch.cuda.get_device_properties(0).multi_processor_count * blocks_per_sm
     out = torch.empty(blocks * THREADS, device="cuda")
     # Noise: a GPU may compress what is all alike.
     noise = torch.randint(256, (megabytes << 20,), dtype=torch.uint8, device="cuda")
     to = torch.empty_like(noise)
-    device.wait()
-    return Rates(2 * noise.numel() / seconds(lambda: to.copy_(noise)), rate(multiply_add), rate(exponentials))
+    runner.wait()
+    return Peak(2 * noise.numel() / seconds(lambda: to.copy_(noise)), rate(multiply_add), rate(exponentials))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from clock import Candidate, Device
+from clock import Method, Runner
 
 from sdie_fast import SdieError
 from sdie_fast.segment.checkpoint import build
@@ -27,41 +27,41 @@ class Encoders:
 
     sample, units = 0.1, 1.0  # seconds that a sample takes at least; of an image
 
-    def __init__(self, device: Device) -> None:
-        torch = device.torch
-        architecture, batch = ("vit_b", 8) if device.name == "cuda" else ("small", 2)
+    def __init__(self, runner: Runner) -> None:
+        torch = runner.torch
+        architecture, batch = ("vit_b", 8) if runner.name == "cuda" else ("small", 2)
         title = f"SAM's encoder, {architecture}, batches of {batch}"
         self.about = {"case": "encoder", "title": title, "unit": "images/s"}
         torch.manual_seed(0)
-        self.device, self.batch, self.model = device, batch, build(architecture).eval()
+        self.runner, self.batch, self.model = runner, batch, build(architecture).eval()
         with torch.no_grad():
             for key, p in self.model.named_parameters():
                 if "rel_pos" in key or "pos_embed" in key:  # all zero in a fresh model
                     p.normal_(0, 0.02)
         side = int(self.model.image_encoder.img_size)
         images = np.random.default_rng(0).integers(0, 256, (3, batch, side, side, 3), np.uint8)
-        self.images = torch.from_numpy(images).to(device.name)
+        self.images = torch.from_numpy(images).to(runner.name)
         self.truth = self.answer(self.plain(torch.float32))
 
-    def _candidate(self, encode: Callable[[Any], Any]) -> Candidate:
-        call = self.device.on_stream(lambda k: encode(self.images[k % len(self.images)]))
-        return Candidate(call, self.batch)
+    def _method(self, encode: Callable[[Any], Any]) -> Method:
+        call = self.runner.on_stream(lambda k: encode(self.images[k % len(self.images)]))
+        return Method(call, self.batch)
 
-    def plain(self, dtype: Any) -> Candidate:
+    def plain(self, dtype: Any) -> Method:
         """segment-anything's module as it is."""
-        to = self.device.name
+        to = self.runner.name
         encoder = copy.deepcopy(self.model.image_encoder).to(to, dtype)
         mean, std = (v.flatten().to(to) for v in (self.model.pixel_mean, self.model.pixel_std))
-        return self._candidate(lambda images: encoder(((images.float() - mean) / std).permute(0, 3, 1, 2).to(dtype)))
+        return self._method(lambda images: encoder(((images.float() - mean) / std).permute(0, 3, 1, 2).to(dtype)))
 
-    def ours(self, *, compiled: bool = False) -> Candidate:
+    def ours(self, *, compiled: bool = False) -> Method:
         """`TorchSam` in bfloat16, on request by torch.compile."""
-        sam = TorchSam(self.model, device=self.device.name, dtype="bfloat16", batch=self.batch, compile=compiled)
-        return self._candidate(lambda images: sam.encode(images).features)
+        sam = TorchSam(self.model, device=self.runner.name, dtype="bfloat16", batch=self.batch, compile=compiled)
+        return self._method(lambda images: sam.encode(images).features)
 
-    def makers(self, *, compiled: bool) -> dict[str, Callable[[], Candidate]]:
+    def makers(self, *, compiled: bool) -> dict[str, Callable[[], Method]]:
         """List the candidates, the float32 one first; compiled: ours by torch.compile alone."""
-        torch = self.device.torch
+        torch = self.runner.torch
         found = {"segment-anything, float32": lambda: self.plain(torch.float32)}
         if compiled:
             return found | {"TorchSam, bfloat16, compiled": lambda: self.ours(compiled=True)}
@@ -70,11 +70,11 @@ class Encoders:
             "segment-anything, bfloat16": lambda: self.plain(torch.bfloat16),
         }
 
-    def answer(self, candidate: Candidate) -> npt.NDArray[Any]:
-        """Read what a candidate makes of the first batch, float32."""
-        return self.device.read(candidate.call(0))
+    def answer(self, method: Method) -> npt.NDArray[Any]:
+        """Read what a method makes of the first batch, float32."""
+        return self.runner.read(method.call(0))
 
-    def judge(self, name: str, _candidate: Candidate, embedding: npt.NDArray[Any]) -> str:
+    def judge(self, name: str, _method: Method, embedding: npt.NDArray[Any]) -> str:
         """Say how far an embedding is off: its root mean square error over the spread of the true one.
 
         Raises

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from sdie_fast import FILTERS, FilterParams, SdieError, enhance
+from sdie_fast import FILTERS, FilterParams, enhance
 from sdie_fast.data import synthetic
 
-__all__ = ["CROSSOVER", "WORKLOADS", "Workload", "draw", "judge", "sets_needed", "truth"]
+__all__ = ["CROSSOVER", "WORKLOADS", "Workload", "draw", "sets_needed", "truth"]
 
 Planes = npt.NDArray[np.uint8]
 
@@ -89,41 +89,12 @@ def sets_needed(work: Workload, cache: int, most: int = 8 << 30) -> int:
     return max(2, min(-(-4 * cache // each), most // each))
 
 
-def truth(work: Workload, footprint: str, images: Planes) -> npt.NDArray[np.float64]:
-    """What (n, H, W) images become, in grey levels of 255, not rounded.
+def truth(work: Workload, footprint: str, images: Planes) -> npt.NDArray[np.float32]:
+    """What (n, H, W) uint8 images become, in [0, 1], not rounded.
 
     By the float64 reference, or, from 256 x 256 pixels on, by the compiled core, which is tested against it.
     """
     backend = "reference" if work.height * work.width < 256 * 256 else "cpu"
     planes = images.astype(np.float32) / np.float32(255)
     weights = work.weights[0]
-    result = enhance(planes, weights, filters=work.filters, params=work.params(footprint), backend=backend)
-    return np.asarray(result, np.float64) * 255.0
-
-
-def judge(name: str, work: Workload, answer: Planes, true: npt.NDArray[np.float64], same: bool = True) -> str:
-    """Say how far an answer, (n, H, W) uint8, lies from what is true of its first and last image.
-
-    Of the same definition, it may differ by half a level of rounding and half a level (1/510) for each round. Of
-    others it is only looked at for being an image of the same thing: OpenCV's fast global smoother and its equalisation
-    are other filters than the ones they stand for.
-
-    Raises
-    ------
-    SdieError
-        Further than that, or not an image.
-    """
-    if answer.shape[1:] != true.shape[1:] or answer.dtype != np.uint8:
-        raise SdieError(f"{name}: gives {answer.dtype} {answer.shape}; uint8 (n, {true.shape[1:]}) expected")
-    own = answer[[0, -1]]
-    if len(answer) < work.images:
-        own, true = own[:1], true[:1]  # a part of the batch, without its last image
-    apart = np.abs(own.astype(np.float64) - true)
-    most, mean = float(apart.max()), float(apart.mean())
-    words = f"{most:.2f} (mean {mean:.3f}) of 255"
-    allowed = 0.5 + 0.5 * work.rounds
-    if same and not most <= allowed:
-        raise SdieError(f"{name}: differs by {words}; at most {allowed:g} expected")
-    if not same and not mean <= 64:
-        raise SdieError(f"{name}: differs by {words}; a mean of at most 64 expected")
-    return words if same else f"{words}, other definitions"
+    return np.asarray(enhance(planes, weights, filters=work.filters, params=work.params(footprint), backend=backend))

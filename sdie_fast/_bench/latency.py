@@ -89,13 +89,15 @@ def candidates(
 
 
 def check(case: str, name: str, bound: Bound, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> str:
-    """Compare a candidate's answer with ours, floats in [0, 1]; returns the difference in words.
+    """Compare an answer with ours, floats in [0, 1] or uint8; returns the difference in words.
 
     Raises
     ------
     SdieError
-        It is more than the two definitions explain.
+        It is more than the two definitions explain, or of another shape.
     """
+    if ours.shape != theirs.shape:
+        raise SdieError(f"{case}: {name} gives shape {theirs.shape}; {ours.shape} expected")
     levels = [np.float64(255 if x.dtype.kind == "f" else 1) * x for x in (ours, theirs)]
     apart = np.abs(levels[0] - levels[1])
     if bound.margin:

@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import __version__, _backends
 
-__all__ = ["Sample", "Timing", "by_host", "interleave", "machine", "summarise"]
+__all__ = ["Timer", "Timing", "by_host", "interleave", "machine", "summarise"]
 
-Sample = Callable[[], float]  # makes a call, or many alike, and returns the seconds of one
+Timer = Callable[[], float]  # makes a call, or many alike, and returns the seconds of one
 OPENCV = (
     "opencv-contrib-python-headless",
     "opencv-contrib-python",
@@ -43,7 +43,7 @@ def summarise(samples: Sequence[float]) -> Timing:
     return Timing(median, third - first, p99, min(samples), len(samples))
 
 
-def by_host(call: Callable[[], object]) -> Sample:
+def by_host(call: Callable[[], object]) -> Timer:
     """Time one call by the host's clock."""
 
     def sample() -> float:
@@ -55,7 +55,7 @@ def by_host(call: Callable[[], object]) -> Sample:
 
 
 def interleave(
-    samples: Mapping[str, Sample],
+    samples: Mapping[str, Timer],
     turns: int,
     *,
     least: int = 3,

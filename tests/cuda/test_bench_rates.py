@@ -32,8 +32,8 @@ def test_rates_of_a_gpu(floor):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch sees no GPU")
-    from clock import Device
+    from clock import Runner
 
-    found = floor.measure(Device(torch, "cuda"), megabytes=256, repeats=3)
+    found = floor.measure(Runner(torch, "cuda"), megabytes=256, repeats=3)
     assert 1e10 < found.bytes < 1e14
     assert 1e11 < found.special < found.lanes < 1e15
