@@ -231,11 +231,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--seconds", type=float, default=15.0, help="for a case's candidates together (5 turns at least)")
     budget = "begin no case after so long; what is left out is noted"
     add("--budget", type=float, metavar="SECONDS", default=float("inf"), help=budget)
-    limit = "for torch.compile, each time; what is not made by then is noted"
+    limit = "for torch.compile of a candidate (round, local and encoder have one, made last of all); 0: none"
     add("--compile-limit", type=float, metavar="SECONDS", default=240.0, help=limit)
     add("--no-peers", action="store_true", help="this package alone")
-    compiled = "round, local and encoder also by torch.compile, last of all (minutes each; off with --quick)"
-    add("--compile", action=argparse.BooleanOptionalAction, default=None, help=compiled)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     add("--threads", type=int, default=cores, help="of candidates on the CPU")
     add("--quick", action="store_true", help="3 seconds a case, no torch.compile")
@@ -246,9 +244,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--dry-run", action="store_true", help=dry)
     args = parser.parse_args(arguments)
     if args.quick:
-        args.seconds = min(args.seconds, 3.0)
-    if args.compile is None:
-        args.compile = not args.quick
+        args.seconds, args.compile_limit = min(args.seconds, 3.0), 0.0
     if args.dry_run and (args.write or args.write_targets):
         parser.error("--write: a dry run has no figures to write")
     return args
@@ -278,7 +274,7 @@ def main(given: list[str]) -> int:
         for row in bench.rows:
             print(f"{row['case']:9} {row['candidate']:28} {row['difference']}")
         return int(bench.failed)
-    if args.compile:
+    if args.compile_limit > 0:
         # The tables are there by now, should a compiler hang.
         bench.all(compiled=True)
         report = bench.report(given)

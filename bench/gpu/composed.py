@@ -1,9 +1,10 @@
 """One round as a user would compose it from torch's operations, on any device: the peer of `sdie_fast.cuda`.
 
 Same definitions and borders as `sdie_fast.reference`, float32 throughout, the whole batch in each operation. Planes are
-(N, H, W) in [0, 1]. Written to be fast in eager mode and to be fused by `torch.compile`: the bilateral filter's taps are
-shifted views of one padded plane (`unfold` would hold 49 copies of the batch), sums over the window are separable, and
-tridiagonal systems, which a loop would solve a column at a time, are reduced all columns at once.
+(N, H, W) in [0, 1]; `own` is a filter with its parameters. Written to be fast in eager mode and to be fused by
+`torch.compile`: the bilateral filter's taps are shifted views of one padded plane (`unfold` would hold 49 copies of the
+batch), sums over the window are separable, and tridiagonal systems, which a loop would solve a column at a time, are
+reduced all columns at once.
 
 On a GPU the caller sets `torch.backends.cudnn.allow_tf32 = False`: else convolutions keep 10 bits of each factor.
 """
@@ -33,17 +34,17 @@ def _pad(g: Tensor, r: int) -> Tensor:
     return pad(g[:, None], (r, r, r, r), mode="reflect")[:, 0]
 
 
-def bilateral(g: Tensor, *, window: int, sigma_space: float, sigma_range: float, footprint: str) -> Tensor:
+def bilateral(g: Tensor, own: Any) -> Tensor:
     """Tomasi & Manduchi 1998: the centre plus the weighted mean of the differences from it."""
-    r = window // 2
+    r = own.reach()
     h, w = g.shape[-2:]
     padded = _pad(g, r)
     total, norm = torch.zeros_like(g), torch.ones_like(g)
     for dy, dx in itertools.product(range(-r, r + 1), repeat=2):
         far = dy * dy + dx * dx
-        if far and not (footprint == "disk" and far > r * r):
+        if far and not (own.footprint == "disk" and far > r * r):
             d = padded[:, r + dy : r + dy + h, r + dx : r + dx + w] - g
-            weight = torch.exp(d * d * (-0.5 / sigma_range**2) - far / (2.0 * sigma_space**2))
+            weight = torch.exp(d * d * (-0.5 / own.sigma_range**2) - far / (2.0 * own.sigma_space**2))
             total = total + weight * d
             norm = norm + weight
     return g + total / norm
@@ -55,22 +56,22 @@ def _box(g: Tensor, size: int) -> Tensor:
     return avg_pool2d(rows, (size, 1), stride=1)[:, 0]
 
 
-def sharpen(g: Tensor, *, taps: Tensor, amount: float, threshold: float) -> Tensor:
+def sharpen(g: Tensor, own: Any, taps: Tensor) -> Tensor:
     """Unsharp masking by a separable Gaussian: two convolutions."""
     rows = conv2d(_pad(g, len(taps) // 2)[:, None], taps.view(1, 1, 1, -1))
     high = g - conv2d(rows, taps.view(1, 1, -1, 1))[:, 0]
-    if threshold > 0:
-        high = high * (high.abs() >= threshold)
-    return g + amount * high
+    if own.threshold > 0:
+        high = high * (high.abs() >= own.threshold)
+    return g + own.amount * high
 
 
-def guided(g: Tensor, *, window: int, eps: float) -> Tensor:
+def guided(g: Tensor, own: Any) -> Tensor:
     """He et al. 2013 with the image as its own guide; four box means."""
-    mean = _box(g, window)
-    variance = _box(g * g, window) - mean * mean
-    a = variance / (variance + eps)
+    mean = _box(g, own.window)
+    variance = _box(g * g, own.window) - mean * mean
+    a = variance / (variance + own.eps)
     b = mean - a * mean
-    return _box(a, window) * g + _box(b, window)
+    return _box(a, own.window) * g + _box(b, own.window)
 
 
 def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
@@ -103,27 +104,27 @@ def _edges(g: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     return tuple(1.0 / (log.diff(dim=dim).abs() ** alpha + SMALL) for dim in (-1, -2))
 
 
-def wls_fast(g: Tensor, *, lambda_: float, alpha: float) -> Tensor:
+def wls_fast(g: Tensor, own: Any) -> Tensor:
     """Min et al. 2014: three times rows, then columns."""
-    ax, ay = _edges(g, alpha)
+    ax, ay = _edges(g, own.alpha)
     ay = ay.transpose(-1, -2).contiguous()
     u = g
     for t in (1, 2, 3):
-        step = 1.5 * 4.0 ** (3 - t) / (4.0**3 - 1.0) * lambda_
+        step = 1.5 * 4.0 ** (3 - t) / (4.0**3 - 1.0) * own.lambda_
         u = _solve_lines(u, ax, step)
         u = _solve_lines(u.transpose(-1, -2).contiguous(), ay, step)
         u = u.transpose(-1, -2).contiguous()
     return u
 
 
-def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
+def wls_exact(g: Tensor, own: Any) -> Tensor:
     """Farbman et al. 2008 by conjugate gradients with the diagonal as preconditioner.
 
     The plainest solver that torch's operations allow. Stops when the residual of every image is at most `tol` in the
     maximum norm, which bounds the error: the matrix is an M-matrix whose rows sum to 1, so its inverse has the maximum
     norm 1. Looks at it, and so waits for the device, every twentieth iteration.
     """
-    ax, ay = (lambda_ * a for a in _edges(g, alpha))
+    ax, ay = (own.lambda_ * a for a in _edges(g, own.alpha))
     diagonal = 1.0 + pad(ax, (0, 1)) + pad(ax, (1, 0)) + pad(ay, (0, 0, 0, 1)) + pad(ay, (0, 0, 1, 0))
 
     def apply(p: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
         u = u + step * p
         r = r - step * q
         z = r / diagonal
-        if iteration % 20 == 19 and float(r.abs().amax()) <= tol:
+        if iteration % 20 == 19 and float(r.abs().amax()) <= own.tol:
             break
         previous, rz = rz, dot(r, z)
         p = z + rz / previous.clamp_min(1e-30) * p
@@ -181,8 +182,9 @@ def _statistics(g: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     return c, shift, form
 
 
-def spatiogram(g: Tensor, *, bins: int) -> Tensor:
+def spatiogram(g: Tensor, own: Any) -> Tensor:
     """Equalise by place, as `sdie_fast.filters.spatiogram` defines it: two walks over the bins, none of them kept."""
+    bins = own.bins
     h, w = g.shape[-2:]
     c, mean, form = _statistics(g, bins)
     x = torch.arange(w, device=g.device, dtype=g.dtype)[None, None, :]
@@ -216,23 +218,21 @@ def filters(params: FilterParams, device: Any = "cpu") -> dict[str, Callable[[Te
     InvalidArgumentError
         WLS on lightness, or another spatiogram method: the benchmark measures neither.
     """
-    p = params
-    if p.wls_domain != "intensity" or p.spatiogram_method != "spatiogram":
+    if params.wls_domain != "intensity" or params.spatiogram_method != "spatiogram":
         raise InvalidArgumentError(
-            f"params: received wls_domain {p.wls_domain!r}, spatiogram_method {p.spatiogram_method!r}; "
+            f"params: received wls_domain {params.wls_domain!r}, spatiogram_method {params.spatiogram_method!r}; "
             "composed in torch: wls_domain 'intensity' and the spatiogram only"
         )
-    taps = torch.tensor(gaussian_kernel(p.of("sharpen").window, p.sharpen_radius), dtype=torch.float32, device=device)
-    smooth = {"lambda_": p.wls_lambda, "alpha": p.wls_alpha}
-    edges = {"sigma_space": p.bilateral_sigma_space, "sigma_range": p.bilateral_sigma_range}
-    return {
-        "identity": lambda g: g,
-        "wls": partial(wls_fast, **smooth) if p.wls_solver == "fast" else partial(wls_exact, tol=p.wls_tol, **smooth),
-        "bilateral": partial(bilateral, window=p.of("bilateral").window, footprint=p.bilateral_footprint, **edges),
-        "sharpen": partial(sharpen, taps=taps, amount=p.sharpen_amount, threshold=p.sharpen_threshold),
-        "guided": partial(guided, window=p.of("guided").window, eps=p.guided_eps),
-        "spatiogram": partial(spatiogram, bins=p.spatiogram_bins),
+    kernel = gaussian_kernel(params.of("sharpen").window, params.sharpen_radius)
+    taps = torch.tensor(kernel, dtype=torch.float32, device=device)
+    apply: dict[str, Callable[..., Tensor]] = {
+        "wls": wls_fast if params.wls_solver == "fast" else wls_exact,
+        "bilateral": bilateral,
+        "sharpen": partial(sharpen, taps=taps),
+        "guided": guided,
+        "spatiogram": spatiogram,
     }
+    return {"identity": lambda g: g} | {name: partial(each, own=params.of(name)) for name, each in apply.items()}
 
 
 def round_of(
