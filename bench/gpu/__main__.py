@@ -7,13 +7,6 @@
 
 Needs `pip install ".[gpu,bench]" torch` and, for the encoder, segment-anything.
 
-Cases
-    round    512 images of 200 x 200, one round of all six filters, fast WLS     local  the local filters alone
-    exact    exact WLS alone                                                     single one image, five rounds
-    square   20 images of 1024 x 1024                                            line   one frame of 16,384 x 1,024
-    crossover  from which size on an image on the host is enhanced sooner by the GPU than by all cores of the CPU
-    encoder  SAM ViT-B's encoder in bfloat16, batches of 8, random weights
-
 How it is measured
     Candidates of a case take turns in shuffled order. A sample is a run of calls, 20 ms at least, between two CUDA events
     on one stream, or by the host's clock where the result ends on the host; the median over the samples is quoted.
@@ -221,8 +214,15 @@ class Bench:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
+    titles = {work.name: work.title for work in WORKLOADS} | {
+        "crossover": "from which size on an image on the host is enhanced sooner by the GPU than by the CPU's cores",
+        "encoder": "SAM ViT-B's encoder in bfloat16, batches of 8, random weights",
+    }
     parser = argparse.ArgumentParser(
-        prog="python bench/gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python bench/gpu",
+        description=__doc__,
+        epilog="cases:\n" + "\n".join(f"  {name:9}  {title}" for name, title in titles.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--case", nargs="+", choices=CASES, default=list(CASES))

@@ -50,7 +50,7 @@ class Peer(NamedTuple):
 
 
 class OpenCV:
-    """The filters by OpenCV, with our default parameters.
+    """The filters by OpenCV with our default parameters: `calls`, each of a plane.
 
     Raises
     ------
@@ -66,58 +66,33 @@ class OpenCV:
                 "pip install opencv-contrib-python-headless in its place"
             )
         cv2.setNumThreads(threads)
-        self._clahe = cv2.createCLAHE(1.0, (5, 5))
-        self._root = np.rint(255 * np.sqrt(np.arange(256) / 255)).astype(np.uint8)
-
-    def identity(self, g: Plane) -> Plane:
-        """Return the plane itself."""
-        return g
-
-    def wls(self, g: Plane) -> Any:
-        """Min et al.'s fast global smoother: an approximation, with other weights than Farbman's."""
-        return self.cv2.ximgproc.fastGlobalSmootherFilter(g, g, 1.0, 10.0)
-
-    def bilateral(self, g: Plane) -> Any:
-        """Bilateral filter of diameter 7: the 29 taps of the disk."""
-        return self.cv2.bilateralFilter(g, 7, 0.1 * 255, 1.5)
-
-    def sharpen(self, g: Plane) -> Any:
-        """Unsharp masking by a 7 x 7 Gaussian."""
-        return self.cv2.addWeighted(g, 1.8, self.gaussian(g), -0.8, 0.0)
-
-    def guided(self, g: Plane) -> Any:
-        """Self-guided filter of radius 3."""
-        return self.cv2.ximgproc.guidedFilter(g, g, 3, 0.01 * 255 * 255)
-
-    def spatiogram(self, g: Plane) -> Any:
-        """Histogram equalisation, the cheapest that can stand in the spatiogram filter's place."""
-        return self.cv2.equalizeHist(g)
-
-    def clahe(self, g: Plane) -> Any:
-        """Contrast-limited adaptive equalisation, 5 x 5 tiles."""
-        return self._clahe.apply(g)
-
-    def gamma(self, g: Plane) -> Any:
-        """Square root, by a table of 256 entries."""
-        return self.cv2.LUT(g, self._root)
-
-    def median(self, g: Plane) -> Any:
-        """Median of 7 x 7; the border's pixels are repeated."""
-        return self.cv2.medianBlur(g, 7)
-
-    def gaussian(self, g: Plane) -> Any:
-        """Gaussian of 7 x 7, sigma 1.5."""
-        return self.cv2.GaussianBlur(g, (7, 7), 1.5)
+        clahe = cv2.createCLAHE(1.0, (5, 5))
+        root = np.rint(255 * np.sqrt(np.arange(256) / 255)).astype(np.uint8)
+        self.calls: dict[str, Callable[[Plane], Any]] = {
+            "identity": lambda g: g,
+            # Min et al.'s fast global smoother: an approximation, with other weights than Farbman's.
+            "wls": lambda g: cv2.ximgproc.fastGlobalSmootherFilter(g, g, 1.0, 10.0),
+            "bilateral": lambda g: cv2.bilateralFilter(g, 7, 0.1 * 255, 1.5),  # the 29 taps of the disk
+            "sharpen": lambda g: cv2.addWeighted(g, 1.8, cv2.GaussianBlur(g, (7, 7), 1.5), -0.8, 0.0),
+            "guided": lambda g: cv2.ximgproc.guidedFilter(g, g, 3, 0.01 * 255 * 255),
+            "spatiogram": cv2.equalizeHist,  # the cheapest that can stand in its place
+            "gamma": lambda g: cv2.LUT(g, root),
+            "median": lambda g: cv2.medianBlur(g, 7),  # the border's pixels are repeated
+            "gaussian": lambda g: cv2.GaussianBlur(g, (7, 7), 1.5),
+            "clahe": clahe.apply,
+            "round": self.round,
+            "rounds": self.rounds,
+        }
 
     def round(self, g: Plane, filters: Iterable[str] = FILTERS) -> Any:
         """One round, all weights equal, as a call for each filter and a weighted sum."""
-        apply = [getattr(self, name) for name in filters]
-        share, add = 1 / len(apply), partial(self.cv2.addWeighted, gamma=0.0, dtype=self.cv2.CV_32F)
-        total = apply[0](g)
-        if len(apply) > 1:
-            total = add(total, share, apply[1](g), share)
-        for one in apply[2:]:
-            total = add(total, 1.0, one(g), share)
+        calls = [self.calls[name] for name in filters]
+        share, add = 1 / len(calls), partial(self.cv2.addWeighted, gamma=0.0, dtype=self.cv2.CV_32F)
+        total = calls[0](g)
+        if len(calls) > 1:
+            total = add(total, share, calls[1](g), share)
+        for call in calls[2:]:
+            total = add(total, 1.0, call(g), share)
         return self.cv2.convertScaleAbs(total)
 
     def rounds(self, g: Plane) -> Any:
@@ -141,8 +116,8 @@ def library(module: str, package: str) -> Any:
         raise ImportError(f"{module} does not load ({error}); pip install {package}") from error
 
 
-def _opencv(method: str, *, contrib: bool = False) -> Callable[[Plane, int], Call]:
-    return lambda g, threads: partial(getattr(OpenCV(threads, contrib=contrib), method), g)
+def _opencv(name: str, *, contrib: bool = False) -> Callable[[Plane, int], Call]:
+    return lambda g, threads: partial(OpenCV(threads, contrib=contrib).calls[name], g)
 
 
 def _skimage(function: str, **settings: Any) -> Callable[[Plane, int], Call]:
