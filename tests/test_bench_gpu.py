@@ -224,7 +224,9 @@ def program():
     return module
 
 
-@pytest.mark.parametrize("cases", [["local"], pytest.param(["round", "exact"], marks=pytest.mark.simulator)])
+@pytest.mark.parametrize(
+    "cases", [["local"], pytest.param(["round", "exact"], marks=pytest.mark.simulator)], ids="-".join
+)
 def test_dry_run(tmp_path, compiled, cases):
     pytest.importorskip("torch")
     pytest.importorskip("numba_cuda")
