@@ -295,8 +295,7 @@ def run(
     array = placed("image", image)
     src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
-    windows = dict(zip(_NAMES, params.windows(), strict=True))
-    _validate.size(src, max(windows[name] for name in used))
+    _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
     per_image = in_table(_validate.weights_per_image(normal, len(src)), names)
     result, dst = output(out, array)
     if not isinstance(array, DeviceArray):
