@@ -111,11 +111,10 @@ def train(
             for label, part in parts.items():
                 folder = out / label
                 with files.locked(folder):
+                    file = folder / files.SPLIT
+                    split = Split.load(file) if file.exists() else draw(part, chosen.shots, chosen.seed)
                     files.save_config(folder, chosen, found.name, model.name, job)
-                    split_file = folder / files.SPLIT
-                    if not split_file.exists():
-                        draw(part, chosen.shots, chosen.seed).save(split_file)
-                    split = Split.load(split_file)
+                    split.save(file)
                 shown, _ = split.parts(part)
                 task = bar.add_task(f"training {label}".rstrip(), total=chosen.segmentations, told="")
 
