@@ -270,9 +270,8 @@ def evaluate_run(
         if chosen == "support" and shown is None:
             raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
         env = SdieEnv(
-            segmenter, list(cases_of(query, chosen, shown)), rounds=config.rounds, passes=config.passes,
-            params=config.params, actions=config.actions, reward=config.reward, side=config.side, threads=threads,
-            options=config.auto if auto is None else auto, memory=memory,
+            segmenter, list(cases_of(query, chosen, shown)), reward=config.reward, threads=threads, memory=memory,
+            options=config.auto if auto is None else auto, **files.episode_options(config),
         )  # fmt: skip
         value = _critic(path, config) if split is not None else None
         usual = "last" if split is None else files.read_json(path / files.RESULT)["rule"]

@@ -19,7 +19,7 @@ from .. import _validate
 from ..actor import Actions
 from ..errors import InvalidArgumentError, InvalidTypeError
 from ..filters import FilterParams
-from ..segment import Segmenter
+from ..segment import Auto, Segmenter
 from ..segment.geometry import on_host
 from ..segment.prompts import Answer, answer
 from .memory import Memory, prompt_key
@@ -164,6 +164,7 @@ class Episode:
         self.actions = Actions() if actions is None else actions
         self.side = _validate.integer(8, 1024)("side", side)
         self.threads, self.options = _validate.threads(threads), options or {}
+        _validate.known_keys("options", self.options, Auto.__annotations__)
         self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
         if device is None:
             self.place: Host = Host(self.params, self.actions, self.threads)
@@ -207,40 +208,37 @@ class Episode:
         images = self.place.take(images)
         keys = [int(k).to_bytes(4, "little") + key for k, key in zip(which, self.place.keys(images), strict=True)]
         new = {key: n for n, key in enumerate(keys) if key not in self._known}
-        prompts = {key: self.prompts[which[n]] for key, n in new.items()}
-        found = {key: Answer(np.zeros(images.shape[1:], bool)) for key, prompt in prompts.items() if prompt is None}
-        # One batch for each kind of prompt: "auto" is one for all, the others one an image.
-        for auto in (True, False):
-            part = [key for key, p in prompts.items() if key not in found and isinstance(p, str) == auto]
-            if part:
-                rows = [new[key] for key in part]
-                begin = time.perf_counter()
-                answers = self._ask([which[n] for n in rows], images[rows], self.options if auto else {})
-                self.seconds["segment"] += time.perf_counter() - begin
-                found |= dict(zip(part, answers, strict=True))
+        nothing = Answer(np.zeros(images.shape[1:], bool))
+        found = {key: nothing for key, n in new.items() if self.prompts[which[n]] is None}
+        rest = [key for key in new if key not in found]
+        if rest:
+            rows = [new[key] for key in rest]
+            begin = time.perf_counter()
+            found |= dict(zip(rest, self._ask([which[n] for n in rows], images[rows]), strict=True))
+            self.seconds["segment"] += time.perf_counter() - begin
         answered = [found[key] if key in found else self._known[key] for key in keys]
         if len(self._known) + len(found) > self._remembered:
             self._known.clear()
         self._known.update(found)
         return answered
 
-    def _ask(self, which: Sequence[int], images: Any, options: dict[str, Any]) -> list[Answer]:
-        """Segment by prompts of one kind, or find the answers in memory."""
+    def _ask(self, which: Sequence[int], images: Any) -> list[Answer]:
+        """Segment, or find the answers in memory."""
         known: dict[int, Answer] = {}
         keys: list[bytes] = []
         if self._memory is not None:
             for k, image in zip(which, on_host(images), strict=True):
                 if k not in self._prompt_keys:
-                    self._prompt_keys[k] = prompt_key(self.prompts[k], options)
+                    self._prompt_keys[k] = prompt_key(self.prompts[k], self.options)
                 keys.append(self._memory.key(self._prompt_keys[k], image))
             there = self._memory.get(keys)
             known = {n: there[key] for n, key in enumerate(keys) if key in there}
         rest = [n for n in range(len(which)) if n not in known]
         if rest:
-            prompts = [self.prompts[which[n]] for n in rest]
-            given = prompts[0] if isinstance(prompts[0], str) else prompts
+            prompts = (self.prompts[which[n]] for n in rest)
+            given = [Auto(**self.options) if prompt == "auto" else prompt for prompt in prompts]
             shown = self.place.given(images[rest], self.segmenter.takes_tensors)
-            known |= dict(zip(rest, answer(self.segmenter, shown, given, options), strict=True))
+            known |= dict(zip(rest, answer(self.segmenter, shown, given, {}), strict=True))
             if self._memory is not None:
                 self._memory.put({keys[n]: known[n] for n in rest})
         return [known[n] for n in range(len(which))]

@@ -15,7 +15,7 @@ from ..segment import Segmenter
 from .env import follow
 from .episode import Episode
 from .places import Images, Masks
-from .runs import RESULT, VERIFIER, act_of, open_run, read_json
+from .runs import RESULT, VERIFIER, act_of, episode_options, open_run, read_json
 from .select import BLIND, choose, final_mask
 from .verifier import Verifier
 
@@ -106,8 +106,10 @@ class Inspector:
                 f"label: received {label!r}; the verifier of {run} knows {', '.join(known) or 'no classes'}"
             )
         self.label, self.recipe = label, recipe
-        self._config, self._segmenter, self._threads = config, segmenter, threads
-        self._auto = config.auto if auto is None else auto
+        self._segmenter = segmenter
+        self._options = {
+            **episode_options(config), "threads": threads, "options": config.auto if auto is None else auto,
+        }  # fmt: skip
         self._act = act_of(recipe, config.actions)
 
     def __call__(self, image: Images) -> Finding:
@@ -124,12 +126,7 @@ class Inspector:
         InvalidArgumentError, InvalidTypeError
             Another shape or dtype.
         """
-        c = self._config
-        episode = Episode(
-            self._segmenter, [image], ["auto"], rounds=c.rounds, passes=c.passes, params=c.params, actions=c.actions,
-            side=c.side, threads=self._threads, options=self._auto,
-        )  # fmt: skip
-        (found,) = follow(episode, self._act)
+        (found,) = follow(Episode(self._segmenter, [image], ["auto"], **self._options), self._act)
         if self.verifier is not None:
             found.scores = self.verifier.scores(image, found.answers, self.label)
         at = choose(self.rule, found)

@@ -32,7 +32,7 @@ from .places import Floats
 from .settings import read_toml, settings, to_toml
 
 __all__ = [
-    "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "load_checkpoint", "load_config",
+    "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "episode_options", "load_checkpoint", "load_config",
     "locked", "open_run", "read_json", "runs_in", "save_checkpoint", "save_config", "write_bytes", "write_json",
 ]  # fmt: skip
 
@@ -173,6 +173,11 @@ def _environment() -> dict[str, Any]:
         except PackageNotFoundError:
             found[name] = "none"
     return {**found, "cpus": os.cpu_count()}
+
+
+def episode_options(config: Config) -> dict[str, Any]:
+    """What an `Episode` takes of a run's settings."""
+    return {name: getattr(config, name) for name in ("rounds", "passes", "params", "actions", "side")}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -116,9 +116,8 @@ class Training:
         self.config, self.out, self.device = config, out, device
         cases = list(cases)
         self.env = SdieEnv(
-            segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
-            reward=config.reward, relative=config.relative, credit=config.credit, side=config.side, threads=threads,
-            options=config.auto, memory=memory, device=device if resident else None,
+            segmenter, cases, reward=config.reward, relative=config.relative, credit=config.credit, threads=threads,
+            options=config.auto, memory=memory, device=device if resident else None, **files.episode_options(config),
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
         self._first = copy.deepcopy(self.agent.actor.state_dict())

@@ -1,7 +1,8 @@
-"""Judging runs: a small real one, on synthetic surfaces, with the segmenter that ships."""
+"""Judging runs: a small real one on blobs, with a segmenter that can be told by hand; and the commands, with the one that ships."""
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,59 +13,27 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("matplotlib")
 pytest.importorskip("cma")
 
+import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError
+from sdie_fast.actor import Actor, observe, weights_of
 from sdie_fast.cli import app
-from sdie_fast.data import synthetic
-from sdie_fast.data.folder import open_folder
-from sdie_fast.evaluate.judge import ALONE, FIXED, SDIE, evaluate_run
-from sdie_fast.evaluate.report import write_report
+from sdie_fast.data.shots import Split
+from sdie_fast.errors import DataSetError
+from sdie_fast.evaluate.judge import ALONE, FIXED, SDIE, evaluate_run, evaluate_segmenter
+from sdie_fast.evaluate.metrics import Meter
+from sdie_fast.evaluate.report import Report, write_report
 from sdie_fast.evaluate.tables import Spread, by_shots, class_table, gain, main_table, rule_table, spread
+from sdie_fast.learn.cases import cases_of
 from sdie_fast.learn.forest import TREES
+from sdie_fast.learn.select import RULES
 from sdie_fast.learn.verifier import SHIPPED, Verifier
 
-KINDS = synthetic.KINDS[:2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdie_fast.learn.distill.STEPS", 20)
-        patch.setattr("sdie_fast.learn.distill.VARIANTS", 2)
-        yield
-
-
-def sdie_fast(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-SETTINGS = "rounds = 4\npasses = 2\nviews = 1\nsize = 96\nthreads = 1\n"
-
-
-def train(folder, out, *arguments, settings=SETTINGS):
-    file = out.parent / f"{out.name}.toml"
-    file.write_text(settings)
-    return sdie_fast("train", folder, "--out", out, "--config", file, *arguments)
+AUTO = {"grid": 1, "largest": 1.0}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return synthetic.write_dataset(tmp_path_factory.mktemp("set") / "data", KINDS, per_kind=4, seed=3, size=(96, 96))
-
-
-@pytest.fixture(scope="module")
-def run(folder):
-    out = folder.parent / "run"
-    result = train(folder, out, "--shots", 1, "--budget", 40, "--prompt", "support")
-    assert result.exit_code == 0, result.output
-    assert "on the shots, reward" in result.output
-    return out
-
-
-@pytest.fixture(scope="module")
-def result(folder, run):
-    from sdie_fast.segment import Options, Sam
-
-    return evaluate_run(Sam(None, Options("cpu", 1)), open_folder(folder, size=96), run)
+def result(data, run, blobs):
+    return evaluate_run(blobs.Threshold(), data, run)
 
 
 def test_shots_are_not_judged(result, run):
@@ -75,7 +44,6 @@ def test_shots_are_not_judged(result, run):
 
 
 def test_the_verifier_that_ships_has_a_say(run):
-    assert "prior = true" in (run / "config.toml").read_text()
     shipped, own = Verifier.load(SHIPPED).forest, Verifier.load(run / "verifier.npz").forest
     assert len(own.roots) == TREES + len(shipped.roots)
 
@@ -85,17 +53,7 @@ def test_everything_is_compared(result):
         ALONE, SDIE, "SDIE, schedule", "SDIE, fixed", "uniform", "random", "half identity", "one filter a round", "one filter a pass", "wls", "bilateral", "sharpen",
         "guided", "spatiogram", "CMA-ES, constant", "CMA-ES, schedule",
     }  # fmt: skip
-    assert set(result.scores[SDIE]) == {
-        "oracle",
-        "last",
-        "predicted-iou",
-        "stability",
-        "critic",
-        "agreement",
-        "vote",
-        "verifier",
-        FIXED,
-    }
+    assert set(result.scores[SDIE]) == {*RULES, FIXED}
     assert len({id(s) for s in result.scores[ALONE].values()}) == 1
     for name in (SDIE, "random", "wls"):
         assert result.scores[name]["oracle"].images == dict.fromkeys(result.scores[ALONE]["last"].images, 3)
@@ -109,55 +67,79 @@ def test_the_headline_is_the_rule_of_the_shots(result, run):
     assert result.headline() == result.scores[SDIE][result.rule]
 
 
-def test_a_policy_for_each_class(folder, tmp_path):
-    """Each class is judged with its own run: the same figures as that run's alone."""
-    from sdie_fast.segment import Options, Sam
-
-    out = tmp_path / "runs"
-    more = "rounds = 10\nviews = 2\nsize = 96\nthreads = 1\neach_class = true\ncompare = false\n[auto]\ngrid = 3\n"
-    done = train(folder, out, "--shots", 1, "--budget", 20, settings=more)
-    assert done.exit_code == 0, done.output
-    data, segmenter = open_folder(folder, size=96), Sam(None, Options("cpu", 1))
-    whole = evaluate_run(segmenter, data, out, baselines=False)
-    assert list(whole.fixed) == list(data.classes)
+def test_a_policy_for_each_class(data, run, blobs, tmp_path):
+    """Each class is judged with its own run, rule and policy: the same figures as that run's alone."""
+    split = Split.load(run / "split.json")
+    for label, rule in zip(data.classes, ("verifier", "last"), strict=True):
+        shutil.copytree(run, tmp_path / label)
+        dataclasses.replace(split, support={label: split.support[label]}, query={label: split.query[label]}).save(
+            tmp_path / label / "split.json"
+        )
+        told = json.loads((run / "result.json").read_text())
+        (tmp_path / label / "result.json").write_text(json.dumps({**told, "rule": rule}))
+    shutil.rmtree(tmp_path / "b" / "policy")
+    sdie.Recipe([{"sharpen": 1}] * 4, passes=2, filters=sdie.FILTERS).save(tmp_path / "b" / "policy")
+    whole = evaluate_run(blobs.Threshold(), data, tmp_path, baselines=False)
+    assert whole.fixed == {"a": "verifier", "b": "last"}
+    assert whole.rule == "a: verifier, b: last"
     assert whole.facts["policies"] == "2, one for each class"
     for label in data.classes:
-        assert json.loads((out / label / "split.json").read_text())["support"].keys() == {label}
-        part = evaluate_run(
-            segmenter,
-            data,
-            out / label,
-            baselines=False,
-        )
+        part = evaluate_run(blobs.Threshold(), data, tmp_path / label, baselines=False)
         assert whole.fixed[label] == part.rule
         for name in whole.scores:
             assert whole.scores[name][FIXED].iou[label] == part.scores[name][FIXED].iou[label]
     assert {whole.cases[r.case].label for r in whole.rollouts} == set(data.classes)
 
 
-def test_figures_are_those_of_the_masks(result, run, folder):
-    """The last round of SDIE's second and last pass, by hand: enhance, segment, sum up."""
-    import sdie_fast as sdie
-    from sdie_fast.actor import Actor, observe, weights_of
-    from sdie_fast.data.shots import Split
-    from sdie_fast.evaluate.metrics import Meter
-    from sdie_fast.learn.cases import cases_of
-    from sdie_fast.segment import Options, Sam
+def test_another_toolkit(data, trained, blobs, tmp_path):
+    """What is compared and drawn is what the run's toolkit has."""
+    filters = ("identity", "guided", "sharpen")
+    trained(data, tmp_path, segmentations=4, filters=filters).compare()
+    found = evaluate_run(blobs.Threshold(), data, tmp_path, limit=1)
+    assert {"guided", "sharpen", "half identity", "CMA-ES, schedule"} <= set(found.scores)
+    assert not {"wls", "bilateral", "spatiogram"} & set(found.scores)
+    assert (found.filters, found.weights.shape) == (filters, (4, 3))
+    write_report(tmp_path / "page.html", "three filters", [found])
+    assert (tmp_path / "page.html").read_text().count("data:image/png") == 2
 
-    shown, query = Split.load(run / "split.json").parts(open_folder(folder, size=96))
-    segmenter, recipe = Sam(None, Options("cpu", 1)), sdie.Recipe.load(run / "policy")
+
+def test_figures_are_those_of_the_masks(result, run, data, blobs):
+    """The last round of SDIE's second and last pass, by hand: enhance, segment, sum up."""
+    _, query = Split.load(run / "split.json").parts(data)
+    segmenter, recipe = blobs.Threshold(), sdie.Recipe.load(run / "policy")
     actor = Actor(recipe.actor, "policy")
     meter, alone = Meter(query.classes), Meter(query.classes)
-    for case in cases_of(query, "support", shown):
+    for case in cases_of(query, "auto"):
         state = case.image[None] / np.float32(255)
         for at in (2, 3):
             action = actor(observe(state, recipe.actor.side), at)
             state = sdie.enhance(state, weights_of(action)[:, None], params=recipe.params)
         enhanced = np.floor(255 * state[0] + 0.5).astype(np.uint8)
-        meter.add(case.label, segmenter(enhanced, case.prompt)[0], case.truth)
-        alone.add(case.label, segmenter(case.image, case.prompt)[0], case.truth)
+        meter.add(case.label, segmenter(enhanced, **AUTO)[0], case.truth)
+        alone.add(case.label, segmenter(case.image, **AUTO)[0], case.truth)
     assert result.scores[SDIE]["last"].miou == pytest.approx(meter.scores().miou, abs=0.02)
     assert result.scores[ALONE]["last"].miou == pytest.approx(alone.scores().miou, abs=1e-9)
+
+
+@pytest.mark.parametrize("prompt", ["auto", "support", "box", "point"])
+def test_a_segmenter_alone(data, blobs, tmp_path, prompt):
+    told, report = [], Report()
+    options = AUTO if prompt == "auto" else None
+    found = evaluate_segmenter(blobs.Threshold(), data, prompt, options=options, watch=told.append)
+    assert (found.split is None) == (prompt != "support")
+    assert len(told) == len(found.images) == (6 if prompt == "support" else 8)
+    meter = Meter()
+    for judged, row in zip(told, found.images, strict=True):
+        assert row["iou"] == judged.iou == meter.add(judged.case.label, judged.mask, judged.case.truth)
+        assert (row["name"], row["class"]) == (judged.case.name, judged.case.label)
+        report.add(judged)
+    assert found.scores == meter.scores()
+    report.write(tmp_path / "page.html", "A < B", {"prompt": prompt}, found)
+    text = (tmp_path / "page.html").read_text()
+    assert "A &lt; B" in text
+    assert text.count("data:image/jpeg") == len(told)
+    with pytest.raises(InvalidArgumentError, match="prompt: received 'guess'"):
+        evaluate_segmenter(blobs.Threshold(), data, "guess")
 
 
 def test_tables(result):
@@ -194,132 +176,117 @@ def test_spread():
     assert str(spread([float("nan")])) == "-"
 
 
-def test_command(folder, run):
-    page = run.parent / "report.html"
-    found = sdie_fast(
-        "evaluate", folder, "--recipe", run, "--size", 96, "--threads", 1, "--no-baselines", "--limit", 1, "--out", page,
-    )  # fmt: skip
-    assert found.exit_code == 0, found.output
-    for word in (ALONE, "SDIE, schedule", "oracle", "agreement", "against the segmenter alone"):
-        assert word in found.output
-    text = page.read_text()
+def test_report_of_one_run(result, run, tmp_path):
+    write_report(tmp_path / "page.html", "blobs", [result], [(run / "curve.png").read_bytes()])
+    text = (tmp_path / "page.html").read_text()
     assert text.count("data:image/png") == 3
-    assert text.count("data:image/jpeg") == 2
+    assert text.count("data:image/jpeg") == len(result.rollouts) == 6
     assert "http" not in text
-    found = sdie_fast(
-        "evaluate", folder, "--recipe", run / "policy", "--size", 96, "--no-baselines", "--limit", 1, "--json",
-        "--prompt", "box",
-    )  # fmt: skip
-    assert found.exit_code == 0, found.output
-    told = json.loads(found.stdout)
-    assert told["facts"][0]["prompt"] == "box"
-    assert told["rule"] == ["last"]
-    assert {ALONE, SDIE} == set(told["by shots"]["recipe"]["main"])
+    for name in result.scores:
+        assert f"<td>{name}</td>" in text
 
 
-def test_command_remembers_and_may_choose_another_rule(folder, run, tmp_path, monkeypatch):
-    """The second evaluation asks the segmenter nothing, and says the same."""
-    kept = tmp_path / "answers.sqlite"
-    given = ["evaluate", folder, "--recipe", run, "--size", 96, "--no-baselines", "--json", "--select", "verifier", "--memory", kept]  # fmt: skip
-    first = sdie_fast(*given)
-    assert first.exit_code == 0, first.output
-    assert json.loads(first.stdout)["rule"] == ["verifier"]
-
-    def never(*_):
-        raise AssertionError("asked again")
-
-    monkeypatch.setattr("sdie_fast.segment.sam.Sam.decode", never)
-    assert sdie_fast(*given).stdout == first.stdout
-
-
-def test_goes_on_with_a_run(folder, run):
-    before = (run / "log.jsonl").read_text()
-    again = train(folder, run, "--shots", 1, "--budget", 40, "--prompt", "support")
-    assert again.exit_code == 0, again.output
-    again = sdie_fast("train", "--config", run / "config.toml", "--out", run)
-    assert again.exit_code == 0, again.output
-    assert (run / "log.jsonl").read_text() == before
-    other = sdie_fast("train", "--config", run / "config.toml", "--out", run, "--seed", 4)
-    assert other.exit_code == 2
-    assert "holds a run of other settings: seed 0, received 4" in other.output
-
-
-def test_its_settings_repeat_a_run(run, tmp_path):
-    text = (run / "config.toml").read_text().replace("compare = true", "compare = false")
-    (tmp_path / "again.toml").write_text(text)
-    again = sdie_fast("train", "--config", tmp_path / "again.toml", "--out", tmp_path / "again")
-    assert again.exit_code == 0, again.output
-    assert (tmp_path / "again" / "config.toml").read_text() == text
-    assert (tmp_path / "again" / "log.jsonl").read_text() == (run / "log.jsonl").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--recipe", "nowhere"], "--recipe: nowhere: no such"),
-        (["--recipe", "RUN/policy", "--prompt", "support"], "needs the shots"),
-        (["--recipe", "RUN/split.json"], "recipe"),
-    ],
-)
-def test_bad_recipes(folder, run, arguments, told):
-    given = [a.replace("RUN", str(run)) for a in arguments]
-    found = sdie_fast("evaluate", folder, "--size", 96, *given)
-    assert found.exit_code == 2
-    assert told in " ".join(found.output.split())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "settings", "told"),
-    [
-        (["--shots", 9], "", "has 4 images"),
-        (["--shots", 0], "", "shots: received 0; accepted: an integer from 1 to 1000000000"),
-        (["--prompt", "guess"], "", "prompt: received 'guess'; accepted: 'auto'"),
-        (["--preset", "best"], "", "--preset: received 'best'; accepted: 'default', 'paper', 'published-code'"),
-        (["--filters", "wls,blur"], "", "filters: received the unknown filter 'blur'; accepted: identity, wls,"),
-        (["--filters", "wls"], "", "filters: received 'wls' alone"),
-        (["--filters", "wls,wls"], "", "filters: received 'wls' twice"),
-        ([], "views = 3", "views: received 3; accepted: 1, 2, 4, 8"),
-        ([], 'credit = "all"', "credit: received 'all'; accepted: 'own', 'vote', 'best'"),
-        ([], 'noise = "loud"', "noise: received 'loud' of type str; accepted: a number >= 0 and <= 10"),
-        ([], "kredit = 1", "config: received the unknown key 'kredit'; accepted: data, kind, fold"),
-        ([], "[params]\nwls_lamda = 1", "params: received the unknown key 'wls_lamda'; accepted: window, wls_lambda"),
-        ([], "[auto]\ngrid = 99", "grid: received 99; accepted: an integer from 1 to 64"),
-        ([], "auto = 3", "auto: received 3 of type int; accepted: a dict"),
-        ([], "shots = ", "not TOML: Invalid value"),
-        ([], 'format = "sdie_fast run 1"', "another format than 'sdie_fast run 4'"),
-        (["--config", "nowhere.toml"], "", "nowhere.toml: cannot be read: No such file"),
-    ],
-)
-def test_bad_training(folder, tmp_path, arguments, settings, told):
-    found = train(folder, tmp_path / "r", *arguments, settings=settings)
-    assert found.exit_code == 2, found.output
-    assert told in " ".join(found.output.split())
-    assert "\n" not in found.output.strip()
-
-
-def test_training_without_data(tmp_path):
-    found = sdie_fast("train", "--out", tmp_path / "r")
-    assert found.exit_code == 2
-    assert "DATA: received none" in found.output
-
-
-def test_a_split_of_other_images(run, tmp_path):
-    from sdie_fast.errors import DataSetError
-    from sdie_fast.segment import Options, Sam
-
-    other = synthetic.write_dataset(tmp_path / "o", synthetic.KINDS[3:4], per_kind=2, seed=1, size=(96, 96))
+def test_bare_recipes_and_other_images(data, run, blobs, tmp_path):
+    found = evaluate_run(blobs.Threshold(), data, run / "policy", prompt="box", baselines=False)
+    assert (found.rule, found.facts["prompt"], len(found.cases)) == ("last", "box", 8)
+    assert "shots" not in found.facts
+    with pytest.raises(InvalidArgumentError, match="needs the shots"):
+        evaluate_run(blobs.Threshold(), data, run / "policy", prompt="support")
+    other = dataclasses.replace(data, samples=data.of_class("a"))
     with pytest.raises(DataSetError, match="no image"):
-        evaluate_run(Sam(None, Options("cpu", 1)), open_folder(other, size=96), run)
-    with pytest.raises(InvalidArgumentError, match="support"):
-        evaluate_run(
-            Sam(None, Options("cpu", 1)),
-            open_folder(other, size=96),
-            run / "policy",
-            prompt="support",
-        )
+        evaluate_run(blobs.Threshold(), other, run)
 
 
 def test_spread_is_over_runs(result):
     rows = main_table([result, result, result])
     assert all(v.deviation == pytest.approx(0) for row in rows for v in row.figures.values())
     assert all(np.isfinite(v.mean) for row in rows for v in row.figures.values())
+
+
+def sdie_fast(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+class TestCommands:
+    """`train` and `evaluate` with the segmenter that ships, a policy for each class."""
+
+    CONFIG = """
+each_class = true
+compare = false
+rounds = 2
+passes = 2
+side = 16
+size = 32
+views = 2
+[auto]
+grid = 2
+"""
+
+    @pytest.fixture(scope="class")
+    def command(self, folder, trained, tmp_path_factory):
+        made = tmp_path_factory.mktemp("commands")
+        (made / "given.toml").write_text(self.CONFIG)
+        return ["train", folder, "--out", made / "run", "--shots", 1, "--budget", 1, "--config", made / "given.toml"]
+
+    @pytest.fixture(scope="class")
+    def out(self, command):
+        found = sdie_fast(*command)
+        assert found.exit_code == 0, found.output
+        assert "on the shots, reward" in found.output
+        return command[3]
+
+    def test_a_run_for_each_class(self, out):
+        for label in "ab":
+            assert json.loads((out / label / "split.json").read_text())["support"].keys() == {label}
+            assert sdie.Recipe.load(out / label / "policy").passes == 2
+
+    def test_goes_on_with_a_run(self, command, out):
+        before = (out / "a" / "log.jsonl").read_text()
+        again = sdie_fast(*command)
+        assert again.exit_code == 0, again.output
+        assert (out / "a" / "log.jsonl").read_text() == before
+        other = sdie_fast(*command, "--seed", 4)
+        assert other.exit_code == 2
+        assert "other settings" in " ".join(other.output.split())
+
+    def test_its_settings_repeat_a_run(self, out, tmp_path):
+        again = sdie_fast("train", "--config", out / "a" / "config.toml", "--out", tmp_path)
+        assert again.exit_code == 0, again.output
+        for name in ("a/config.toml", "a/log.jsonl", "b/log.jsonl"):
+            assert (tmp_path / name).read_text() == (out / name).read_text()
+
+    def test_evaluate(self, folder, out, tmp_path, monkeypatch):
+        """The second time the segmenter is asked nothing, and says the same."""
+        given = [
+            "evaluate", folder, "--recipe", out, "--size", 32, "--threads", 1, "--no-baselines", "--limit", 1,
+            "--select", "verifier", "--memory", tmp_path / "answers.sqlite", "--out", tmp_path / "page.html",
+        ]  # fmt: skip
+        first = sdie_fast(*given, "--json")
+        assert first.exit_code == 0, first.output
+        told = json.loads(first.stdout)
+        assert told["rule"] == ["verifier"]
+        assert {ALONE, SDIE, "SDIE, schedule", "SDIE, fixed"} == set(told["by shots"]["1 shot"]["main"])
+        assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 2
+
+        def never(*_):
+            raise AssertionError("asked again")
+
+        monkeypatch.setattr("sdie_fast.segment.sam.Sam.decode", never)
+        assert sdie_fast(*given, "--json").stdout == first.stdout
+        shown = sdie_fast(*given)
+        for word in (ALONE, "SDIE, schedule", "oracle", "agreement", "against the segmenter alone"):
+            assert word in shown.output
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--recipe", "nowhere"], "--recipe: nowhere: no such"),
+            (["--recipe", "RUN/a/policy", "--prompt", "support"], "needs the shots"),
+            (["--recipe", "RUN/a/split.json"], "recipe"),
+        ],
+    )
+    def test_bad_recipes(self, folder, out, arguments, told):
+        given = [a.replace("RUN", str(out)) for a in arguments]
+        found = sdie_fast("evaluate", folder, "--size", 32, *given)
+        assert found.exit_code == 2
+        assert told in " ".join(found.output.split())

@@ -125,6 +125,51 @@ def test_start_of_passes():
             assert w.max() == 1
 
 
+class TestOtherToolkits:
+    """Every filter of the toolkit in use has its turn, whatever its place, and no other has a share."""
+
+    TOOLKIT = Actions(filters=("gaussian", "identity", "median", "wls", "bilateral"))
+    TURNS = ("bilateral", "wls", "gaussian", "median")
+
+    def test_start_of_passes(self):
+        rows = start_schedule("filters", 10, 5, self.TOOLKIT)
+        expected = np.zeros((10, 5))
+        for at in range(10):
+            expected[at, self.TOOLKIT.filters.index(self.TURNS[at // 2 % 4])] = 1
+        np.testing.assert_array_equal(self.TOOLKIT.weights(rows), expected)
+
+    def test_start_of_one_pass(self):
+        weights = self.TOOLKIT.weights(start_schedule("filters", 4, 1, self.TOOLKIT))
+        for row, name in zip(weights, self.TURNS, strict=True):
+            assert row[1] == row[self.TOOLKIT.filters.index(name)] == pytest.approx(1.8 / 3.75)
+
+    def test_a_seventh_filter(self):
+        seven = Actions(filters=(*sdie.FILTERS, "median"))
+        weights = seven.weights(start_schedule("filters", 12, 6, seven))
+        np.testing.assert_array_equal(weights[:10, 6], 0)
+        np.testing.assert_array_equal(weights[10:, 6], 1)
+        np.testing.assert_array_equal(weights[:10, :6], SIX.weights(start_schedule("filters", 10, 5, SIX)))
+
+    def test_without_the_identity(self):
+        two = Actions(filters=("median", "wls"))
+        np.testing.assert_allclose(
+            two.weights(start_schedule("filters", 2, 1, two)),
+            [[0.05 / 1.85, 1.8 / 1.85], [1.8 / 1.85, 0.05 / 1.85]],
+            rtol=1e-5,
+        )
+        np.testing.assert_array_equal(start_action(0.5, two), 0)
+
+    def test_ways(self, segmenter, cases):
+        actions = Actions(filters=("identity", "sharpen", "guided"))
+        env = SdieEnv(segmenter, cases, rounds=2, side=16, actions=actions, options={"grid": 1})
+        ways = simple(env, 0)
+        assert list(ways) == ["random", "one filter a round", "uniform", "half identity", "sharpen", "guided"]
+        for name in ("sharpen", "guided"):
+            image = follow(*ways[name], [0])[0].images[1]
+            expected = sdie.enhance(cases[0].image, {name: 1})
+            assert np.abs(image.astype(int) - expected).max() <= 1, name
+
+
 def test_a_short_schedule_begins_anew():
     rows = np.arange(12, dtype=np.float32).reshape(2, 6)
     act = constant(rows)

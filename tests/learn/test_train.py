@@ -120,8 +120,9 @@ class TestRun:
         second = training(segmenter, cases, tmp_path / "killed", config)
         second.run()
         assert second.history == run.history
-        for k, v in second.agent.state_dict()["actor"].items():
-            assert torch.equal(v, run.agent.state_dict()["actor"][k])
+        for part in ("actor_target", "critics", "critic_targets"):  # finishing a run puts what it keeps in the actor's place
+            for k, v in second.agent.state_dict()[part].items():
+                assert torch.equal(v, run.agent.state_dict()[part][k]), (part, k)
         assert second.evidence.groups == run.evidence.groups
         second._verify([])
         kept = (tmp_path / "killed" / "verifier.npz", run.out / "verifier.npz")
@@ -132,12 +133,32 @@ class TestRun:
         again.run()
         assert again.history == run.history
 
-    def test_chosen_parameters(self, segmenter, cases, tmp_path):
-        actions = Actions((Choice("guided_eps", 0.001, 0.1),))
-        config = dataclasses.replace(CONFIG, actions=actions, segmentations=40, warmup=1)
-        training(segmenter, cases, tmp_path / "run", config).run()
-        recipe = sdie.Recipe.load(tmp_path / "run" / "policy")
+    def test_another_toolkit_and_chosen_parameters(self, segmenter, cases, tmp_path):
+        actions = Actions((Choice("guided_eps", 0.001, 0.1),), ("guided", "identity", "median"))
+        config = dataclasses.replace(
+            CONFIG, filters=(), actions=actions, params=FilterParams(), segmentations=40, warmup=1
+        )  # fmt: skip
+        found = training(segmenter, cases, tmp_path / "run", config)
+        runs.save_config(found.out, config, "data", "threshold")
+        found.run()
+        assert runs.load_config(found.out)[0] == config
+        recipe = sdie.Recipe.load(found.out / "policy")
         assert recipe.actor.actions == actions
+        for kind in ("policy", "schedule", "fixed"):
+            recipe = sdie.Recipe.load(found.out / kind)
+            assert recipe.filters == actions.filters
+            act = runs.act_of(recipe, actions)
+            _, trace = sdie.Enhancer(recipe)(cases[0].image)
+            weights = actions.weights(act(found.env.reset([0])))
+            np.testing.assert_allclose(trace[..., 0, :].ravel(), weights.ravel(), atol=1e-3, err_msg=kind)
+
+    def test_a_bare_recipe_adds_its_filters(self, tmp_path):
+        sdie.Recipe({"gaussian": 1, "sharpen": 3}).save(tmp_path / "recipe")
+        config, _, split, recipe = runs.open_run(tmp_path / "recipe")
+        assert split is None
+        assert config.actions.filters == (*sdie.FILTERS, "gaussian")
+        action = runs.act_of(recipe, config.actions)(Observation(np.zeros((1, 8, 8), np.uint8), 0))
+        np.testing.assert_allclose(config.actions.weights(action), [[0, 0, 0, 0.75, 0, 0, 0.25]], atol=1e-6)
 
     def test_tensorboard(self, unfinished, segmenter, cases, tmp_path):
         pytest.importorskip("tensorboard")
