@@ -5,7 +5,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <cmath>
-#include <set>
 #include <utility>
 
 #include "dispatch.h"
@@ -59,24 +58,23 @@ Batch batch_of_image(const Image& a) {
           reinterpret_cast<unsigned char*>(const_cast<float*>(a.data()))};
 }
 
-double value_of(const Parameter& parameter, const std::string& name, nb::handle given) {
-  std::string accepted;
-  if (parameter.choices[0]) {
-    std::string word;
-    const bool text = nb::try_cast(given, word);
-    for (int k = 0; k < 4 && parameter.choices[k]; ++k) {
-      if (text && word == parameter.choices[k]) return k;
-      accepted += (k > 0 ? ", " : "") + std::string(parameter.choices[k]);
-    }
-  } else {
-    double v = 0.0;
-    const bool whole = parameter.kind == std::string("int");
-    if (nb::try_cast(given, v) && v >= parameter.low && v <= parameter.high && !(parameter.above && v == parameter.low) &&
-        !(whole && v != std::floor(v)) && !(parameter.odd && std::fmod(v, 2.0) == 0.0))
-      return v;
-    accepted = nb::str("{} {} to {}").format(parameter.odd ? "odd" : parameter.above ? "above" : parameter.kind, parameter.low, parameter.high).c_str();
+// Whether a value is one that the parameter accepts; then it is `number`, a choice by its position.
+bool accepts(const Parameter& parameter, nb::handle given, double& number) {
+  std::string word;
+  if (nb::try_cast(given, word)) {
+    for (int k = 0; k < 4 && parameter.choices[k]; ++k)
+      if (word == parameter.choices[k]) return number = k, true;
+    return false;
   }
-  throw nb::value_error((name + ": received " + nb::repr(given).c_str() + "; accepted: " + accepted).c_str());
+  if (parameter.choices[0] || !nb::try_cast(given, number) || number < parameter.low || number > parameter.high) return false;
+  if (parameter.kind == std::string("integer") && number != std::floor(number)) return false;
+  return !(parameter.above && number == parameter.low) && !(parameter.odd && std::fmod(number, 2.0) == 0.0);
+}
+
+nb::object described(const Parameter& p, const std::string& name) {
+  nb::list choices;
+  for (int k = 0; k < 4 && p.choices[k]; ++k) choices.append(p.choices[k]);
+  return nb::make_tuple(name, p.kind, p.low, p.high, nb::tuple(choices), p.above, p.odd);
 }
 
 // Calls f(parameter, its name among all) for the parameters of every filter, in the order of Params::values.
@@ -90,24 +88,24 @@ void each_parameter(F&& f) {
 
 void make_params(Params* self, const nb::dict& given) {
   Params params;
-  std::set<std::string> known;
   each_parameter([&](const Parameter& parameter, const std::string& name) {
-    if (!given.contains(name.c_str())) throw nb::value_error((name + ": is missing").c_str());
-    params.values.push_back(value_of(parameter, name, given[name.c_str()]));
-    known.insert(name);
+    const nb::object value = given.attr("get")(name);
+    params.values.push_back(0.0);
+    if (!given.contains(name) || !accepts(parameter, value, params.values.back()))
+      throw nb::value_error(nb::str("{}: received {}; accepted (name, kind, range, choices, above, odd): {}")
+                                .format(name, value, described(parameter, name)).c_str());
   });
-  for (const auto& [key, value] : given)
-    if (!known.count(nb::cast<std::string>(key))) throw nb::value_error((nb::cast<std::string>(key) + ": unknown").c_str());
+  if (given.size() != params.values.size()) {
+    nb::set unknown(given);
+    each_parameter([&](const Parameter&, const std::string& name) { unknown.discard(name); });
+    throw nb::value_error(nb::str("no filter has these parameters: {}").format(unknown).c_str());
+  }
   new (self) Params(std::move(params));
 }
 
 nb::list parameters() {
   nb::list all;
-  each_parameter([&](const Parameter& parameter, const std::string& name) {
-    nb::list choices;
-    for (int k = 0; k < 4 && parameter.choices[k]; ++k) choices.append(parameter.choices[k]);
-    all.append(nb::make_tuple(name, parameter.kind, parameter.low, parameter.high, nb::tuple(choices)));
-  });
+  each_parameter([&](const Parameter& parameter, const std::string& name) { all.append(described(parameter, name)); });
   return all;
 }
 

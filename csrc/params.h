@@ -15,7 +15,7 @@ struct Parameter {
   bool odd = false;
   const char* choices[4] = {};    // ended by a null; none for a number
   const char* name = nullptr;
-  const char* kind = nullptr;     // "int", "real" or "choice"
+  const char* kind = nullptr;     // "integer", "real" or "choice"
 };
 
 struct FilterInfo {

@@ -49,7 +49,7 @@ constexpr Parameter odd(int low, int high) { return {.low = double(low), .high =
 constexpr Parameter odd_window() { return odd(3, 2 * kMaxRadius + 1); }
 template <class... Name>
 constexpr Parameter one_of(Name... names) {
-  return {.high = sizeof...(names) - 1.0, .choices = {names...}};
+  return {.choices = {names...}};
 }
 
 // Sets the members of a Params from values in the order of their declaration.
@@ -67,7 +67,7 @@ struct Describe {
   template <class T>
   constexpr void operator()(T&, const char* name, Parameter parameter) const {
     parameter.name = name;
-    parameter.kind = std::is_enum_v<T> ? "choice" : std::is_integral_v<T> ? "int" : "real";
+    parameter.kind = std::is_enum_v<T> ? "choice" : std::is_integral_v<T> ? "integer" : "real";
     to.parameters[to.count++] = parameter;
   }
 };

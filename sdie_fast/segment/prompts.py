@@ -8,7 +8,7 @@ support's next place, and an answer's mask and two numbers when somebody asks fo
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,9 +139,9 @@ class _Answers:
         return on_host(self.numbers)
 
     def each(self) -> list[Answer]:
-        if namespace(self.masks) is np:
-            return [Answer(mask, *map(float, own)) for mask, own in zip(self.masks, self.numbers, strict=True)]
-        return [DeviceAnswer(self, k) for k in range(len(self.masks))]
+        if namespace(self.masks) is not np:
+            return [DeviceAnswer(self, k) for k in range(len(self.masks))]
+        return [Answer(mask, *map(float, own)) for mask, own in zip(self.masks, self.numbers, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,7 @@ def everything(model: Model, embeddings: Embeddings, auto: Auto) -> Found:
     geometry = embeddings.geometries[0]
     at = (np.arange(auto.grid, dtype=np.float32) + 0.5) / auto.grid
     x, y = np.meshgrid(at * geometry.width, at * geometry.height)
-    points = np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32)
-    grid = Prompt(points, np.ones(points.shape[:2], np.float32))
+    grid = Prompt(np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32), np.ones((x.size, 1), np.float32))
     logits, quality = model.predict(embeddings, [grid] * len(embeddings))
     logits, scores = logits[:, 1:].reshape(-1, *logits.shape[-2:]), quality[:, 1:].reshape(-1)
     inside = geometry.valid(logits)
@@ -293,8 +292,7 @@ def _set_around(mask: Any, window: Sequence[tuple[int, int]]) -> Any:
 def _supported(model: Model, embeddings: Embeddings, supports: Sequence[Support]) -> _Answers:
     """What the supports show: one image after the other, since places follow from one another."""
     found = [_places(model, embeddings[k], support) for k, support in enumerate(supports)]
-    xp = namespace(found[0][0])
-    return _Answers(*(xp.stack(part) for part in zip(*found, strict=True)))
+    return _Answers(*(namespace(part[0]).stack(part) for part in zip(*found, strict=True)))
 
 
 def _places(model: Model, embedding: Embeddings, support: Support) -> tuple[Any, Any]:
@@ -306,7 +304,7 @@ def _places(model: Model, embedding: Embeddings, support: Support) -> tuple[Any,
     lowest = np.unravel_index(int(remaining.argmin()), shape)
     radius = max(2, round(0.1 * max(shape)))
     y, x = (placed(along, remaining) for along in np.ogrid[: shape[0], : shape[1]])
-    result = xp.zeros_like(remaining, dtype=xp.bool)
+    result = remaining > np.inf  # nothing yet
     numbers: list[Any] = []
     for _ in range(support.places):
         peak = np.unravel_index(int(remaining.argmax()), shape)
@@ -343,9 +341,16 @@ def _prompted(model: Model, embeddings: Embeddings, prompts: Sequence[Prompt]) -
     else:
         rows, best = placed(np.arange(len(logits)), logits), quality[:, 1:].argmax(1) + 1
         chosen, judged = logits[rows, best], quality[rows, best]
-    steady = stability(geometry.valid(chosen), OFFSET)
-    found = Found(chosen, judged, steady, [len(p) for p in prompts])
+    found = Found(chosen, judged, stability(geometry.valid(chosen), OFFSET), [len(p) for p in prompts])
     return _united(geometry.from_model(chosen) > 0, found)
+
+
+# How each kind is answered, and as how many prompts.
+_WAYS: dict[type, tuple[Any, Callable[[Any], int]]] = {
+    Auto: (_automatic, lambda auto: auto.grid**2),
+    Support: (_supported, lambda _: 1),
+    Prompt: (_prompted, len),
+}
 
 
 def _meant(prompt: Any, options: dict[str, Any], count: int) -> list[Auto | Support | Prompt]:
@@ -354,17 +359,15 @@ def _meant(prompt: Any, options: dict[str, Any], count: int) -> list[Auto | Supp
     if isinstance(prompt, str):
         if prompt != "auto":
             raise InvalidArgumentError(f"prompt: received {prompt!r}; accepted: {accepted}")
-        try:
-            prompt = Auto(**options)
-        except TypeError as error:
-            raise InvalidArgumentError(f"options: {error}; accepted: {', '.join(Auto.__annotations__)}") from error
+        _validate.known_keys("options", options, Auto.__annotations__)
+        prompt = Auto(**options)
     elif options:
         raise InvalidArgumentError(f"options: received {sorted(options)}; accepted only with prompt='auto'")
     each = list(prompt) if isinstance(prompt, Sequence) else [prompt] * count
     if len(each) != count:
         raise InvalidArgumentError(f"prompt: received {len(each)} for {count} image(s)")
     for own in each:
-        if not isinstance(own, (Auto, Support, Prompt)):
+        if not isinstance(own, tuple(_WAYS)):
             raise InvalidTypeError(f"prompt: received {type(own).__name__}; accepted: {accepted}")
     return each
 
@@ -383,18 +386,15 @@ def answer(model: Model, images: Any, prompt: Any, options: dict[str, Any]) -> l
         kind: Any = own if isinstance(own, Auto) else None
         if isinstance(own, Prompt):
             each[k] = checked = own.checked(geometry)
-            points = 0 if checked.points is None else checked.points.shape[1]
-            kind = points, checked.boxes is not None, checked.masks is not None
+            given = checked.points, checked.boxes, checked.masks
+            kind = tuple(None if array is None else array.shape[1:] for array in given)
         groups.setdefault((kind, geometry), []).append(k)
     found: dict[int, Answer] = {}
     for rows in groups.values():
         first: Any = each[rows[0]]
-        prompts = first.grid**2 if isinstance(first, Auto) else 1 if isinstance(first, Support) else len(first)
-        step = max(model.at_once // prompts, 1)
+        way, prompts = next(known for kind, known in _WAYS.items() if isinstance(first, kind))
+        step = max(model.at_once // prompts(first), 1)
         for part in (rows[start : start + step] for start in range(0, len(rows), step)):
-            some, given = embeddings[part], [each[k] for k in part]
-            way: Any = (
-                _automatic if isinstance(first, Auto) else _supported if isinstance(first, Support) else _prompted
-            )
-            found.update(zip(part, way(model, some, given).each(), strict=True))
+            answers = way(model, embeddings[part], [each[k] for k in part])
+            found.update(zip(part, answers.each(), strict=True))
     return [found[k] for k in range(len(views))]

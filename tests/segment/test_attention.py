@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import export  # noqa: E402
-from sdie_fast.segment.checkpoint import build  # noqa: E402
+from sdie_fast.segment.checkpoint import build, load_checkpoint  # noqa: E402
 from sdie_fast.segment.modules import FusedAttention, RowAttention, restate  # noqa: E402
 from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
@@ -47,8 +48,16 @@ def test_restated(small_vit):
     restate(torch.nn.Identity(), RowAttention)
 
 
+@pytest.fixture(scope="module")
+def decoder_file(small_vit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vit") / "decoder.onnx"
+    export.export_decoder(small_vit, path)
+    return path
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_precisions(small_vit, tmp_path, precision):
+def test_precisions(small_vit, decoder_file, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(decoder_file, path))
     directory = tmp_path / precision
     manifest = export.export_sam(None, directory, architecture="vit_b", model=small_vit, precision=precision)
     error = manifest.parity["embedding_error"]
@@ -76,20 +85,35 @@ def test_int8_is_for_vit(torch_sam, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("side", [64, pytest.param(1024, marks=pytest.mark.full_size)])
-def test_vit_b(tmp_path, randomise_positions, monkeypatch, side):
-    """From a checkpoint file of the official layout to masks; by default with two of its twelve layers, on small pictures."""
-    if side < 1024:
-        theirs = importlib.import_module("segment_anything.build_sam")
-        encoder, prompts = theirs.ImageEncoderViT, theirs.PromptEncoder
-        cells = {"image_embedding_size": (side // 16,) * 2, "input_image_size": (side, side)}
-        monkeypatch.setattr(theirs, "ImageEncoderViT", lambda **given: encoder(**given | {"img_size": side}))
-        monkeypatch.setattr(theirs, "PromptEncoder", lambda **given: prompts(**given | cells))
-        monkeypatch.setitem(theirs.sam_model_registry, "vit_b", lambda: theirs._build_sam(768, 2, 12, [1]))
+def test_a_checkpoint_of_the_official_layout(tmp_path, monkeypatch):
+    """Known by its width; here with two of ViT-B's twelve layers, for small pictures."""
+    theirs = importlib.import_module("segment_anything.build_sam")
+    encoder, prompts = theirs.ImageEncoderViT, theirs.PromptEncoder
+    cells = {"image_embedding_size": (4, 4), "input_image_size": (64, 64)}
+    monkeypatch.setattr(theirs, "ImageEncoderViT", lambda **given: encoder(**given | {"img_size": 64}))
+    monkeypatch.setattr(theirs, "PromptEncoder", lambda **given: prompts(**given | cells))
+    monkeypatch.setitem(theirs.sam_model_registry, "vit_b", lambda: theirs._build_sam(768, 2, 12, [1]))
+    model = build("vit_b")
+    torch.save(model.state_dict(), tmp_path / "sam_vit_b.pth")
+    loaded, architecture = load_checkpoint(tmp_path / "sam_vit_b.pth")
+    assert architecture == "vit_b"
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    sam = TorchSam(tmp_path / "sam_vit_b.pth")
+    assert (sam.name, sam.size, sam.thresholds) == ("SAM vit_b float32, torch", 64, (0.88, 0.95))
+    image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
+    mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    assert mask.shape == (60, 80)
+    assert np.isfinite(quality).all()
+
+
+@pytest.mark.full_size
+def test_vit_b_at_full_size(tmp_path, randomise_positions):
+    """From a checkpoint file of the official layout to masks."""
     torch.manual_seed(0)
     torch.save(randomise_positions(build("vit_b")).state_dict(), tmp_path / "sam_vit_b.pth")
     manifest = export.export_sam(tmp_path / "sam_vit_b.pth", tmp_path / "vit_b")
-    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", side, 256)
+    assert (manifest.name, manifest.size, manifest.channels) == ("vit_b", 1024, 256)
     assert manifest.parity["embedding_error"] < 1e-4
     assert manifest.parity["mask_iou"] > 0.99
     torch_sam = TorchSam(tmp_path / "sam_vit_b.pth")

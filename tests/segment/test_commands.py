@@ -194,16 +194,15 @@ def test_segment_refusals(folder, sam_dir, recipe, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_export_sam(torch_sam, tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save(torch_sam.state_dict(), tmp_path / "small.pt")
-    done = call("export-sam", tmp_path / "small.pt", tmp_path / "sam")
-    assert done.exit_code == 0, done.output
-    assert "masks' IoU" in " ".join(done.output.split())
-    assert (tmp_path / "sam" / "manifest.json").is_file()
-    done = call("export-sam", tmp_path / "small.pt", tmp_path / "sam")
-    assert done.exit_code == 2
-    assert "something in it" in " ".join(done.output.split())
-    done = call("export-sam", tmp_path / "none.pt", tmp_path / "other")
-    assert done.exit_code == 2
-    assert "no such file" in " ".join(done.output.split())
+def test_export_sam(exported, tmp_path):
+    directory, said = exported
+    assert "masks' IoU" in " ".join(said.split())
+    assert (directory / "manifest.json").is_file()
+    checkpoint = directory.with_name("small.pt")
+    for given, message in (
+        ((checkpoint, directory), "something in it"),
+        ((tmp_path / "none.pt", tmp_path / "x"), "no such file"),
+    ):
+        done = call("export-sam", *given)
+        assert done.exit_code == 2
+        assert message in " ".join(done.output.split())

@@ -132,13 +132,11 @@ class TestModel:
         """Half the bits: nearly the same masks."""
         half = TorchSam(dtype="bfloat16", decoder_dtype="bfloat16")
         assert next(half._encoder.parameters()).dtype == torch.bfloat16
-        embedding = half.encode(scenes)
+        embedding = half.encode(scenes[:1])
         assert embedding.features.dtype == torch.float32
         prompt = Prompt(boxes=np.array([[20, 20, 60, 70]], np.float32))
-        for k in range(3):
-            mask, _ = half(scenes[k], prompt)
-            assert iou(mask, shipped(scenes[k], prompt)[0]) > 0.93
-        error = np.abs(embedding.numpy() - shipped.encode(scenes).numpy()).mean()
+        assert iou(half(scenes[0], prompt)[0], shipped(scenes[0], prompt)[0]) > 0.93
+        error = np.abs(embedding.numpy() - shipped.encode(scenes[:1]).numpy()).mean()
         assert 1e-3 < error < 0.1
         assert half.fingerprint != TorchSam().fingerprint
 
