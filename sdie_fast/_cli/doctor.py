@@ -16,21 +16,9 @@ from .. import __version__, _backends, _validate
 from ..segment.onnx import available
 
 _PACKAGES = (
-    "numpy",
-    "scipy",
-    "pillow",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "numba",
-    "numba-cuda",
-    "cuda-bindings",
-    "cupy",
-    "torch",
-    "segment-anything",
-    "opencv-contrib-python-headless",
-    "scikit-image",
-    "pyamg",
-)
+    "numpy", "scipy", "pillow", "onnxruntime", "onnxruntime-gpu", "numba", "numba-cuda", "cuda-bindings", "cupy", "torch",
+    "segment-anything", "opencv-contrib-python-headless", "scikit-image", "pyamg",
+)  # fmt: skip
 
 
 def _installed(name: str) -> str | None:

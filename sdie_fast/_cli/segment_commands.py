@@ -107,7 +107,7 @@ def evaluate(
             from . import learn_commands
 
             learn_commands.evaluate_recipes(
-                found, model, learn_commands.checked(recipe), limit=limit, baselines=baselines,
+                found, model, recipe, limit=limit, baselines=baselines,
                 prompt=prompt, auto=None if grid is None else {"grid": grid}, rule=select, memory=memory,
                 threads=threads, out=out, as_json=as_json,
             )  # fmt: skip
