@@ -156,11 +156,11 @@ def bench(
 
     Example: `sdie-fast bench --size 200 --case round`
     """
-    from ._bench import run as bench_run
+    from ._bench import latency
 
     with failing():
-        report = bench_run.measure(
-            sizes=[bench_run.parse_size(s) for s in (sizes or ["200", "1024"])],
+        report = latency.measure(
+            sizes=[latency.parse_size(s) for s in (sizes or ["200", "1024"])],
             cases=cases,
             threads=threads,
             peers=peers,
@@ -191,6 +191,8 @@ def bench(
         )
         for row in rows[1:]:
             say(f"  {row['candidate']} differs by {row['difference']}")
+    for words in report["missing"]:
+        say(words)
     say("\nratio: the candidate's median over ours, above 1 where we are faster")
 
 

@@ -1,94 +1,77 @@
 """One round as a user would compose it from torch's operations, on any device: the peer of `sdie_fast.cuda`.
 
 Same definitions and borders as `sdie_fast.reference`, float32 throughout, the whole batch in each operation. Planes are
-(N, H, W) in [0, 1]. Written to be fast in eager mode and to be fused by `torch.compile`: the bilateral filter's taps are
-shifted views of one padded plane (`unfold` would hold 49 copies of the batch), sums over the window are separable, and
-tridiagonal systems, which a loop would solve a column at a time, are reduced all columns at once.
+(N, H, W) in [0, 1]; `own` is a filter with its parameters. Written to be fast in eager mode and to be fused by
+`torch.compile`: the bilateral filter's taps are shifted views of one padded plane (`unfold` would hold 49 copies of the
+batch), sums over the window are separable, and tridiagonal systems, which a loop would solve a column at a time, are
+reduced all columns at once.
 
 On a GPU the caller sets `torch.backends.cudnn.allow_tf32 = False`: else convolutions keep 10 bits of each factor.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-from ..errors import InvalidArgumentError
+import torch
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
-if TYPE_CHECKING:
-    from ..filters import FilterParams
+from sdie_fast import FilterParams, InvalidArgumentError
+from sdie_fast.filters.gaussian import gaussian_kernel
+from sdie_fast.filters.spatiogram import EMPTY_MASS
+from sdie_fast.filters.wls import SMALL
 
-Tensor = Any  # torch.Tensor; torch is imported by who calls
-WLS_SMALL = 1e-4
-EMPTY_MASS = 1e-6
+__all__ = ["filters", "round_of"]
+
+Tensor = Any  # torch.Tensor
 
 
 def _pad(g: Tensor, r: int) -> Tensor:
-    from torch.nn.functional import pad
-
     return pad(g[:, None], (r, r, r, r), mode="reflect")[:, 0]
 
 
-def _taps(g: Tensor, r: int, disk: bool) -> Iterator[tuple[int, Tensor]]:
-    """Squared distance and shifted view of every tap but the centre."""
+def bilateral(g: Tensor, own: Any) -> Tensor:
+    """Tomasi & Manduchi 1998: the centre plus the weighted mean of the differences from it."""
+    r = own.reach()
     h, w = g.shape[-2:]
     padded = _pad(g, r)
-    for dy in range(-r, r + 1):
-        for dx in range(-r, r + 1):
-            far = dy * dy + dx * dx
-            if far and not (disk and far > r * r):
-                yield far, padded[:, r + dy : r + dy + h, r + dx : r + dx + w]
-
-
-def bilateral(g: Tensor, *, window: int, sigma_space: float, sigma_range: float, footprint: str) -> Tensor:
-    """Tomasi & Manduchi 1998: the centre plus the weighted mean of the differences from it."""
-    import torch
-
-    total = torch.zeros_like(g)
-    norm = torch.ones_like(g)
-    for far, q in _taps(g, window // 2, footprint == "disk"):
-        d = q - g
-        weight = torch.exp(d * d * (-0.5 / sigma_range**2) - far / (2.0 * sigma_space**2))
-        total = total + weight * d
-        norm = norm + weight
+    total, norm = torch.zeros_like(g), torch.ones_like(g)
+    for dy, dx in itertools.product(range(-r, r + 1), repeat=2):
+        far = dy * dy + dx * dx
+        if far and not (own.footprint == "disk" and far > r * r):
+            d = padded[:, r + dy : r + dy + h, r + dx : r + dx + w] - g
+            weight = torch.exp(d * d * (-0.5 / own.sigma_range**2) - far / (2.0 * own.sigma_space**2))
+            total = total + weight * d
+            norm = norm + weight
     return g + total / norm
 
 
 def _box(g: Tensor, size: int) -> Tensor:
     """Average over the square window, rows and then columns."""
-    from torch.nn.functional import avg_pool2d
-
     rows = avg_pool2d(_pad(g, size // 2)[:, None], (1, size), stride=1)
     return avg_pool2d(rows, (size, 1), stride=1)[:, 0]
 
 
-def gaussian(window: int, sigma: float, device: Any) -> Tensor:
-    """Sample a Gaussian at the window's taps, scaled to sum 1."""
-    import torch
-
-    taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-(window // 2), window // 2 + 1)]
-    return torch.tensor([t / sum(taps) for t in taps], dtype=torch.float32, device=device)
-
-
-def sharpen(g: Tensor, taps: Tensor, *, amount: float, threshold: float) -> Tensor:
+def sharpen(g: Tensor, own: Any, taps: Tensor) -> Tensor:
     """Unsharp masking by a separable Gaussian: two convolutions."""
-    from torch.nn.functional import conv2d
-
     rows = conv2d(_pad(g, len(taps) // 2)[:, None], taps.view(1, 1, 1, -1))
     high = g - conv2d(rows, taps.view(1, 1, -1, 1))[:, 0]
-    if threshold > 0:
-        high = high * (high.abs() >= threshold)
-    return g + amount * high
+    if own.threshold > 0:
+        high = high * (high.abs() >= own.threshold)
+    return g + own.amount * high
 
 
-def guided(g: Tensor, *, window: int, eps: float) -> Tensor:
+def guided(g: Tensor, own: Any) -> Tensor:
     """He et al. 2013 with the image as its own guide; four box means."""
-    mean = _box(g, window)
-    variance = _box(g * g, window) - mean * mean
-    a = variance / (variance + eps)
+    mean = _box(g, own.window)
+    variance = _box(g * g, own.window) - mean * mean
+    a = variance / (variance + own.eps)
     b = mean - a * mean
-    return _box(a, window) * g + _box(b, window)
+    return _box(a, own.window) * g + _box(b, own.window)
 
 
 def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
@@ -97,9 +80,6 @@ def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
     Each unknown keeps its couplings to both sides and its conductance to ground, all positive: nothing cancels where
     weights are 1e4 times the unit of the diagonal. log2(length) steps, each over whole planes.
     """
-    import torch
-    from torch.nn.functional import pad
-
     size = u.shape[-1]
     right = pad(a * step, (0, 1))
     left = pad(a * step, (1, 0))
@@ -118,33 +98,33 @@ def _solve_lines(u: Tensor, a: Tensor, step: float) -> Tensor:
     return u / ground
 
 
-def wls_fast(g: Tensor, *, lambda_: float, alpha: float) -> Tensor:
-    """Min et al. 2014: three times rows, then columns, with the edge weights of Farbman et al. 2008."""
-    log = (g + WLS_SMALL).log()
-    ax = 1.0 / (log.diff(dim=-1).abs() ** alpha + WLS_SMALL)
-    ay = 1.0 / (log.diff(dim=-2).abs() ** alpha + WLS_SMALL)
+def _edges(g: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Edge weights of Farbman et al. 2008, along rows and along columns."""
+    log = (g + SMALL).log()
+    return tuple(1.0 / (log.diff(dim=dim).abs() ** alpha + SMALL) for dim in (-1, -2))
+
+
+def wls_fast(g: Tensor, own: Any) -> Tensor:
+    """Min et al. 2014: three times rows, then columns."""
+    ax, ay = _edges(g, own.alpha)
     ay = ay.transpose(-1, -2).contiguous()
     u = g
     for t in (1, 2, 3):
-        step = 1.5 * 4.0 ** (3 - t) / (4.0**3 - 1.0) * lambda_
+        step = 1.5 * 4.0 ** (3 - t) / (4.0**3 - 1.0) * own.lambda_
         u = _solve_lines(u, ax, step)
         u = _solve_lines(u.transpose(-1, -2).contiguous(), ay, step)
         u = u.transpose(-1, -2).contiguous()
     return u
 
 
-def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
+def wls_exact(g: Tensor, own: Any) -> Tensor:
     """Farbman et al. 2008 by conjugate gradients with the diagonal as preconditioner.
 
     The plainest solver that torch's operations allow. Stops when the residual of every image is at most `tol` in the
     maximum norm, which bounds the error: the matrix is an M-matrix whose rows sum to 1, so its inverse has the maximum
     norm 1. Looks at it, and so waits for the device, every twentieth iteration.
     """
-    from torch.nn.functional import pad
-
-    log = (g + WLS_SMALL).log()
-    ax = lambda_ / (log.diff(dim=-1).abs() ** alpha + WLS_SMALL)
-    ay = lambda_ / (log.diff(dim=-2).abs() ** alpha + WLS_SMALL)
+    ax, ay = (own.lambda_ * a for a in _edges(g, own.alpha))
     diagonal = 1.0 + pad(ax, (0, 1)) + pad(ax, (1, 0)) + pad(ay, (0, 0, 0, 1)) + pad(ay, (0, 0, 1, 0))
 
     def apply(p: Tensor) -> Tensor:
@@ -165,7 +145,7 @@ def wls_exact(g: Tensor, *, lambda_: float, alpha: float, tol: float) -> Tensor:
         u = u + step * p
         r = r - step * q
         z = r / diagonal
-        if iteration % 20 == 19 and float(r.abs().amax()) <= tol:
+        if iteration % 20 == 19 and float(r.abs().amax()) <= own.tol:
             break
         previous, rz = rz, dot(r, z)
         p = z + rz / previous.clamp_min(1e-30) * p
@@ -177,8 +157,6 @@ def _statistics(g: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
 
     The log of n_b N(x; m_b, S_b) is c - (a dx^2 + 2 b dx dy + d dy^2); c is -inf for an empty bin.
     """
-    import torch
-
     h, w = g.shape[-2:]
     # From the middle of the image: raw second moments keep their digits in float32.
     x = torch.arange(w, device=g.device, dtype=g.dtype) - (w - 1) / 2
@@ -204,10 +182,9 @@ def _statistics(g: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     return c, shift, form
 
 
-def spatiogram(g: Tensor, *, bins: int) -> Tensor:
-    """Equalise by place, as `reference_spatiogram` defines it: two walks over the bins, none of them kept."""
-    import torch
-
+def spatiogram(g: Tensor, own: Any) -> Tensor:
+    """Equalise by place, as `sdie_fast.filters.spatiogram` defines it: two walks over the bins, none of them kept."""
+    bins = own.bins
     h, w = g.shape[-2:]
     c, mean, form = _statistics(g, bins)
     x = torch.arange(w, device=g.device, dtype=g.dtype)[None, None, :]
@@ -231,8 +208,8 @@ def spatiogram(g: Tensor, *, bins: int) -> Tensor:
     return below / total
 
 
-def filters(params: FilterParams, device: Any = "cpu") -> tuple[Callable[[Tensor], Tensor], ...]:
-    """List the six filters with their parameters bound, in the order of `sdie_fast.FILTERS`.
+def filters(params: FilterParams, device: Any = "cpu") -> dict[str, Callable[[Tensor], Tensor]]:
+    """Bind the parameters of the six filters; planes are (N, H, W) in [0, 1].
 
     What they need on the device is put there now: a call uploads nothing, so that a CUDA graph can hold it.
 
@@ -241,67 +218,42 @@ def filters(params: FilterParams, device: Any = "cpu") -> tuple[Callable[[Tensor
     InvalidArgumentError
         WLS on lightness, or another spatiogram method: the benchmark measures neither.
     """
-    p = params
-    if p.wls_domain != "intensity" or p.spatiogram_method != "spatiogram":
+    if params.wls_domain != "intensity" or params.spatiogram_method != "spatiogram":
         raise InvalidArgumentError(
-            f"params: received wls_domain {p.wls_domain!r}, spatiogram_method {p.spatiogram_method!r}; "
+            f"params: received wls_domain {params.wls_domain!r}, spatiogram_method {params.spatiogram_method!r}; "
             "composed in torch: wls_domain 'intensity' and the spatiogram only"
         )
-    _, _, wide, sharp, flat, _ = p.windows()
-    taps = gaussian(sharp, p.sharpen_radius, device)
-
-    def wls(g: Tensor) -> Tensor:
-        if p.wls_solver == "fast":
-            return wls_fast(g, lambda_=p.wls_lambda, alpha=p.wls_alpha)
-        return wls_exact(g, lambda_=p.wls_lambda, alpha=p.wls_alpha, tol=p.wls_tol)
-
-    return (
-        lambda g: g,
-        wls,
-        lambda g: bilateral(
-            g,
-            window=wide,
-            sigma_space=p.bilateral_sigma_space,
-            sigma_range=p.bilateral_sigma_range,
-            footprint=p.bilateral_footprint,
-        ),
-        lambda g: sharpen(g, taps, amount=p.sharpen_amount, threshold=p.sharpen_threshold),
-        lambda g: guided(g, window=flat, eps=p.guided_eps),
-        lambda g: spatiogram(g, bins=p.spatiogram_bins),
-    )
+    kernel = gaussian_kernel(params.of("sharpen").window, params.sharpen_radius)
+    taps = torch.tensor(kernel, dtype=torch.float32, device=device)
+    apply: dict[str, Callable[..., Tensor]] = {
+        "wls": wls_fast if params.wls_solver == "fast" else wls_exact,
+        "bilateral": bilateral,
+        "sharpen": partial(sharpen, taps=taps),
+        "guided": guided,
+        "spatiogram": spatiogram,
+    }
+    return {"identity": lambda g: g} | {name: partial(each, own=params.of(name)) for name, each in apply.items()}
 
 
 def round_of(
-    params: FilterParams, active: tuple[bool, ...], rounds: int = 1, device: Any = "cpu"
+    params: FilterParams, names: Sequence[str], rounds: int = 1, device: Any = "cpu"
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make `rounds` rounds in one function of a uint8 batch and its weights, to be called or compiled.
-
-    Parameters
-    ----------
-    params : FilterParams
-    active : six bool
-        Which filters are computed: part of the program, as in `sdie_fast.cuda`.
-    rounds : int
-        T.
-    device : torch.device or str
-        Where it will be called.
+    """Make `rounds` rounds of the filters named in one function of a uint8 batch and its weights.
 
     Returns
     -------
     callable
-        (N, H, W) uint8 and (N, T, 6) float32, normalised, on one device -> (N, H, W) uint8.
+        (N, H, W) uint8 and (N, T, len(names)) float32, normalised, both on the device -> (N, H, W) uint8. It may be
+        compiled: which filters are computed is part of the program, as in `sdie_fast.cuda`.
     """
-    import torch
-
-    each = filters(params, device)
+    every = filters(params, device)
 
     def run(images: Tensor, weights: Tensor) -> Tensor:
         g = images.to(torch.float32) * (1.0 / 255.0)
         for t in range(rounds):
             mixed = torch.zeros_like(g)
-            for i in range(6):
-                if active[i]:
-                    mixed = mixed + weights[:, t, i, None, None] * each[i](g)
+            for i, name in enumerate(names):
+                mixed = mixed + weights[:, t, i, None, None] * every[name](g)
             g = mixed.clamp(0.0, 1.0)
         return (g * 255.0 + 0.5).to(torch.uint8)
 
