@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from sdie_fast._bench.timing import by_host, interleave, machine
-from sdie_fast._runtime import Options, open_session
 from sdie_fast.segment.checkpoint import build, load_checkpoint
 from sdie_fast.segment.export import export_sam
+from sdie_fast.segment.onnx import Options, open_session
 
 
 def random_sam(architecture: str) -> torch.nn.Module:

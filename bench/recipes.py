@@ -18,8 +18,7 @@ from sdie_fast import FILTERS, Enhancer, FilterParams
 from sdie_fast._bench.timing import by_host, interleave, machine
 from sdie_fast.actor import Actions, Actor
 from sdie_fast.data import synthetic
-from sdie_fast.learn.distill import ENCODER
-from sdie_fast.learn.export import export_actor
+from sdie_fast.learn.distill import ENCODER, export_actor
 from sdie_fast.learn.networks import ActorNet, ScheduleNet
 from sdie_fast.recipe import Recipe
 

@@ -7,7 +7,6 @@ fixed point with 22 fractional bits). A look costs side * side bytes for each im
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +16,9 @@ import numpy.typing as npt
 from numba import cuda, float32, int32, int64, uint8
 
 from .._device_array import DeviceArray
-from ..filters import FILTERS, FilterParams
+from .._resize import FRACTION, areas
 from ..actor import Actions
+from ..filters import FILTERS, FilterParams
 from . import _driver, _pixels
 from ._device import F32, ceil_div, pieces
 from ._workspace import allocate
@@ -29,8 +29,7 @@ Floats = npt.NDArray[np.float32]
 Act = Callable[[npt.NDArray[np.uint8], int], Floats]
 
 _THREADS = 32  # along x: what a network sees is some 64 pixels wide
-_FRACTION = 22  # bits; Pillow's PRECISION_BITS
-_HALF = 1 << (_FRACTION - 1)
+_HALF = 1 << (FRACTION - 1)
 # Added to a float32 in [0, 255] and taken away again, it leaves the nearest integer, ties to even.
 _ROUND = F32(1.5 * 2**23)
 _WHITE = F32(255.0)
@@ -52,7 +51,7 @@ def shrink_rows(image, bounds, share, out, first_row, first_plane):
             # Clipping stands between product and sum, which would be fused, and rounded once.
             value = min(max(image[n, y, k] * _WHITE, F32(0.0)), _WHITE)
             total += int32((value + _ROUND) - _ROUND)
-        out[n, y, x] = uint8(min((total * share[x] + _HALF) >> _FRACTION, 255))
+        out[n, y, x] = uint8(min((total * share[x] + _HALF) >> FRACTION, 255))
 
 
 @cuda.jit
@@ -65,7 +64,7 @@ def shrink_columns(image, bounds, share, out, first_row, first_plane):
         total = 0
         for k in range(bounds[y, 0], bounds[y, 1]):
             total += int32(image[n, k, x])
-        out[n, y, x] = uint8(min((total * share[y] + _HALF) >> _FRACTION, 255))
+        out[n, y, x] = uint8(min((total * share[y] + _HALF) >> FRACTION, 255))
 
 
 _ARGUMENTS = (int32[:, ::1], int32[::1], uint8[:, :, ::1], int64, int64)
@@ -73,23 +72,6 @@ KERNELS = (
     ("shrink_rows", shrink_rows, (float32[:, :, ::1], *_ARGUMENTS)),
     ("shrink_columns", shrink_columns, (uint8[:, :, ::1], *_ARGUMENTS)),
 )
-
-
-@functools.lru_cache(maxsize=16)
-def areas(length: int, side: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Bounds of the areas of a box filter, and their shares in fixed point, as Pillow has them."""
-    scale = length / side
-    support = 0.5 * max(scale, 1.0)
-    bounds = np.empty((side, 2), np.int32)
-    for k in range(side):
-        centre = (k + 0.5) * scale
-        first = max(int(centre - support + 0.5), 0)
-        last = min(int(centre + support + 0.5), length)
-        # The filter is open on its left and closed on its right.
-        inside = [i for i in range(first, last) if -0.5 < (i - centre + 0.5) / max(scale, 1.0) <= 0.5]
-        bounds[k] = inside[0], inside[-1] + 1
-    lengths = (bounds[:, 1] - bounds[:, 0]).astype(np.float64)
-    return bounds, (0.5 + (1.0 / lengths) * (1 << _FRACTION)).astype(np.int32)
 
 
 class Eye:

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from ..errors import InvalidArgumentError
 
+__all__ = ["SmallEncoder", "SmallPromptEncoder", "build_small_sam", "prompt_map"]
+
 IMAGE_SIZE = 256
 EMBEDDING_SIZE = 32
 EMBEDDING_CHANNELS = 64
@@ -147,10 +149,7 @@ class SmallPromptEncoder(PromptEncoder):
     """
 
     def forward(
-        self,
-        points: tuple[torch.Tensor, torch.Tensor] | None,
-        boxes: torch.Tensor | None,
-        masks: torch.Tensor | None,
+        self, points: tuple[torch.Tensor, torch.Tensor] | None, boxes: torch.Tensor | None, masks: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed prompts as `PromptEncoder.forward` does: points and labels, boxes (K, 4), logits (K, 1, 4h, 4w)."""
         given = [] if points is None else [points]
@@ -167,14 +166,8 @@ class SmallPromptEncoder(PromptEncoder):
         return super().forward(points, boxes, drawn)
 
 
-def build_small_sam(checkpoint: str | None = None) -> Sam:
-    """Build the small SAM, in evaluation mode.
-
-    Parameters
-    ----------
-    checkpoint : path, optional
-        Weights to load, as `tools/train_small_sam.py` writes them; None leaves them random.
-    """
+def build_small_sam() -> Sam:
+    """Build the small SAM with random weights, in evaluation mode; `checkpoint.load_checkpoint` reads trained ones."""
     model = Sam(
         image_encoder=SmallEncoder(),
         prompt_encoder=SmallPromptEncoder(
@@ -211,6 +204,4 @@ def build_small_sam(checkpoint: str | None = None) -> Sam:
     # (unit variance) would leave a point a third of the image wide.
     matrix = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     matrix *= torch.logspace(0, 3, matrix.shape[1], base=2.0)
-    if checkpoint is not None:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     return model.eval()

@@ -24,6 +24,17 @@ def test_seeded():
     assert (a.image != scene(6, 128).image).any()
 
 
+@pytest.mark.parametrize(
+    ("seed", "mean", "areas"),
+    [(0, 59.99, [128, 140, 77, 62]), (1, 10.26, [399]), (2, 17.69, [113, 442]), (3, 103.39, [179, 54])],
+)
+def test_a_seed_gives_what_it_always_gave(seed, mean, areas):
+    """But for what another matrix library rounds otherwise."""
+    made = scene(seed, 64)
+    assert made.image.mean() == pytest.approx(mean, abs=0.05)
+    assert [int(m.sum()) for m in made.masks] == pytest.approx(areas, abs=2)
+
+
 def test_ease_raises_contrast():
     def contrast(ease):
         found = []

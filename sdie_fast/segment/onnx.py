@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidArgumentError, ModelError
+from ..errors import InvalidArgumentError, ModelError
+
+__all__ = [
+    "PROVIDERS",
+    "Held",
+    "Options",
+    "Running",
+    "Span",
+    "available",
+    "import_runtime",
+    "open_model",
+    "open_session",
+]
 
 # Fastest first.
-PROVIDERS = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
+PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,8 @@ class Held:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, part: slice) -> Held:
-        return Held(self.rows[part])
+    def __getitem__(self, at: Sequence[int]) -> Held:
+        return Held(tuple(self.rows[k] for k in at))
 
     @classmethod
     def of(cls, batches: list[Any]) -> Held:

@@ -8,11 +8,12 @@ torch = pytest.importorskip("torch")
 from sdie_fast import FilterParams, InvalidArgumentError  # noqa: E402
 from sdie_fast.actor import Actions, Choice, observe  # noqa: E402
 from sdie_fast.errors import ModelError  # noqa: E402
-from sdie_fast.learn.device import Device  # noqa: E402
-from sdie_fast.learn.env import Case, SdieEnv  # noqa: E402
+from sdie_fast.learn.env import SdieEnv  # noqa: E402
 from sdie_fast.learn.memory import Memory  # noqa: E402
-from sdie_fast.learn.place import Host, on_host  # noqa: E402
-from sdie_fast.learn.td3 import Replay  # noqa: E402
+from sdie_fast.learn.places import Host  # noqa: E402
+from sdie_fast.learn.resident import Resident  # noqa: E402
+from sdie_fast.learn.td3 import ReplayBuffer  # noqa: E402
+from sdie_fast.segment.geometry import on_host  # noqa: E402
 from sdie_fast.segment.prompts import Answer  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402
@@ -33,36 +34,25 @@ def device(request):
     return request.param
 
 
-def odd_cases(shape=(33, 47)):
-    rng = np.random.default_rng(3)
-    return [
-        Case(
-            rng.integers(0, 256, shape, np.uint8),
-            rng.random(shape) < 0.1 * k,
-            "auto",
-            "c",
-            f"c/{k}",
-        )
-        for k in range(4)
-    ]
+@pytest.fixture
+def places(device):
+    return Host(FAST, Actions(), None), Resident(FAST, Actions(), None, device)
 
 
 @pytest.fixture
-def places(device):
-    cases = odd_cases()
-    return Host(cases, FAST, Actions(), None), Device(cases, FAST, Actions(), None, device)
+def images(rng):
+    return rng.integers(0, 256, (3, 33, 47), np.uint8)
 
 
 class TestPlaces:
-    def test_pictures(self, places, device):
+    def test_pictures(self, places, device, images, rng):
         host, there = places
-        which, rng = [2, 0, 2], np.random.default_rng(0)
-        a, b = host.images(which), there.images(which)
-        assert b.device.type == device
-        np.testing.assert_array_equal(a, there.host(b))
-        state, other = host.begin(a), there.begin(b)
+        moved = there.take(images)
+        assert moved.device.type == device
+        np.testing.assert_array_equal(images, on_host(moved))
+        state, other = host.begin(images), there.begin(moved)
         for _ in range(2):
-            np.testing.assert_array_equal(host.levels(state), there.host(there.levels(other)))
+            np.testing.assert_array_equal(host.levels(state), on_host(there.levels(other)))
             np.testing.assert_array_equal(host.observe(state, 16), on_host(there.observe(other, 16)))
             actions = rng.uniform(-1, 1, (3, 6)).astype(np.float32)
             state, other = host.round(state, actions), there.round(other, actions)
@@ -77,38 +67,33 @@ class TestPlaces:
     @pytest.mark.parametrize("side", [8, 16, 64])
     def test_observed_to_the_number(self, shape, side, device):
         """Pillow's fixed-point means of areas, larger and smaller."""
-        rng = np.random.default_rng(side)
-        images = rng.random((3, *shape)).astype(np.float32)
-        there = Device(odd_cases(), FAST, Actions(), None, device)
+        images = np.random.default_rng(side).random((3, *shape)).astype(np.float32)
+        there = Resident(FAST, Actions(), None, device)
         found = there.observe(torch.from_numpy(images).to(device), side)
         assert found.dtype == torch.uint8
         np.testing.assert_array_equal(on_host(found), observe(images, side))
 
-    def test_chosen_parameters(self, device):
+    def test_chosen_parameters(self, device, images, rng):
         meaning = Actions((Choice("guided_eps", 0.001, 0.1),))
-        host, there = (
-            Host(odd_cases(), FAST, meaning, 1),
-            Device(odd_cases(), FAST, meaning, 1, device),
-        )
-        actions = np.random.default_rng(0).uniform(-1, 1, (4, 7)).astype(np.float32)
-        state = host.round(host.begin(host.images(range(4))), actions)
-        other = there.round(there.begin(there.images(range(4))), actions)
+        host, there = Host(FAST, meaning, 1), Resident(FAST, meaning, 1, device)
+        actions = rng.uniform(-1, 1, (3, 7)).astype(np.float32)
+        state = host.round(host.begin(images), actions)
+        other = there.round(there.begin(there.take(images)), actions)
         atol = 0 if device == "cpu" else 1 / 255
         np.testing.assert_allclose(state[..., 0], on_host(other), atol=atol)
 
-    def test_rewards(self, places):
+    def test_masks_and_votes(self, places, rng):
         host, there = places
-        rng = np.random.default_rng(1)
-        which = [3, 1, 0, 0]
         answers = [Answer(rng.random((33, 47)) < p, float(q)) for p, q in ((0.3, 0.9), (0.1, 0.2), (0, 0), (1, 1))]
-        lists = [[a, b] for a, b in zip(answers, answers[::-1], strict=True)]
-        for kind in ("miou", "fb-iou"):
-            assert there.rewards(answers, which, kind) == host.rewards(answers, which, kind)
-            assert there.votes(lists, which, kind) == host.votes(lists, which, kind)
+        np.testing.assert_array_equal(host.masks(answers), on_host(there.masks(answers)))
+        lists = [[a, b, answers[0]] for a, b in zip(answers, answers[::-1], strict=True)]
+        voted = host.votes(lists)
+        assert voted.any()
+        assert not voted.all()
+        np.testing.assert_array_equal(voted, on_host(there.votes(lists)))
 
-    def test_keys(self, places):
+    def test_keys(self, places, rng):
         _, there = places
-        rng = np.random.default_rng(2)
         image = rng.integers(0, 256, (33, 47), np.uint8)
         batch = np.repeat(image[None], 40, 0)
         for k in range(1, 40):  # one level apart somewhere, or two pixels exchanged
@@ -122,11 +107,11 @@ class TestPlaces:
         assert {len(key) for key in keys} == {16}
         assert keys == there.keys(there.take(batch)) == there.keys(there.take(batch.copy()))
 
-    def test_no_such_device(self):
+    def test_no_such_device(self, cases):
         with pytest.raises(InvalidArgumentError, match="device: received"):
-            Device(odd_cases(), FAST, Actions(), None, "gpu")
+            Resident(FAST, Actions(), None, "gpu")
         with pytest.raises(ModelError, match="not there"):
-            SdieEnv(Threshold(), odd_cases(), device="cuda:99")
+            SdieEnv(Threshold(), cases, device="cuda:99")
 
 
 def pair(cases, segmenter=Threshold, **options):
@@ -181,9 +166,9 @@ class TestSteps:
         assert host.segmenter.images == 0
 
     def test_faces(self, cases):
-        gym_env = pytest.importorskip("sdie_fast.learn.gym_env")
+        faces = pytest.importorskip("sdie_fast.learn.faces")
         _, env = pair(cases)
-        seen, _ = gym_env.GymEnv(env).reset(options={"case": 0})
+        seen, _ = faces.GymEnv(env).reset(options={"case": 0})
         assert isinstance(seen["image"], np.ndarray)
 
 
@@ -239,7 +224,7 @@ class TestWithSam:
 
 class TestReplay:
     def test_tensors_and_arrays(self, device):
-        replay, plain = Replay(9, 8, 3, 4, device), Replay(9, 8, 3, 4)
+        replay, plain = ReplayBuffer(9, 8, 3, 4, device), ReplayBuffer(9, 8, 3, 4)
         rng = np.random.default_rng(0)
         for at in range(5):
             seen, after = rng.integers(0, 256, (2, 2, 8, 8), dtype=np.uint8)
@@ -256,7 +241,7 @@ class TestReplay:
         # A checkpoint is the same, and goes anywhere.
         kept = replay.state_dict()
         assert all(v.device.type == "cpu" for v in kept["arrays"].values())
-        other = Replay(9, 8, 3, 4)
+        other = ReplayBuffer(9, 8, 3, 4)
         other.load_state_dict(kept)
         for name, value in plain.state_dict()["arrays"].items():
             assert torch.equal(other.state_dict()["arrays"][name], value)
@@ -269,7 +254,7 @@ class TestRuns:
         pytest.importorskip("onnxscript")
         from sdie_fast.learn import train
 
-        monkeypatch.setattr(train, "finish", lambda _: None)
+        monkeypatch.setattr(train.Training, "finish", lambda _: None)
 
     @pytest.fixture
     def config(self):
@@ -356,39 +341,34 @@ class TestCommand:
         )
         run = tmp_path / "run"
         torch_small = ("--segmenter-backend", "torch", "--size", 48)
+        settings = 'size = 48\nbackend = "torch"\nrounds = 2\npasses = 1\nviews = 1\ncompare = false\n[auto]\ngrid = 2'
+        (tmp_path / "settings.toml").write_text(settings)
         done = self.call(
-            "train", folder, "--out", run, "--shots", 1, "--segmentations", 4, "--rounds", 2, "--passes", 1, "--views", 1,
-            "--grid", 2, "--no-compare", *torch_small,
+            "train", folder, "--out", run, "--shots", 1, "--budget", 4, "--config", tmp_path / "settings.toml",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
-        assert {*places} == {Device}
-        assert "SAM small float32, torch" in (run / "config.json").read_text()
+        assert {*places} == {Resident}
+        assert 'segmenter = "SAM small float32, torch"' in (run / "config.toml").read_text()
         done = self.call("evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small)
         assert done.exit_code == 0, done.output
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "settings", "told"),
         [
-            (["--device", "gpu"], "device: received 'gpu'"),
-            (["--device", "cuda:99"], "'cuda:99' is not there"),
-            (["--segmenter-backend", "jax"], "accepted: auto, onnx, torch"),
-            (["--segmenter-dtype", "bfloat16"], "with --segmenter-backend torch"),
-            (
-                ["--segmenter-backend", "torch", "--provider", "tensorrt"],
-                "accepted: auto, cuda, cpu",
-            ),
-            (
-                ["--segmenter-backend", "torch", "--segmenter-dtype", "float16"],
-                "dtype: received 'float16'",
-            ),
-            (["--segmenter-backend", "onnx", "--segmenter", "FILE"], "sdie-fast export-sam"),
-            (["--segmenter", "FILE"], "not a checkpoint"),
+            (["--device", "gpu"], "", "device: received 'gpu'"),
+            (["--device", "cuda:99"], "", "'cuda:99' is not there"),
+            ([], 'backend = "jax"', "backend: received 'jax'; accepted: 'auto', 'onnx', 'tensorrt', 'torch'"),
+            ([], 'dtype = "bfloat16"', "--segmenter-dtype: received 'bfloat16' with ONNX"),
+            ([], 'dtype = "float16"', "dtype: received 'float16'"),
+            (["--segmenter", "FILE"], 'backend = "onnx"', "sdie-fast export-sam"),
+            (["--segmenter", "FILE"], "", "not a checkpoint"),
         ],
     )
-    def test_refusals(self, folder, tmp_path, arguments, told):
+    def test_refusals(self, folder, tmp_path, arguments, settings, told):
         (tmp_path / "sam.pth").write_bytes(b"no")
+        (tmp_path / "settings.toml").write_text("size = 48\n" + settings)
         given = [a.replace("FILE", str(tmp_path / "sam.pth")) for a in arguments]
-        done = self.call("train", folder, "--out", tmp_path / "run", "--size", 48, *given)
+        done = self.call("train", folder, "--out", tmp_path / "run", "--config", tmp_path / "settings.toml", *given)
         assert done.exit_code == 2, done.output
         assert told in " ".join(done.output.split())
         assert not (tmp_path / "run").exists()

@@ -1,35 +1,138 @@
-"""Judging what was learned: SDIE beside the segmenter alone and every baseline, under every selection rule."""
+"""Judging on a data set: a segmenter by itself, and what was learned, SDIE beside every baseline under every selection rule."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..data.dataset import DataSet
+from ..data.shots import Split, draw
 from ..errors import InvalidArgumentError
-from ..learn import folder as files
-from ..learn.baselines import Way, simple
-from ..learn.cases import cases_of
+from ..learn import runs as files
+from ..learn.baselines import Way, constant, simple
+from ..learn.cases import Case, cases_of
 from ..learn.config import Config
-from ..learn.env import Case, Floats, SdieEnv
+from ..learn.env import Act, Rollout, SdieEnv, follow
 from ..learn.memory import Memory
-from ..learn.rollout import Act, Rollout, constant, follow
-from ..learn.runs import act_of, open_run
+from ..learn.places import Floats, Masks
 from ..learn.select import RULES, Judgement, final_mask, judge_rule, usable
 from ..learn.verifier import Verifier
 from ..recipe import Recipe
 from ..segment import Segmenter
 from .metrics import Meter, Scores
 
+__all__ = [
+    "ALONE",
+    "FIXED",
+    "SDIE",
+    "Evaluation",
+    "Judged",
+    "Result",
+    "evaluate_run",
+    "evaluate_segmenter",
+    "kept",
+    "ways_of",
+]
+
 ALONE = "segmenter alone"
 SDIE = "SDIE"
 FIXED = "fixed on the shots"  # whichever rule that was
 _BATCH = 32  # images followed at once
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A segmenter's answer to one case.
+
+    Attributes
+    ----------
+    case : Case
+    mask : ndarray, bool, (H, W)
+    iou, quality : float
+        Its own IoU; the predicted one.
+    """
+
+    case: Case
+    mask: Masks
+    iou: float
+    quality: float
+
+
+@dataclass
+class Evaluation:
+    """A segmenter's result.
+
+    Attributes
+    ----------
+    scores : Scores
+        Over all images.
+    images : list of dict
+        Name, class, IoU and predicted IoU of each.
+    split : Split, optional
+        With "support": which images showed what to look for.
+    """
+
+    scores: Scores
+    images: list[dict[str, Any]] = field(default_factory=list)
+    split: Split | None = None
+
+
+def evaluate_segmenter(
+    segmenter: Segmenter,
+    data: DataSet,
+    prompt: str = "auto",
+    *,
+    shots: int = 1,
+    seed: int = 0,
+    split: Split | None = None,
+    options: dict[str, Any] | None = None,
+    watch: Callable[[Judged], None] = lambda _: None,
+) -> Evaluation:
+    """Judge a segmenter.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        What is judged.
+    data : DataSet
+        The labelled images.
+    prompt : {"auto", "support", "box", "point"}
+        "support": `shots` images of each class show what to look for and are not judged. "box" and
+        "point" are taken from the truth: a bound on what prompting could reach, not a result.
+    shots, seed : int
+        Of the split that "support" draws.
+    split : Split, optional
+        Instead of drawing one.
+    options : dict, optional
+        Fields of `Auto`.
+    watch : callable
+        Given each image as it is judged.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No such prompt, or classes with too few images.
+    """
+    shown, query, drawn = None, data, None
+    if prompt == "support":
+        drawn = split or draw(data, shots, seed)
+        shown, query = drawn.parts(data)
+    given = options or {} if prompt == "auto" else {}
+    meter, images = Meter(query.classes), []
+    for case in cases_of(query, prompt, shown):
+        mask, quality = np.zeros_like(case.truth), 0.0
+        if case.prompt is not None:
+            mask, scores = segmenter(case.image, case.prompt, **given)
+            quality = float(scores[0])
+        iou = meter.add(case.label, mask, case.truth)
+        images.append({"name": case.name, "class": case.label, "iou": iou, "predicted_iou": quality})
+        watch(Judged(case, mask, iou, quality))
+    return Evaluation(meter.scores(), images, drawn)
 
 
 @dataclass
@@ -48,8 +151,10 @@ class Result:
         SDIE's episodes, images and all, of the pictures kept.
     cases : list of Case
         All that were judged; `Rollout.case` counts in it.
-    weights : ndarray, float32, (T, 6)
-        SDIE's mean weights.
+    weights : ndarray, float32, (T, F)
+        SDIE's mean weights of the toolkit's filters.
+    filters : tuple of str
+        The toolkit.
     facts : dict
         For the report's head.
     """
@@ -60,6 +165,7 @@ class Result:
     rollouts: list[Rollout]
     cases: list[Case]
     weights: Floats
+    filters: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def headline(self, name: str = SDIE) -> Scores:
@@ -76,10 +182,10 @@ class Result:
 
 def ways_of(run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baselines: bool) -> dict[str, Way]:
     """SDIE, its faster kinds, and what it is compared with."""
-    ways = {SDIE: (env, act_of(recipe, env.actions))}
+    ways = {SDIE: (env, files.act_of(recipe, env.actions))}
     for kind in ("schedule", "fixed"):
         if (run / kind / "recipe.json").exists():
-            ways[f"SDIE, {kind}"] = (env, act_of(Recipe.load(run / kind), env.actions))
+            ways[f"SDIE, {kind}"] = (env, files.act_of(Recipe.load(run / kind), env.actions))
     if baselines:
         ways |= simple(env, config.seed)
         found = run / files.SEARCHED
@@ -94,51 +200,14 @@ def ways_of(run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baseline
 class _Part:
     """What is judged with one policy: everything, or one class where each has its own."""
 
-    run: Path
     config: Config
-    about: dict[str, Any]
     learned: bool  # a run, with its shots; otherwise a bare recipe
     prompt: str
     rule: str
-    cases: list[Case]
     env: SdieEnv
     ways: dict[str, Way]
     value: Any
     verifier: Verifier | None
-
-
-def _part(
-    segmenter: Segmenter,
-    data: DataSet,
-    run: Path,
-    *,
-    limit: int | None,
-    baselines: bool,
-    prompt: str | None,
-    auto: dict[str, Any] | None,
-    rule: str | None,
-    threads: int | None,
-    memory: Memory | None,
-) -> _Part:
-    config, about, split, recipe = open_run(run)
-    shown, query = (None, data) if split is None else split.parts(data)
-    if limit is not None:
-        query = query.drawn(limit)
-    chosen = prompt or (config.prompt if split is not None else "auto")
-    if chosen == "support" and shown is None:
-        raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
-    cases = cases_of(query, chosen, shown)
-    env = SdieEnv(
-        segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
-        reward=config.reward, side=config.side, threads=threads,
-        options=config.auto if auto is None else auto, memory=memory,
-    )  # fmt: skip
-    value = _critic(run, config) if split is not None else None
-    if rule is None:
-        rule = files.read_json(run / files.RESULT)["rule"] if split is not None else "last"
-    ways = ways_of(run, recipe, env, config, baselines=baselines)
-    verifier = Verifier.load(run / files.VERIFIER) if (run / files.VERIFIER).exists() else None
-    return _Part(run, config, about, split is not None, chosen, rule, cases, env, ways, value, verifier)
 
 
 def evaluate_run(
@@ -191,22 +260,28 @@ def evaluate_run(
     InvalidArgumentError
         "support" without a run, which alone knows its shots.
     """
-    parts = [
-        _part(
-            segmenter,
-            data,
-            path,
-            limit=limit,
-            baselines=baselines,
-            prompt=prompt,
-            auto=auto,
-            rule=rule,
-            threads=threads,
-            memory=memory,
-        )
-        for path in files.runs_in(run)
-    ]
-    cases = [c for part in parts for c in part.cases]
+
+    def opened(path: Path) -> _Part:
+        config, _, split, recipe = files.open_run(path)
+        shown, query = (None, data) if split is None else split.parts(data)
+        if limit is not None:
+            query = query.drawn(limit)
+        chosen = prompt or (config.prompt if split is not None else "auto")
+        if chosen == "support" and shown is None:
+            raise InvalidArgumentError("prompt: 'support' needs the shots of a run; a recipe has none")
+        env = SdieEnv(
+            segmenter, list(cases_of(query, chosen, shown)), reward=config.reward, threads=threads, memory=memory,
+            options=config.auto if auto is None else auto, **files.episode_options(config),
+        )  # fmt: skip
+        value = _critic(path, config) if split is not None else None
+        usual = "last" if split is None else files.read_json(path / files.RESULT)["rule"]
+        ways = ways_of(path, recipe, env, config, baselines=baselines)
+        there = path / files.VERIFIER
+        verifier = Verifier.load(there) if there.exists() else None
+        return _Part(config, split is not None, chosen, rule or usual, env, ways, value, verifier)
+
+    parts = [opened(path) for path in files.runs_in(run)]
+    cases = [c for part in parts for c in part.env.cases]
     classes = list(dict.fromkeys(c.label for c in cases))
     lacking = {"critic": "value", "verifier": "verifier"}
     known = [r for r in RULES if all(getattr(part, lacking[r]) is not None for part in parts if r in lacking)]
@@ -219,7 +294,7 @@ def evaluate_run(
         for name in names:
             for rollouts in _batches(*part.ways[name], part.value if name == SDIE else None, part.verifier):
                 for r in rollouts:
-                    case = part.cases[r.case]
+                    case = part.env.cases[r.case]
                     for judged_by, meter in meters[name].items():
                         meant = part.rule if judged_by == FIXED else judged_by
                         # Where a way of acting has no critic, the rule's place is taken by the last round.
@@ -230,11 +305,12 @@ def evaluate_run(
                         own.append(replace(r, case=r.case + first))
                 done += len(rollouts)
                 watch(done, total)
-        first += len(part.cases)
+        first += len(part.env)
     scores = {name: {r: m.scores() for r, m in each.items()} for name, each in meters.items()}
     scores[ALONE] = dict.fromkeys((*known, FIXED), alone.scores())
     head = parts[0]
-    weights = np.mean([head.env.actions.weights(np.stack(r.actions)) for r in own], 0)
+    meaning = head.env.actions
+    weights = np.mean([meaning.weights(np.stack(r.actions)) for r in own], 0)
     facts = {
         "data": data.name,
         "segmenter": segmenter.name,
@@ -245,17 +321,18 @@ def evaluate_run(
         "images": len(cases),
         "rounds": head.config.rounds // head.config.passes,
         **({"passes": head.config.passes} if head.config.passes > 1 else {}),
-        **{k: v for k, v in head.about.items() if k == "trained"},
     }
-    fixed = {c.label: part.rule for part in parts for c in part.cases}
+    fixed = {c.label: part.rule for part in parts for c in part.env.cases}
     judged = {r: judge_rule(r, own) for r in known}
-    return Result(scores, judged, fixed, _kept(own, cases, pictures), cases, weights, facts)
+    # Of each class, from the episode that enhancement helped most to the one it harmed most.
+    shown = kept(own, pictures, lambda r: cases[r.case].label, lambda r: r.rewards[0] - max(r.rewards[1:]))
+    return Result(scores, judged, fixed, shown, cases, weights, meaning.filters, facts)
 
 
 def _critic(run: Path, config: Config) -> Any:
     """The critics' value, where torch is there to run them."""
     try:
-        from ..learn.agent import load_agent, policy_of
+        from ..learn.td3 import load_agent, policy_of
     except ImportError:
         return None
     return policy_of(load_agent(run)[0], config.rounds)[1]
@@ -263,36 +340,20 @@ def _critic(run: Path, config: Config) -> Any:
 
 def _batches(env: SdieEnv, act: Act, value: Any, verifier: Verifier | None) -> Iterator[list[Rollout]]:
     for start in range(0, len(env), _BATCH):
-        yield follow(env, act, range(start, min(start + _BATCH, len(env))), value, verifier)
+        rollouts = follow(env, act, range(start, min(start + _BATCH, len(env))), value)
+        if verifier is not None:
+            verifier.score(rollouts, env.cases)
+        yield rollouts
 
 
-def _kept(rollouts: Sequence[Rollout], cases: Sequence[Case], each: int) -> list[Rollout]:
-    """A few episodes of each class: from the one that enhancement helped most to the one it harmed most."""
-    groups: dict[str, list[Rollout]] = {}
-    for r in rollouts:
-        groups.setdefault(cases[r.case].label, []).append(r)
-    kept: list[Rollout] = []
+def kept(items: Sequence[_T], each: int, label: Callable[[_T], str], order: Callable[[_T], Any]) -> list[_T]:
+    """A few items of each class: the first and the last in an order, and what lies between in equal steps."""
+    groups: dict[str, list[_T]] = {}
+    for item in items:
+        groups.setdefault(label(item), []).append(item)
+    found: list[_T] = []
     for group in groups.values():
-        ordered = sorted(group, key=lambda r: r.rewards[0] - max(r.rewards[1:]))
+        ordered = sorted(group, key=order)
         at = np.unique(np.linspace(0, len(ordered) - 1, min(each, len(ordered))).round().astype(int))
-        kept.extend(ordered[k] for k in at)
-    return kept
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation over runs, in percent."""
-
-    mean: float
-    deviation: float
-
-    def __str__(self) -> str:
-        if math.isnan(self.mean):
-            return "-"
-        return f"{self.mean:.1f}" + (f" ± {self.deviation:.1f}" if self.deviation >= 0 else "")
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and spread of shares; of a single one, no spread (-1)."""
-    percent = 100.0 * np.asarray(values, np.float64)
-    return Spread(float(percent.mean()), float(percent.std(ddof=1)) if len(percent) > 1 else -1.0)
+        found.extend(ordered[k] for k in at)
+    return found
