@@ -120,7 +120,11 @@ class TestRun:
         second = training(segmenter, cases, tmp_path / "killed", config)
         second.run()
         assert second.history == run.history
-        for part in ("actor_target", "critics", "critic_targets"):  # finishing a run puts what it keeps in the actor's place
+        for part in (
+            "actor_target",
+            "critics",
+            "critic_targets",
+        ):  # finishing a run puts what it keeps in the actor's place
             for k, v in second.agent.state_dict()[part].items():
                 assert torch.equal(v, run.agent.state_dict()[part][k]), (part, k)
         assert second.evidence.groups == run.evidence.groups
@@ -133,14 +137,17 @@ class TestRun:
         again.run()
         assert again.history == run.history
 
-    def test_another_toolkit_and_chosen_parameters(self, segmenter, cases, tmp_path):
+    def test_another_toolkit_chosen_parameters_and_views(self, segmenter, cases, turned, tmp_path, monkeypatch):
+        finish, followed = Training.finish, []
+        monkeypatch.setattr(Training, "finish", lambda self: followed.extend(finish(self)))
         actions = Actions((Choice("guided_eps", 0.001, 0.1),), ("guided", "identity", "median"))
         config = dataclasses.replace(
-            CONFIG, filters=(), actions=actions, params=FilterParams(), segmentations=40, warmup=1
+            CONFIG, filters=(), actions=actions, params=FilterParams(), segmentations=40, warmup=1, views=4
         )  # fmt: skip
-        found = training(segmenter, cases, tmp_path / "run", config)
+        found = training(segmenter, turned, tmp_path / "run", config)
         runs.save_config(found.out, config, "data", "threshold")
         found.run()
+        assert [r.case for r in followed] == [0, 4, 8, 12]
         assert runs.load_config(found.out)[0] == config
         recipe = sdie.Recipe.load(found.out / "policy")
         assert recipe.actor.actions == actions
@@ -170,8 +177,8 @@ class TestRun:
 def test_learns(unfinished, segmenter, cases, tmp_path):
     """Noise hides the blobs from the threshold: the policy finds that smoothing uncovers them, and does better than it began."""
     config = dataclasses.replace(
-        CONFIG, segmentations=500, updates=3, batch=32, warmup=6, relative=True, greedy_every=3, seed=2,
-        actor_rate=1e-3, critic_rate=1e-3, actor_after=100,
+        CONFIG, segmentations=240, updates=2, batch=16, warmup=3, relative=True, greedy_every=3, seed=2, side=8,
+        actor_rate=1e-3, critic_rate=1e-3, actor_after=40, checkpoint_every=50,
     )  # fmt: skip
     run = training(segmenter, cases, tmp_path / "run", config)
     run.run()
@@ -198,15 +205,18 @@ def test_a_policy_gone_astray_is_not_kept(run):
         assert run.kept is expected or all(torch.equal(v, expected[k]) for k, v in run.kept.items())
 
 
+@pytest.fixture
+def turned(cases):
+    """The cases in four views each."""
+    return [
+        dataclasses.replace(c, image=view_of(c.image, k), truth=view_of(c.truth, k)) for c in cases for k in range(4)
+    ]
+
+
 class TestViews:
     @pytest.fixture
-    def run(self, segmenter, cases, tmp_path):
+    def run(self, segmenter, turned, tmp_path):
         config = dataclasses.replace(CONFIG, views=4, segmentations=90)
-        turned = [
-            dataclasses.replace(c, image=view_of(c.image, k), truth=view_of(c.truth, k))
-            for c in cases
-            for k in range(4)
-        ]
         return training(segmenter, turned, tmp_path / "run", config)
 
     def test_an_episode_shows_each_shot_once(self, run):
@@ -217,14 +227,12 @@ class TestViews:
             seen |= {k % 4 for k in which}
         assert seen == {0, 1, 2, 3}
 
-    def test_what_counts_is_the_shots_as_they_are(self, run, monkeypatch):
-        finish = Training.finish
-        monkeypatch.setattr(Training, "finish", lambda _: None)
+    def test_what_counts_is_the_shots_as_they_are(self, run, unfinished):
         run.run()
         assert run.upright == [0, 4, 8, 12]
         # Greedy episodes cost one segmentation a shot and round, not one a view.
         assert run.progress.segmentations < 90 + 2 * 4 * CONFIG.rounds
-        assert {r.case for r in finish(run)} == set(run.upright)
+        assert len(run.begun) == len(run.ended) == 4
 
     def test_not_whole(self, segmenter, cases, tmp_path):
         config = dataclasses.replace(CONFIG, views=8)
