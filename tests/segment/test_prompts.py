@@ -13,7 +13,7 @@ SIZE, CELLS = 128, 32
 
 
 class LevelSegmenter(Segmenter):
-    """Embeds a picture as itself and two shares of a circle by grey level; cuts out the connected level under a point."""
+    """Embeds a picture as itself and two shares of a circle by grey level; cuts out the level under a point."""
 
     name = "levels"
     size = SIZE
