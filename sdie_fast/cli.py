@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ._cli import learn_commands, segment_commands
 from ._cli.common import Json, Threads, bars, complain, failing, say, stderr, stdout
+from ._files import IMAGE_SUFFIXES
 from .errors import InvalidArgumentError, ModelError
 from .filters import TABLE
 
@@ -91,7 +92,7 @@ def enhance(
     Example: `sdie-fast enhance photos/ out/ --weights identity=1,wls=2 --resume`
     """
     from . import FilterParams, Recipe, default_recipe
-    from ._cli import batch, images
+    from ._cli import batch
 
     with failing():
         if weights is None and params is not None:
@@ -104,7 +105,7 @@ def enhance(
         else:
             raise InvalidArgumentError("--weights, --recipe: both were given; one is accepted")
         suffix = None if image_format is None else "." + image_format.lower().lstrip(".")
-        if suffix not in (None, *images.SUFFIXES):
+        if suffix not in (None, *IMAGE_SUFFIXES):
             raise InvalidArgumentError(f"--format: received {image_format!r}; accepted: png, jpg, bmp or tiff")
         pairs = batch.plan(source, target, suffix)
         journal = None

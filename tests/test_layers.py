@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sdie_fast"
 
 # From the ground up; the parts of one line do not import each other, unless `BESIDE` says so.
 LAYERS = (
-    ("errors", "_core", "_device_array", "_files", "_resize"),
+    ("errors", "_core", "_resize"),
+    ("_device_array", "_files"),
     ("_validate",),
     ("filters",),
     ("reference", "actor", "cuda"),

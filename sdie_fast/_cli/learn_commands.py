@@ -85,8 +85,9 @@ def train(
         from ..data.shots import Split, draw
         from ..learn import runs as files
         from ..learn.cases import cases_of
-        from ..learn.config import PRESETS, read_toml, settings
+        from ..learn.config import PRESETS
         from ..learn.memory import Memory
+        from ..learn.settings import read_toml, settings
 
         typed = {
             "data": data and str(data), "shots": shots, "seed": seed, "segmentations": budget,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from .._files import opened_image
 from ..errors import DataSetError, InvalidArgumentError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+__all__ = ["MASK_RULES", "DataSet", "Sample"]
+
 MASK_RULES = ("half", "strict")
 
 
@@ -152,16 +154,9 @@ class DataSet:
 
 def _read(path: Path) -> Image.Image:
     """Read a file as 8-bit grey."""
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-                wide = np.asarray(image).astype(np.float64)
-                return Image.fromarray(np.round(wide / 257.0).clip(0, 255).astype(np.uint8))
-            return image.convert("L")
-    except FileNotFoundError as error:
-        raise DataSetError(f"{path}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise DataSetError(f"{path}: not an image file that can be read here") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataSetError(f"{path}: cannot be read: {error}") from error
+    with opened_image(path, DataSetError) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+            wide = np.asarray(image).astype(np.float64)
+            return Image.fromarray(np.round(wide / 257.0).clip(0, 255).astype(np.uint8))
+        return image.convert("L")

@@ -7,24 +7,211 @@ synthetic surfaces of `sdie_fast.data.synthetic` nor any photograph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from ._scene_shapes import SHAPE_SHARES, SHAPES, blob, moved, polygon, star, stroke
-from ._scene_textures import Field, Random, smooth_noise, texture
+__all__ = ["MAX_SHARE", "MAX_TARGETS", "MIN_SHARE", "SIZE", "Scene", "scene"]
 
+Field = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Random = np.random.Generator
 
 SIZE = 256
 MAX_TARGETS = 10
 MAX_SHARE = 0.4  # more, and figure and ground are a matter of opinion
 MIN_SHARE = 0.003  # of the picture that a target covers: much less cannot be judged at half the resolution
-
-
 CROSSING = 0.1  # share of things laid down wherever they fall
 MAX_HIDDEN = 0.25  # of a target under others: more, and its mask is not what one would point at
+
+
+@lru_cache(maxsize=256)
+def _spread(cells: int, size: int) -> Field:
+    """Matrix (size, cells + 3) that interpolates a line of values by cubic B-splines."""
+    t = np.linspace(0, cells, size, endpoint=False, dtype=np.float64)
+    low = np.floor(t).astype(int)
+    f = t - low
+    matrix = np.zeros((size, cells + 3))
+    rows = np.arange(size)
+    for k, w in enumerate(
+        ((1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6)
+    ):
+        matrix[rows, low + k] = w
+    return matrix.astype(np.float32)
+
+
+def smooth_noise(rng: Random, size: int, down: int, across: int) -> Field:
+    """Noise of unit variance with so many cells down and across."""
+    grid = rng.standard_normal((down + 3, across + 3)).astype(np.float32)
+    field: Field = _spread(down, size) @ grid @ _spread(across, size).T
+    return np.asarray(field / max(float(field.std()), 1e-6), np.float32)
+
+
+def fractal_noise(rng: Random, size: int, coarsest: int, octaves: int, persistence: float) -> Field:
+    """Sum of noises, each of twice the cells and `persistence` times the weight of the one before; unit variance."""
+    total = np.zeros((size, size), np.float32)
+    for k in range(octaves):
+        cells = min(coarsest * 2**k, size)
+        total += persistence**k * smooth_noise(rng, size, cells, cells)
+    return np.asarray(total / max(float(total.std()), 1e-6), np.float32)
+
+
+def fractal_noise_line(rng: Random, size: int, coarsest: int, octaves: int, persistence: float) -> Field:
+    """`fractal_noise` along a line."""
+    total = np.zeros(size, np.float32)
+    for k in range(octaves):
+        cells = min(coarsest * 2**k, size)
+        total += persistence**k * (_spread(cells, size) @ rng.standard_normal(cells + 3).astype(np.float32))
+    return np.asarray(total / max(float(total.std()), 1e-6), np.float32)
+
+
+def grid(size: int) -> tuple[Field, Field]:
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    return y, x
+
+
+# Textures: zero mean, about unit variance.
+
+
+def _cloud(rng: Random, size: int) -> Field:
+    return fractal_noise(rng, size, int(rng.integers(2, 9)), 5, float(rng.uniform(0.4, 0.9)))
+
+
+def _grain(rng: Random, size: int) -> Field:
+    cells = int(size / rng.uniform(1.2, 6.0))
+    return smooth_noise(rng, size, cells, cells)
+
+
+def _streaks(rng: Random, size: int) -> Field:
+    along, across = int(rng.integers(1, 12)), int(rng.integers(40, size))
+    field = smooth_noise(rng, size, along, across)
+    if rng.random() < 0.5:
+        field = field + float(rng.uniform(0.3, 1.0)) * smooth_noise(rng, size, along * 4, across // 2)
+    return field.T if rng.random() < 0.5 else field
+
+
+def _waves(rng: Random, size: int) -> Field:
+    y, x = grid(size)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 60)
+    phase = (x * np.cos(angle) + y * np.sin(angle)) / period * 2 * np.pi
+    phase = phase + float(rng.uniform(0, 1.5)) * smooth_noise(rng, size, 4, 4)
+    return np.asarray(np.sin(phase) * 1.4, np.float32)
+
+
+def _cells(rng: Random, size: int) -> Field:
+    field = np.abs(fractal_noise(rng, size, int(rng.integers(6, 24)), 2, 0.5))
+    return np.asarray((field - field.mean()) / field.std(), np.float32)
+
+
+_TEXTURES: tuple[Callable[[Random, int], Field], ...] = (_cloud, _grain, _streaks, _waves, _cells)
+_TEXTURE_SHARES = (0.3, 0.25, 0.25, 0.08, 0.12)
+
+
+def texture(rng: Random, size: int) -> Field:
+    """One or two textures added, zero mean, unit variance."""
+    field = _TEXTURES[rng.choice(5, p=_TEXTURE_SHARES)](rng, size)
+    if rng.random() < 0.5:
+        field = field + float(rng.uniform(0.2, 1.0)) * _TEXTURES[rng.choice(5, p=_TEXTURE_SHARES)](rng, size)
+    return np.asarray((field - field.mean()) / max(float(field.std()), 1e-6), np.float32)
+
+
+# Shapes: signed fields in pixels, about the distance to the outline, positive inside.
+
+
+def _frame(rng: Random, size: int) -> tuple[Field, Field]:
+    """Coordinates around a random middle, turned by a random angle (often upright, as much on a line is)."""
+    y, x = grid(size)
+    cy, cx = rng.uniform(0.05 * size, 0.95 * size, 2)
+    angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.06) if rng.random() < 0.5 else rng.uniform(0, np.pi)
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return (x - cx) * c + (y - cy) * s, (y - cy) * c - (x - cx) * s
+
+
+def _radius(rng: Random, size: int) -> float:
+    return float(np.exp(rng.uniform(np.log(0.04 * size), np.log(0.33 * size))))
+
+
+def blob(rng: Random, size: int) -> Field:
+    u, v = _frame(rng, size)
+    r, stretch = _radius(rng, size), np.exp(rng.uniform(-1.0, 1.0))
+    rough = float(rng.uniform(0.0, 0.5)) * r * fractal_noise(rng, size, max(2, int(size / (2 * r))), 4, 0.5)
+    return np.asarray(r - np.hypot(u / stretch, v * stretch) + rough, np.float32)
+
+
+def star(rng: Random, size: int) -> Field:
+    u, v = _frame(rng, size)
+    r, angle = _radius(rng, size), np.arctan2(v, u)
+    outline = np.full_like(u, r)
+    for k in range(2, 7):
+        outline += np.float32(r * rng.normal(0, 0.35 / k)) * np.cos(k * angle + np.float32(rng.uniform(0, 6.3)))
+    return np.asarray(outline - np.hypot(u, v), np.float32)
+
+
+def moved(field: Field, down: int, across: int) -> Field:
+    """Move a field; what comes in at the edges is outside."""
+    height, width = field.shape
+    out = np.full_like(field, field.min())
+    out[max(down, 0) : height + min(down, 0), max(across, 0) : width + min(across, 0)] = field[
+        max(-down, 0) : height + min(-down, 0), max(-across, 0) : width + min(-across, 0)
+    ]
+    return out
+
+
+def polygon(rng: Random, size: int) -> Field:
+    u, v = _frame(rng, size)
+    r, stretch = _radius(rng, size), np.exp(rng.uniform(-0.9, 0.9))
+    sides = int(rng.integers(3, 8))
+    angles = np.sort(rng.uniform(0, 2 * np.pi, sides)) if sides > 4 else np.arange(sides) * 2 * np.pi / sides
+    field = np.full_like(u, np.inf)
+    for a in angles:
+        np.minimum(field, r - (u / stretch * np.float32(np.cos(a)) + v * stretch * np.float32(np.sin(a))), out=field)
+    return np.asarray(np.minimum(field, 2 * r - np.hypot(u, v)), np.float32)
+
+
+def _ring(rng: Random, size: int) -> Field:
+    u, v = _frame(rng, size)
+    r = max(_radius(rng, size), 0.05 * size)
+    return np.asarray(
+        rng.uniform(0.1, 0.4) * r - np.abs(np.hypot(u, v * np.exp(rng.uniform(-0.4, 0.4))) - r), np.float32
+    )
+
+
+def stroke(rng: Random, size: int, frame: tuple[Field, Field] | None = None) -> Field:
+    """A long thin thing: straight or wandering, of varying width, sometimes interrupted."""
+    u, v = _frame(rng, size) if frame is None else frame
+    length = float(np.exp(rng.uniform(np.log(0.25 * size), np.log(1.6 * size))))
+    width = float(np.exp(rng.uniform(np.log(1.2), np.log(0.03 * size))))
+    at = np.clip(((u / size) + 1.0) / 2.0 * size, 0, size - 1).astype(np.int32)  # the profile's sample
+    profile = fractal_noise_line(rng, size, int(rng.integers(2, 7)), 5, float(rng.uniform(0.3, 0.75)))
+    bend = float(rng.choice([0.0, 0.01, 0.03, 0.06])) * size * profile
+    half = width * (1.0 + float(rng.uniform(0, 0.6)) * fractal_noise_line(rng, size, 8, 3, 0.6))
+    if rng.random() < 0.25:
+        half = half - width * np.maximum(fractal_noise_line(rng, size, 12, 2, 0.6) - 0.4, 0.0) * 3.0
+    taper = np.minimum((length / 2 - np.abs(u)) / max(0.1 * length, 1.0), 1.0)
+    return np.asarray(half[at] * taper - np.abs(v - bend[at]), np.float32)
+
+
+def _branches(rng: Random, size: int) -> Field:
+    return np.asarray(np.maximum.reduce([stroke(rng, size) for _ in range(int(rng.integers(2, 4)))]), np.float32)
+
+
+def _scatter(rng: Random, size: int) -> Field:
+    """Many small things in a region of their own."""
+    u, v = _frame(rng, size)
+    r, stretch = max(_radius(rng, size), 0.12 * size), np.exp(rng.uniform(-0.9, 0.9))
+    cells = int(rng.uniform(8, 40))
+    envelope = 1.0 - np.hypot(u / stretch, v * stretch) / r
+    noise = fractal_noise(rng, size, cells, 2, 0.5)
+    return np.asarray((noise + np.minimum(3.0 * envelope, 0.8) - rng.uniform(0.6, 1.4)) * size / cells / 3, np.float32)
+
+
+_SHAPES: tuple[Callable[[Random, int], Field], ...] = (
+    blob, star, polygon, _ring, stroke, _branches, _scatter,
+)  # fmt: skip
+_SHAPE_SHARES = (0.28, 0.1, 0.13, 0.04, 0.25, 0.08, 0.12)
 
 
 @dataclass(frozen=True)
@@ -121,7 +308,7 @@ def scene(seed: int | tuple[int, ...], size: int = SIZE, ease: float | None = No
     areas: list[int] = []  # before anything was laid over them
     groups: list[list[int]] = []
     for _ in range(int(rng.integers(1, 5))):
-        make = SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+        make = _SHAPES[rng.choice(len(_SHAPES), p=_SHAPE_SHARES)]
         fields = [make(rng, size)]
         style = rng.bit_generator.state
         kind = rng.random()

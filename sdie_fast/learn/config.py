@@ -1,42 +1,26 @@
-"""Everything a training run is made of, the presets, and the TOML file that holds it all."""
+"""Everything a training run is made of, and the presets."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import json
-import re
-import sys
-import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # what became tomllib
-    import tomli as tomllib
 
 from .. import _validate
 from ..actor import Actions
-from ..errors import InvalidArgumentError, RunError
-from ..filters import FILTERS, TABLE, FilterParams
+from ..data.releases import KINDS
+from ..errors import InvalidArgumentError
+from ..filters import DEFAULTS, FILTERS, TABLE, FilterParams
 from ..segment import Auto
 from .baselines import STARTS
 from .cases import PROMPTS, VIEWS
 from .env import CREDITS, REWARDS
 
-__all__ = ["BACKENDS", "ENCODERS", "FORMAT", "PRESETS", "Config", "Job", "read_toml", "settings", "to_toml"]
+__all__ = ["BACKENDS", "ENCODERS", "PRESETS", "Config", "Job"]
 
-FORMAT = "sdie_fast run 4"
 ENCODERS = ("small", "resnet18", "resnet18-imagenet")
 BACKENDS = ("auto", "onnx", "tensorrt", "torch")
-
-_count = _validate.integer(1, 10**9)
-_whole = _validate.integer(0, 2**31)
-_share = _validate.real(0.0, 1.0)
-_scale = _validate.real(0.0, 10.0)
 
 
 def _optional(rule: _validate.Rule) -> _validate.Rule:
@@ -78,9 +62,8 @@ class Config:
     rounds : int
         Rounds of an episode, those of all passes together, at most 64.
     passes : int
-        Parts of an episode, each of which begins with the image as it came (the paper: one, of 5 rounds). Ours: 5 of
-        2. A segmenter answers so differently to pictures that differ by little that what is worth most is a choice of
-        pictures, and a rule that chooses well; what a third round of one filter adds is seldom the best.
+        Parts of an episode, each of which begins with the image as it came (the paper: one, of 5 rounds). Ours: 5 of 2.
+        A segmenter answers so differently to pictures that differ by little that a choice of pictures is worth most.
     reward : {"fb-iou", "miou"}
         Eq. 7.
     relative : bool
@@ -88,16 +71,14 @@ class Config:
         differences between images out of the critics' way.
     credit : {"own", "vote", "best"}
         What a round is rewarded for: its own mask (the paper), the vote of the masks so far, or (ours) the best of
-        them, since one is chosen in the end: a round that adds what the others lack is worth more than one that
-        repeats them.
+        them, since one is chosen in the end, and a round that repeats another adds nothing.
     encoder : {"small", "resnet18", "resnet18-imagenet"}
         The paper: ResNet18. Ours: "small", four convolutions, for CPUs.
     side : int
         Pixels a side of what the networks see (ours: 64).
     start : {"filters", "uniform"}
-        What the first policy does, and where the searches that it is compared with begin. Ours: each filter in a pass
-        of its own or, in a single pass, in a round of its own. "uniform": the uniform mixture, as networks give it
-        untaught (published code); five rounds of it leave nothing to segment.
+        What the first policy does, and where the searches that it is compared with begin. Ours: each filter in a pass or,
+        in a single pass, a round of its own. "uniform", the published code's: five rounds of it leave nothing to segment.
     refer : bool
         Whether the verifier compares a mask with the shots' masks of its class: a few-shot class is known by its
         shots. Without, it serves classes that had none.
@@ -143,8 +124,7 @@ class Config:
         does not find back.
     anchor : float or None
         Ours: how much the critic counts against staying near the actions that were tried (alpha of TD3+BC, Fujimoto and
-        Gu 2021). None leaves the critic alone, as Algorithm 1 has it: with a few thousand transitions the actor then
-        runs to a corner of the actions that nothing has been tried near.
+        Gu 2021). Without (Algorithm 1) and with a few thousand transitions the actor runs to a corner of the actions.
     params : FilterParams
         Of what no action chooses.
     actions : Actions
@@ -234,20 +214,33 @@ class Config:
             A key or a value that cannot be used.
         """
         given = dict(_validate.mapping("config", values))
-        _validate.known_keys("config", given, _CONFIG_TEXTS)
-        if isinstance(given.get("params"), Mapping):
+        _validate.known_keys("config", given, [f.name for f in dataclasses.fields(cls)])
+        if not isinstance(given.get("params", DEFAULTS), FilterParams):
             given["params"] = FilterParams.from_dict(given["params"])
-        if "actions" in given and not isinstance(given["actions"], Actions):
-            given["actions"] = Actions.from_list(given["actions"], tuple(given.get("filters", FILTERS)))
+        if not isinstance(given.get("actions", Actions()), Actions):
+            filters = _validate.filters(given.get("filters", FILTERS), TABLE)
+            given["actions"] = Actions.from_list(given["actions"], filters)
         return cls(**given)
 
 
 _CONFIG_RULES: dict[str, _validate.Rule] = {
-    **dict.fromkeys(("shots", "side", "segmentations", "greedy_every", "checkpoint_every"), _count),
-    **dict.fromkeys(("batch", "capacity", "updates", "policy_delay"), _count),
-    **dict.fromkeys(("warmup", "shift", "seed", "actor_after"), _whole),
-    **dict.fromkeys(("gamma", "tau"), _share),
-    **dict.fromkeys(("noise", "policy_noise", "noise_clip", "actor_rate", "critic_rate"), _scale),
+    **dict.fromkeys(
+        (
+            "shots",
+            "side",
+            "segmentations",
+            "batch",
+            "capacity",
+            "updates",
+            "greedy_every",
+            "checkpoint_every",
+            "policy_delay",
+        ),
+        _validate.integer(1, 10**9),
+    ),
+    **dict.fromkeys(("warmup", "shift", "seed", "actor_after"), _validate.integer(0, 2**31)),
+    **dict.fromkeys(("gamma", "tau"), _validate.real(0.0, 1.0)),
+    **dict.fromkeys(("noise", "policy_noise", "noise_clip", "actor_rate", "critic_rate"), _validate.real(0.0, 10.0)),
     **dict.fromkeys(("relative", "refer", "prior"), _validate.flag),
     "anchor": _optional(_validate.real(1e-3, 1e3)),
     "rounds": _validate.integer(1, 64),
@@ -258,6 +251,8 @@ _CONFIG_RULES: dict[str, _validate.Rule] = {
     "start": _validate.choice(*STARTS),
     "encoder": _validate.choice(*ENCODERS),
     "auto": _validate.mapping,
+    "params": lambda name, value: _validate.instance(name, value, FilterParams),
+    "actions": lambda name, value: _validate.instance(name, value, Actions),
 }
 
 
@@ -315,7 +310,7 @@ class Job:
 _JOB_RULES: dict[str, _validate.Rule] = {
     **dict.fromkeys(("data", "segmenter", "memory"), _optional(_validate.text)),
     **dict.fromkeys(("each_class", "compare"), _validate.flag),
-    "kind": _validate.choice("auto", "fssd12", "defect4i", "folder"),
+    "kind": _validate.choice(*KINDS),
     "fold": _validate.integer(0, 2, optional=True),
     "size": _validate.integer(16, 16384),
     "backend": _validate.choice(*BACKENDS),
@@ -334,102 +329,3 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published-code": {**_PAPER, "rounds": 4, "reward": "miou", "params": FilterParams.published_code().to_dict()},
 }
 """What `Config.from_dict` takes: the paper's text, the code published under its first author's name, and ours."""
-
-
-def _texts(kind: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of each attribute: its type and its sentences."""
-    about = re.findall(r"^(\w+) : (.*)\n((?: +.*\n?)+)", inspect.getdoc(kind) or "", re.MULTILINE)
-    found = {name: f"{accepted}: {' '.join(text.split())}" for name, accepted, text in about}
-    return {f.name: found.get(f.name, "") for f in dataclasses.fields(kind)}
-
-
-_CONFIG_TEXTS, _JOB_TEXTS = _texts(Config), _texts(Job)
-_NONE = "none"  # TOML has no word for None
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    # JSON's strings, numbers and truth values are TOML's too.
-    return json.dumps(_NONE if value is None else value, ensure_ascii=False)
-
-
-def _lines(values: Mapping[str, Any], texts: Mapping[str, str]) -> Iterable[str]:
-    for name, value in values.items():
-        comment = textwrap.fill(texts.get(name, ""), 98, break_on_hyphens=False)
-        yield from (f"# {line}" for line in comment.splitlines())
-        yield f"{name} = {_value(value)}"
-
-
-def to_toml(config: Config, job: Job | None = None, **found: str) -> str:
-    """Write settings whole, each below what it means; `found` are the names of the data set and the segmenter."""
-    values = config.to_dict()
-    tables = {
-        "auto": (dataclasses.asdict(Auto(**config.auto)), _texts(Auto)),
-        "params": (values["params"], _texts(FilterParams)),
-        "found": (found, {}),
-    }
-    actions = values.pop("actions")
-    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    lines = [
-        "# All settings of a run: `sdie-fast train --config FILE --out ANOTHER` repeats it.",
-        f'# "{_NONE}" stands for no value (None).',
-        *_lines({"format": FORMAT}, {}),
-    ]
-    if job is not None:
-        lines += _lines(dataclasses.asdict(job), _JOB_TEXTS)
-    lines += _lines(plain, _CONFIG_TEXTS)
-    for name, (content, texts) in tables.items():
-        lines += [
-            "",
-            f"# {_CONFIG_TEXTS.get(name, 'What the data set and the segmenter call themselves.')}",
-            f"[{name}]",
-            *_lines(content, texts),
-        ]
-    for action in actions:
-        lines += ["", f"# {_CONFIG_TEXTS['actions']}", "[[actions]]", *_lines(action, {})]
-    return "\n".join(lines) + "\n"
-
-
-def _with_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _with_none(v) for k, v in value.items()}
-    return None if value == _NONE else value
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read what `to_toml` wrote, or a part of it.
-
-    Raises
-    ------
-    RunError
-        No such file, not TOML, or of another format.
-    """
-    try:
-        values: dict[str, Any] = _with_none(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # of TOML or UTF-8
-        raise RunError(f"{path}: not TOML: {error}") from error
-    if values.pop("format", FORMAT) != FORMAT:
-        raise RunError(f"{path}: another format than {FORMAT!r}")
-    return values
-
-
-def settings(*given: Mapping[str, Any]) -> tuple[Config, Job]:
-    """Settings of flat mappings, of which later ones go before earlier ones, in `auto` and `params` key by key.
-
-    Raises
-    ------
-    InvalidArgumentError, InvalidTypeError
-        A key or a value that cannot be used.
-    """
-    merged: dict[str, Any] = {}
-    for values in given:
-        for name, value in values.items():
-            inner = isinstance(value, dict) and isinstance(merged.get(name), dict)
-            merged[name] = {**merged[name], **value} if inner else value
-    merged.pop("found", None)
-    _validate.known_keys("config", merged, [*_JOB_TEXTS, *_CONFIG_TEXTS])
-    job = Job(**{name: value for name, value in merged.items() if name in _JOB_TEXTS})
-    return Config.from_dict({name: value for name, value in merged.items() if name in _CONFIG_TEXTS}), job

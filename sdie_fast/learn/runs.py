@@ -25,10 +25,11 @@ from ..errors import RunError, SdieError
 from ..filters import FILTERS, TABLE
 from ..recipe import Recipe
 from .baselines import action_of, constant
-from .config import Config, Job, read_toml, settings, to_toml
+from .config import Config, Job
 from .env import Act
 from .episode import Observation
 from .places import Floats
+from .settings import read_toml, settings, to_toml
 
 __all__ = [
     "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "episode_options", "load_checkpoint", "load_config",

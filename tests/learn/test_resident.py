@@ -341,39 +341,34 @@ class TestCommand:
         )
         run = tmp_path / "run"
         torch_small = ("--segmenter-backend", "torch", "--size", 48)
+        settings = 'size = 48\nbackend = "torch"\nrounds = 2\npasses = 1\nviews = 1\ncompare = false\n[auto]\ngrid = 2'
+        (tmp_path / "settings.toml").write_text(settings)
         done = self.call(
-            "train", folder, "--out", run, "--shots", 1, "--segmentations", 4, "--rounds", 2, "--passes", 1, "--views", 1,
-            "--grid", 2, "--no-compare", *torch_small,
+            "train", folder, "--out", run, "--shots", 1, "--budget", 4, "--config", tmp_path / "settings.toml",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         assert {*places} == {Resident}
-        assert "SAM small float32, torch" in (run / "config.json").read_text()
+        assert 'segmenter = "SAM small float32, torch"' in (run / "config.toml").read_text()
         done = self.call("evaluate", folder, "--recipe", run, "--no-baselines", "--json", *torch_small)
         assert done.exit_code == 0, done.output
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "settings", "told"),
         [
-            (["--device", "gpu"], "device: received 'gpu'"),
-            (["--device", "cuda:99"], "'cuda:99' is not there"),
-            (["--segmenter-backend", "jax"], "accepted: auto, onnx, torch"),
-            (["--segmenter-dtype", "bfloat16"], "with --segmenter-backend torch"),
-            (
-                ["--segmenter-backend", "torch", "--provider", "tensorrt"],
-                "accepted: auto, cuda, cpu",
-            ),
-            (
-                ["--segmenter-backend", "torch", "--segmenter-dtype", "float16"],
-                "dtype: received 'float16'",
-            ),
-            (["--segmenter-backend", "onnx", "--segmenter", "FILE"], "sdie-fast export-sam"),
-            (["--segmenter", "FILE"], "not a checkpoint"),
+            (["--device", "gpu"], "", "device: received 'gpu'"),
+            (["--device", "cuda:99"], "", "'cuda:99' is not there"),
+            ([], 'backend = "jax"', "backend: received 'jax'; accepted: 'auto', 'onnx', 'tensorrt', 'torch'"),
+            ([], 'dtype = "bfloat16"', "--segmenter-dtype: received 'bfloat16' with ONNX"),
+            ([], 'dtype = "float16"', "dtype: received 'float16'"),
+            (["--segmenter", "FILE"], 'backend = "onnx"', "sdie-fast export-sam"),
+            (["--segmenter", "FILE"], "", "not a checkpoint"),
         ],
     )
-    def test_refusals(self, folder, tmp_path, arguments, told):
+    def test_refusals(self, folder, tmp_path, arguments, settings, told):
         (tmp_path / "sam.pth").write_bytes(b"no")
+        (tmp_path / "settings.toml").write_text("size = 48\n" + settings)
         given = [a.replace("FILE", str(tmp_path / "sam.pth")) for a in arguments]
-        done = self.call("train", folder, "--out", tmp_path / "run", "--size", 48, *given)
+        done = self.call("train", folder, "--out", tmp_path / "run", "--config", tmp_path / "settings.toml", *given)
         assert done.exit_code == 2, done.output
         assert told in " ".join(done.output.split())
         assert not (tmp_path / "run").exists()
