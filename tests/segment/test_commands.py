@@ -150,8 +150,8 @@ def test_a_line_sees_what_training_saw(sam_dir, tmp_path, rng, shape, dtype):
     assert np.abs(seen - luma).max() <= 0.51
     Recipe(np.eye(6)[:1], name="as it is").save(tmp_path / "recipe")
     done = call(
-        "segment", tmp_path / "data" / "images", tmp_path / "out", "--segmenter", sam_dir, "--recipe", tmp_path / "recipe",
-        "--grid", 1, "--size", 0,
+        "segment", tmp_path / "data" / "images", tmp_path / "out", "--segmenter", sam_dir,
+        "--recipe", tmp_path / "recipe", "--grid", 1, "--size", 0,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "x.png.enhanced.png")), seen)
