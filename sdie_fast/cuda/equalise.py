@@ -1,6 +1,6 @@
 """Histogram equalisation on 256 levels: by tiles with a contrast limit, and of the whole plane.
 
-The definitions are `sdie_fast.reference_spatiogram`'s "clahe" (Zuiderveld 1994 as OpenCV has it) and
+The definitions are `sdie_fast.filters.spatiogram`'s "clahe" (Zuiderveld 1994 as OpenCV has it) and
 "global", which is the former with one tile and no limit. A pixel between two levels counts for both
 and reads both. Counts are whole numbers of 2^-18 of a pixel, so that sums are exact in any order and
 results repeat to the bit.
@@ -9,13 +9,11 @@ results repeat to the bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-from numba import cuda, float32, int32, int64, types
+from numba import cuda, float32, int32, int64
 
-from ._device import F32, INDEX, ONE, ZERO, part
-from ._spatiogram_statistics import quotient, saturate
+from .kernels import ACTIVE, F32, INDEX, ONE, PLANES, ZERO, kernel, part
+from .moments import quotient, saturate
 
 LEVELS = 256
 COUNT_THREADS = 256  # of a block that counts, at most
@@ -27,6 +25,7 @@ COUNT_BITS = 18
 ONE_COUNT = 1 << COUNT_BITS
 PART_PIXELS = 1 << (31 - COUNT_BITS - 1)  # that a block counts: their sum fits int32
 TOP = F32(LEVELS - 1)
+_COUNTS = int32[:, :, :, ::1]
 
 
 @part
@@ -47,7 +46,7 @@ def _split_level(v):
     return level, saturate(cuda.fma(v, TOP, -F32(level)))
 
 
-@cuda.jit(fastmath=True)
+@kernel(PLANES, ACTIVE, *(int32,) * 4, _COUNTS, fastmath=True)
 def count_levels(image, active, tiles, tile_height, tile_width, parts, counts):
     """Count the levels of every tile.
 
@@ -127,7 +126,7 @@ def _given_back(whole, level):
     return float32(given)
 
 
-@cuda.jit(fastmath=True)
+@kernel(_COUNTS, ACTIVE, int32, int32, float32, PLANES, fastmath=True)
 def make_tables(counts, active, limit, parts, area, tables):
     """Turn a tile's counts into a table of intensities.
 
@@ -200,7 +199,7 @@ def _read(table, level, above, share):
     return value + share * (table[above] - value)
 
 
-@cuda.jit(fastmath=True)
+@kernel(PLANES, ACTIVE, *(int32,) * 3, PLANES, PLANES, fastmath=True)
 def read_tables(image, active, tiles, tile_height, tile_width, tables, out):
     """Look every pixel up in the tables of the tiles around it.
 
@@ -238,18 +237,6 @@ def read_tables(image, active, tiles, tile_height, tile_width, tables, out):
     value_right = _read(tables[plane, lower * tiles + right], level, above, share)
     bottom = value_left + across_share * (value_right - value_left)
     out[plane, y, x] = top + down * (bottom - top)
-
-
-_PLANES = types.Array(types.float32, 3, "C")
-_ACTIVE = types.Array(types.float32, 1, "A")
-_COUNTS = types.Array(types.int32, 4, "C")
-_i32 = types.int32
-
-KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
-    ("count_levels", count_levels, (_PLANES, _ACTIVE, _i32, _i32, _i32, _i32, _COUNTS)),
-    ("make_tables", make_tables, (_COUNTS, _ACTIVE, _i32, _i32, types.float32, _PLANES)),
-    ("read_tables", read_tables, (_PLANES, _ACTIVE, _i32, _i32, _i32, _PLANES, _PLANES)),
-)
 
 
 def tile_size(pixels: int, tiles: int, even: bool) -> int:

@@ -1,6 +1,6 @@
 """Spatiograms: mass, mean position and covariance of every intensity bin of a plane.
 
-The definition is `sdie_fast.reference_spatiogram.spatiogram_statistics`. Two kernels:
+The definition is `sdie_fast.filters.spatiogram`'s. Two kernels:
 
 1. `gather_moments`: a block of threads sums the moments of some of a plane's cells, at most
    64 x 64 pixels each. A thread owns one bin for some of the cell's rows: every pixel is read by all
@@ -15,12 +15,11 @@ small difference of large ones. All sums are in a fixed order, so that results r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-from numba import cuda, float32, float64, int32, types, uint32
+from numba import cuda, float32, float64, int32, uint32
 
-from ._device import F32, HALF, INDEX, ONE, SIMULATED, ZERO, log2, part
+from .kernels import ACTIVE, F32, HALF, INDEX, ONE, PLANES, SIMULATED, ZERO, kernel, log2, part
 
 MAX_BINS = 64
 THREADS = 256  # of a block, at most
@@ -45,6 +44,7 @@ ALIGNMENT = None if SIMULATED else 16
 # So that a multiprocessor of 65,536 registers holds four blocks instead of three; nothing is spilled.
 _REGISTERS: dict[str, Any] = {} if SIMULATED else {"max_registers": 64}
 OUTSIDE = F32(-2.0)  # a level that no bin reaches
+_MOMENTS = float64[:, :, :, ::1]
 
 
 @part
@@ -94,7 +94,7 @@ def _load_cell(image, plane, top, left, bins, rows, columns, tile):
 
 
 # Without fastmath, whose flushing of denormals would make operations of `abs` and `saturate`.
-@cuda.jit(**_REGISTERS)
+@kernel(PLANES, ACTIVE, *(int32,) * 5, _MOMENTS, **_REGISTERS)
 def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments):
     """Sum the moments of the cells of one part of a plane.
 
@@ -231,7 +231,7 @@ def _write_record(n, x, y, xx, xy, yy, own, record):
     record[BIN] = float32(own)
 
 
-@cuda.jit(fastmath=True)
+@kernel(_MOMENTS, ACTIVE, *(int32,) * 3, PLANES, int32[::1], fastmath=True)
 def finish_bins(moments, active, bins, bin_bits, parts, records, used):
     """Add up a plane's parts; write the records of the bins that hold anything, in order.
 
@@ -284,26 +284,6 @@ def finish_bins(moments, active, bins, bin_bits, parts, records, used):
             _write_record(n, x, y, xx, xy, yy, thread, records[plane, place])
         if thread == bins - 1:
             used[plane] = place + occupied[thread]
-
-
-_PLANES = types.Array(types.float32, 3, "C")
-_ACTIVE = types.Array(types.float32, 1, "A")
-_MOMENTS = types.Array(types.float64, 4, "C")
-_USED = types.Array(types.int32, 1, "C")
-_i32 = types.int32
-
-KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
-    (
-        "gather_moments",
-        gather_moments,
-        (_PLANES, _ACTIVE, _i32, _i32, _i32, _i32, _i32, _MOMENTS),
-    ),
-    (
-        "finish_bins",
-        finish_bins,
-        (_MOMENTS, _ACTIVE, _i32, _i32, _i32, _PLANES, _USED),
-    ),
-)
 
 
 def cell_side(pixels: int) -> int:

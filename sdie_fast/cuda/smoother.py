@@ -16,18 +16,8 @@ from __future__ import annotations
 
 from numba import cuda
 
-from ._device import F32, INDEX, ONE, PIXEL, ZERO, part
-from ._multigrid_levels import (
-    EAST,
-    GROUND,
-    HEIGHT,
-    RESIDUAL,
-    SOUTH,
-    SOUTH_EAST,
-    SOUTH_WEST,
-    WIDTH,
-)
-from ._multigrid_team import section
+from .kernels import F32, INDEX, ONE, PIXEL, ZERO, part, section
+from .team import EAST, GROUND, HEIGHT, RESIDUAL, SOUTH, SOUTH_EAST, SOUTH_WEST, WIDTH
 
 SIDE = 16  # the code below has shifts and masks for it
 LINES = SIDE // 2  # of a tile that are solved at once
@@ -256,13 +246,14 @@ def _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, pit
 
 
 @section
-def smooth(work, levels, k, z_in, z_out, offset, backwards, rank, size, tile, origins):
+def smooth(work, levels, k, z_in, z_out, offset, backwards, crew, tile, origins):
     """Smooth level k once: from the plane at z_in (below 0: zeros) to that at z_out.
 
     Tiles begin `offset` pixels outside the image. z_in and z_out may be the same only on a level of
     one tile. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A
     barrier must follow.
     """
+    _, _, rank, size = crew
     level = (
         levels[k, HEIGHT], levels[k, WIDTH], levels[k, EAST], levels[k, SOUTH],
         levels[k, SOUTH_EAST], levels[k, SOUTH_WEST], levels[k, GROUND], levels[k, RESIDUAL],
