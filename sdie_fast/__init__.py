@@ -2,7 +2,7 @@
 
 >>> import numpy as np, sdie_fast as sdie
 >>> image = np.zeros((64, 64), np.uint8)
->>> out = sdie.enhance(image, [0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+>>> out = sdie.enhance(image, {"identity": 2, "wls": 1, "sharpen": 1})
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from .errors import (
     ImageFileError,
     InvalidArgumentError,
     InvalidTypeError,
+    ModelError,
     RecipeError,
     SdieError,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ImageFileError",
     "InvalidArgumentError",
     "InvalidTypeError",
+    "ModelError",
     "Recipe",
     "RecipeError",
     "SdieError",

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -16,12 +17,13 @@ import numpy.typing as npt
 from . import _validate
 from ._device_array import DeviceArray
 from .errors import BackendUnavailableError, InvalidArgumentError
+from .filters import TABLE, FilterParams, toolkit
 
 if TYPE_CHECKING:
     from . import _core
-    from ._params import FilterParams
 
 Planes = npt.NDArray[Any]
+_NAMES = tuple(TABLE)
 Array = TypeVar("Array")  # a numpy.ndarray, or an array on a CUDA device: the answer is of its kind
 
 # Elements of an image or a batch on the host from which "auto" takes the GPU: where the kernels save
@@ -33,7 +35,7 @@ class Run(Protocol):
     """Enhances (N, H, W, C) `src` into `dst`, both of one dtype.
 
     They are ndarrays; to "cuda" they may also be two `DeviceArray`s. The weights are normalised,
-    float32 and (N, T, 6).
+    float32 and (N, T, F), in the order of the table of filters.
     """
 
     def __call__(
@@ -53,7 +55,7 @@ class Run(Protocol):
 class Backend:
     """One way of computing; `reason` and `fix` say why it is not available, and what would help.
 
-    `note` says on what it runs, where that is not plain.
+    `note` says on what it runs, where that is not plain; `filters` are those it has.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Backend:
     fix: str
     run: Run
     note: str = ""
+    filters: tuple[str, ...] = tuple(TABLE)
 
 
 @functools.lru_cache(maxsize=64)
@@ -69,10 +72,16 @@ def core_params(params: FilterParams) -> _core.Params:
     """Parameters as the compiled module takes them: every window resolved."""
     from . import _core
 
-    values = params.to_dict()
-    del values["window"]
-    _, _, values["bilateral_window"], values["sharpen_window"], values["guided_window"], _ = params.windows()
-    return _core.Params(**values)
+    core: Any = _core  # BRIDGE
+    if not hasattr(_core, "parameters"):  # BRIDGE until the new core lands
+        return core.Params(
+            **{
+                k: v
+                for k, v in params.resolved().items()
+                if k.split("_")[0] in TABLE and k.split("_")[0] not in ("gamma", "median", "gaussian")
+            }
+        )
+    return core.Params(params.resolved())
 
 
 def _run_cpu(
@@ -87,6 +96,9 @@ def _run_cpu(
 ) -> None:
     from . import _core
 
+    core: Any = _core  # BRIDGE
+    if not hasattr(_core, "parameters"):  # BRIDGE
+        weights = np.ascontiguousarray(weights[..., :6])
     _core.enhance(src, dst, weights, core_params(params), white_level, per_channel, threads)
 
 
@@ -144,7 +156,7 @@ def _run_cuda(
     run_cuda(
         src,
         dst,
-        weights,
+        np.ascontiguousarray(weights[..., :6]),  # BRIDGE
         params,
         white_level=white_level,
         per_channel=per_channel,
@@ -179,41 +191,50 @@ def backends() -> tuple[Backend, ...]:
     return tuple(get(name) for name in _MAKERS)
 
 
-def resolve(name: str) -> Backend:
-    """Get the backend to run for a name a caller gave, for arrays on the host.
+def resolve(name: str, filters: tuple[str, ...] = ()) -> Backend:
+    """Get the backend to run those filters for a name a caller gave, for arrays on the host.
 
     Raises
     ------
     InvalidArgumentError, InvalidTypeError
         No such name.
     BackendUnavailableError
-        It cannot run here. Only "auto" falls back on a slower one, with a warning, once.
+        It cannot run here, or lacks a filter. Only "auto" falls back on a slower one, with a warning, once.
     """
     if _name("backend", name) == "auto":
-        return _automatic()
+        return _automatic(filters)
     backend = get(name)
-    if not backend.available:
-        raise BackendUnavailableError(f"backend: {name!r} cannot run here: {backend.reason}; to fix: {backend.fix}")
+    reason, fix = _missing(backend, filters)
+    if reason:
+        raise BackendUnavailableError(f"backend: {name!r} cannot run here: {reason}; to fix: {fix}")
     return backend
 
 
+def _missing(backend: Backend, filters: tuple[str, ...]) -> tuple[str, str]:
+    """Why a backend cannot run those filters here, and what would help."""
+    if not backend.available:
+        return backend.reason, backend.fix
+    for name in filters:
+        if name not in backend.filters:
+            return f"it has no filter {name!r}", f"leave it out, or take one of {', '.join(HOST)}"
+    return "", ""
+
+
 @functools.cache
-def _automatic() -> Backend:
-    missing: list[Backend] = []
+def _automatic(filters: tuple[str, ...]) -> Backend:
+    missing: list[str] = []
     for backend in map(get, HOST):
-        if backend.available:
+        reason, fix = _missing(backend, filters)
+        if not reason:
             if missing:
                 warnings.warn(
-                    f"backend 'auto' runs {backend.name!r}, which is slower, because "
-                    + "; ".join(f"{b.name!r} cannot run: {b.reason} (to fix: {b.fix})" for b in missing),
+                    f"backend 'auto' runs {backend.name!r}, which is slower, because " + "; ".join(missing),
                     RuntimeWarning,
                     stacklevel=6,  # the caller of enhance() or of a filter
                 )
             return backend
-        missing.append(backend)
-    raise BackendUnavailableError(
-        "backend: none can run here: " + "; ".join(f"{b.name!r}: {b.reason}; to fix: {b.fix}" for b in missing)
-    )
+        missing.append(f"{backend.name!r} cannot run: {reason} (to fix: {fix})")
+    raise BackendUnavailableError("backend: none can run here: " + "; ".join(missing))
 
 
 def placed(name: str, value: Any) -> Any:
@@ -225,8 +246,8 @@ def placed(name: str, value: Any) -> Any:
     return exchange.describe(name, value) if exchange.on_device(value) else value
 
 
-def choose(name: str, image: Any) -> Backend:
-    """Get the backend to run on an image, by the name a caller gave and where the image lies.
+def choose(name: str, image: Any, filters: tuple[str, ...] = ()) -> Backend:
+    """Get the backend to run those filters on an image, by the name a caller gave and where the image lies.
 
     On a CUDA device "auto" is "cuda"; on the host it is "cuda" from `CROSSOVER_ELEMENTS` on, where
     there is a GPU, and what `resolve` says below.
@@ -247,15 +268,24 @@ def choose(name: str, image: Any) -> Backend:
                     f"backend: received {name!r} with an image on a CUDA device; accepted: 'cuda', "
                     "'auto' (to fix: one of them, or copy the image to the host, as a numpy.ndarray)"
                 )
-            return resolve("cuda")
-    elif name == "auto" and image.size >= CROSSOVER_ELEMENTS and get("cuda").available:
+            return resolve("cuda", filters)
+    elif name == "auto" and image.size >= CROSSOVER_ELEMENTS and not _missing(get("cuda"), filters)[0]:
         return get("cuda")
-    return resolve(name)
+    return resolve(name, filters)
+
+
+def in_table(weights: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Spread weights (..., F) of those filters over the table's: C-contiguous, the others 0."""
+    if tuple(names) == _NAMES:
+        return np.ascontiguousarray(weights)
+    full = np.zeros((*weights.shape[:-1], len(_NAMES)), np.float32)
+    full[..., [_NAMES.index(name) for name in names]] = weights
+    return full
 
 
 def run(
     image: Array,
-    weights: npt.ArrayLike,
+    weights: Any,
     params: FilterParams,
     *,
     out: Array | None,
@@ -264,17 +294,22 @@ def run(
     white_level: float | None,
     per_channel: bool,
     max_pixels: int | None,
+    filters: Sequence[str] | None,
 ) -> Array:
     """Check every argument, then enhance; the arguments are those of `sdie_fast.enhance`."""
-    chosen = choose(backend, image)
+    names = toolkit(weights, filters)
+    normal = _validate.weights(weights, names)
+    largest = np.maximum.reduce(normal.reshape(-1, len(names)))
+    used = tuple(name for name, weight in zip(names, largest.tolist(), strict=True) if weight)
+    chosen = choose(backend, image, used)
     count = _validate.threads(threads)
     each_channel = _validate.flag("per_channel", per_channel)
     array = placed("image", image)
     src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
-    normal = _validate.weights(weights)
-    _validate.size(src, int(((normal > 0) * params.windows()).max()))
-    per_image = _validate.weights_per_image(normal, len(src))
+    windows = dict(zip(_NAMES, params.windows(), strict=True))
+    _validate.size(src, max(windows[name] for name in used))
+    per_image = in_table(_validate.weights_per_image(normal, len(src)), names)
     result, dst = output(out, array)
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.

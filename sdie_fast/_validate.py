@@ -11,7 +11,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,14 +25,11 @@ Image = npt.NDArray[Any]
 Rule = Callable[[str, Any], Any]
 T = TypeVar("T")
 
-N_FILTERS = 6
 MAX_PIXELS = 2**28
 MAX_THREADS = 1024
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 _MAX_SIDE = 2**30
-
-_WEIGHT_SHAPES = "shapes (6,), (T, 6) or (N, T, 6), T >= 1, N images, in the order of sdie_fast.FILTERS"
 
 # Weights that are normalised up to float32 rounding are left alone, so that those that were
 # normalised, stored and read back stay the same to the bit.
@@ -350,18 +347,65 @@ def _overlaps_itself(array: Image | DeviceArray) -> bool:
     return False
 
 
-def weights(value: Any) -> npt.NDArray[np.float32]:
+def filters(value: Any, known: Iterable[str]) -> tuple[str, ...]:
+    """Check a toolkit: distinct names of filters, one at least."""
+    names = ", ".join(known)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise _wrong_type("filters", value, f"a sequence of names: {names}")
+    for k, name in enumerate(value):
+        if name not in known:
+            raise _wrong("filters", f"the unknown filter {_quote(name)}", names)
+        if name in value[:k]:
+            raise _wrong("filters", f"{name!r} twice", "each filter once")
+    if not value:
+        raise _wrong("filters", "no name", f"one or more of {names}")
+    return tuple(value)
+
+
+def is_named(value: Any) -> bool:
+    """Whether weights are given by the names of filters: a dict, or a list of such for rounds and images."""
+    return isinstance(value, Mapping) or (isinstance(value, (list, tuple)) and any(map(is_named, value)))
+
+
+def names_in(value: Any, known: Iterable[str]) -> set[str]:
+    """Collect the filters that weights by name name, all of which have to be known."""
+    if not isinstance(value, Mapping):
+        return set().union(*(names_in(v, known) for v in value)) if isinstance(value, (list, tuple)) else set()
+    for name in value:
+        if name not in known:
+            raise _wrong("weights", f"the unknown filter {_quote(name)}", ", ".join(known))
+    return set(value)
+
+
+def _rows(value: Any, names: Sequence[str]) -> Any:
+    """Turn weights by name into lists of numbers in the order of `names`."""
+    if not isinstance(value, Mapping):
+        return [_rows(v, names) for v in value] if isinstance(value, (list, tuple)) else value
+    for name in value:
+        if name not in names:
+            raise _wrong("weights", f"the unknown filter {_quote(name)}", ", ".join(names))
+    return [value.get(name, 0.0) for name in names]
+
+
+def _shapes(names: Sequence[str]) -> str:
+    f = len(names)
+    return f"shapes ({f},), (T, {f}) or (N, T, {f}), T >= 1, N images, in the order of {', '.join(names)}"
+
+
+def weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
     """Check and normalise filter weights.
 
     Parameters
     ----------
     value
-        Non-negative finite numbers of shape (6,), (T, 6) or (N, T, 6), T >= 1; every vector of six
-        has a positive sum.
+        Non-negative finite numbers of shape (F,), (T, F) or (N, T, F), T >= 1, or dicts from a filter's name to its
+        weight in place of the vectors of F; every vector has a positive sum.
+    names
+        Of the F filters.
 
     Returns
     -------
-    ndarray, float32, shape (T, 6) or (N, T, 6)
+    ndarray, float32, shape (T, F) or (N, T, F)
         w = a / sum(a): each vector sums to one.
     """
     if getattr(value, "is_cuda", False) or hasattr(value, "__cuda_array_interface__"):
@@ -370,24 +414,28 @@ def weights(value: Any) -> npt.NDArray[np.float32]:
             "on the host (of torch, weights.cpu())"
         )
     try:
-        array = np.asarray(value)
-    except ValueError as error:  # a ragged list
-        raise _wrong("weights", _quote(value), _WEIGHT_SHAPES) from error
+        array = np.asarray(_rows(value, names) if is_named(value) else value)
+    except ValueError as error:
+        if isinstance(error, InvalidArgumentError):
+            raise
+        raise _wrong("weights", _quote(value), _shapes(names)) from error  # a ragged list
     if array.dtype.kind not in "iuf":
-        raise InvalidTypeError(f"weights: received {_quote(value)} of dtype {array.dtype}; accepted: real numbers")
-    if array.ndim not in (1, 2, 3) or array.shape[-1] != N_FILTERS or array.size == 0:
-        raise _wrong("weights", f"shape {array.shape}", _WEIGHT_SHAPES)
+        raise InvalidTypeError(
+            f"weights: received {_quote(value)} of dtype {array.dtype}; accepted: real numbers, or dicts of them"
+        )
+    if array.ndim not in (1, 2, 3) or array.shape[-1] != len(names) or array.size == 0:
+        raise _wrong("weights", f"shape {array.shape}", _shapes(names))
     a = array.astype(np.float64)
     if a.ndim == 1:
         a = a[np.newaxis]
-    # The ufuncs' own reductions, since on six numbers an array's methods take twice as long.
+    # The ufuncs' own reductions, since on so few numbers an array's methods take twice as long.
     if not (np.minimum.reduce(a, axis=None) >= 0.0 and np.maximum.reduce(a, axis=None) < math.inf):
         at = np.argwhere(~(np.isfinite(a) & (a >= 0.0)))[0]
         raise _wrong("weights", f"{a[tuple(at)]} at {at.tolist()}", "finite numbers >= 0")
     largest = np.maximum.reduce(a, axis=-1, keepdims=True)
     if not largest.all():
         at = np.argwhere(largest[..., 0] == 0)[0]
-        raise _wrong("weights", f"six zeros at {at.tolist()}", "a weight > 0 in each round")
+        raise _wrong("weights", f"zeros alone at {at.tolist()}", "a weight > 0 in each round")
     normal = a / largest  # so that no sum overflows
     normal /= np.add.reduce(normal, axis=-1, keepdims=True)
     if np.maximum.reduce(np.abs(normal - a), axis=None) <= _SUM_TOLERANCE:
@@ -396,17 +444,21 @@ def weights(value: Any) -> npt.NDArray[np.float32]:
 
 
 def weights_per_image(normal: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:
-    """Give each of so many images its weights: float32, C-contiguous, (N, T, 6)."""
+    """Give each of so many images its weights: float32, C-contiguous, (N, T, F)."""
     if normal.ndim == 2:
         return np.repeat(normal[np.newaxis], images, axis=0)
     if len(normal) != images:
-        raise _wrong("weights", f"shape {normal.shape} for {images} image(s)", _WEIGHT_SHAPES)
+        raise _wrong(
+            "weights",
+            f"shape {normal.shape} for {images} image(s)",
+            f"shapes ({normal.shape[2]},), (T, {normal.shape[2]}), or (N, T, {normal.shape[2]}) for N images",
+        )
     return normal
 
 
-def shared_weights(value: Any) -> npt.NDArray[np.float32]:
-    """Check and normalise weights that are the same for every image: float32, (T, 6)."""
-    normal = weights(value)
+def shared_weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Check and normalise weights that are the same for every image: float32, (T, F)."""
+    normal = weights(value, names)
     if normal.ndim != 2:
-        raise _wrong("weights", f"shape {normal.shape}", "shapes (6,) or (T, 6)")
+        raise _wrong("weights", f"shape {normal.shape}", f"shapes ({len(names)},) or (T, {len(names)})")
     return normal

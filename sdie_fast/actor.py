@@ -1,4 +1,4 @@
-"""Actors: small networks that look at an image and say how the six filters are mixed.
+"""Actors: small networks that look at an image and say how the filters are mixed.
 
 What a trained agent leaves behind is an ONNX file, run here without torch. It sees an observation, a small grey version
 of the image, and answers with actions in [-1, 1], which this module turns into weights and filter parameters. Training
@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from ._params import FILTERS, FilterParams
 from .errors import InvalidArgumentError, RecipeError
+from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,20 +28,11 @@ MAX_BYTES = 2**28
 _side = _validate.integer(8, 1024)
 _rounds = _validate.integer(1, 64)
 # Parameters an actor may choose: numbers for which every value of a range makes sense.
-CHOOSABLE = (
-    "wls_lambda",
-    "wls_alpha",
-    "bilateral_sigma_space",
-    "bilateral_sigma_range",
-    "sharpen_amount",
-    "sharpen_radius",
-    "guided_eps",
-    "spatiogram_clip_limit",
-)
+CHOOSABLE = tuple(name for name, parameter in PARAMETERS.items() if parameter.choosable)
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameter:
+class Choice:
     """A filter parameter that an actor chooses.
 
     Attributes
@@ -90,46 +81,53 @@ def weights_of(actions: npt.ArrayLike) -> Floats:
 
     Parameters
     ----------
-    actions : array_like, (..., 6)
+    actions : array_like, (..., F)
         In [-1, 1]; what lies outside counts as the nearer end.
 
     Returns
     -------
-    ndarray, float32, (..., 6)
+    ndarray, float32, (..., F)
         Non-negative, each vector summing to one: where (a + 1) sums to less than `WEIGHT_FLOOR`, the
-        rest is spread evenly, so that six times -1 is the uniform mixture.
+        rest is spread evenly, so that -1 throughout is the uniform mixture.
     """
     raw = np.clip(np.asarray(actions, np.float64), -1.0, 1.0) + 1.0
     missing = np.maximum(WEIGHT_FLOOR - raw.sum(-1, keepdims=True), 0.0)
-    raw = raw + missing / len(FILTERS)
+    raw = raw + missing / raw.shape[-1]
     return np.asarray(raw / raw.sum(-1, keepdims=True), np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Actions:
-    """What the numbers of an action mean: six weights, then one for each chosen parameter."""
+    """What the numbers of an action mean: a weight for each filter, then one number for each chosen parameter."""
 
-    parameters: tuple[Parameter, ...] = ()
+    parameters: tuple[Choice, ...] = ()
+    filters: tuple[str, ...] = FILTERS
 
     def __post_init__(self) -> None:
+        _validate.filters(self.filters, TABLE)
         names = [p.name for p in self.parameters]
         if len(set(names)) < len(names):
             raise InvalidArgumentError(f"parameters: received {names}; each is accepted once")
+        for name in names:
+            if name.split("_")[0] not in self.filters:
+                raise InvalidArgumentError(
+                    f"parameters: received {name!r}; accepted: those of {', '.join(self.filters)}"
+                )
 
     @property
     def size(self) -> int:
         """Numbers in an action."""
-        return len(FILTERS) + len(self.parameters)
+        return len(self.filters) + len(self.parameters)
 
     def weights(self, actions: npt.ArrayLike) -> Floats:
-        """Weights (..., 6) of actions (..., size)."""
-        return weights_of(np.asarray(actions)[..., : len(FILTERS)])
+        """Weights (..., F), in the order of `filters`, of actions (..., size)."""
+        return weights_of(np.asarray(actions)[..., : len(self.filters)])
 
     def params(self, action: npt.ArrayLike, base: FilterParams) -> FilterParams:
         """`base` with what one action (size,) chooses."""
         if not self.parameters:
             return base
-        chosen = np.asarray(action)[len(FILTERS) :]
+        chosen = np.asarray(action)[len(self.filters) :]
         values: dict[str, Any] = {p.name: p.value(a) for p, a in zip(self.parameters, chosen, strict=True)}
         return dataclasses.replace(base, **values)
 
@@ -138,7 +136,7 @@ class Actions:
         return [dataclasses.asdict(p) for p in self.parameters]
 
     @classmethod
-    def from_list(cls, values: Any) -> Actions:
+    def from_list(cls, values: Any, filters: tuple[str, ...] = FILTERS) -> Actions:
         """Read what `to_list` gave.
 
         Raises
@@ -148,13 +146,13 @@ class Actions:
         """
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise InvalidArgumentError(f"parameters: received {values!r}; accepted: a list")
-        fields = [f.name for f in dataclasses.fields(Parameter)]
+        fields = [f.name for f in dataclasses.fields(Choice)]
         for value in values:
             _validate.mapping("parameters", value)
             _validate.known_keys("parameters", value, fields)
             if len(value) < len(fields):
                 raise InvalidArgumentError(f"parameters: received {value!r}; a key is missing")
-        return cls(tuple(Parameter(**value) for value in values))
+        return cls(tuple(Choice(**value) for value in values), filters)
 
 
 def observe(images: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
@@ -230,7 +228,7 @@ class ActorFile:
         return {"side": self.side, "parameters": self.actions.to_list()}
 
     @classmethod
-    def from_dict(cls, values: Any, path: Path, sha256: str, rounds: int) -> ActorFile:
+    def from_dict(cls, values: Any, path: Path, sha256: str, rounds: int, filters: tuple[str, ...]) -> ActorFile:
         """Read what `to_dict` gave.
 
         Raises
@@ -241,7 +239,7 @@ class ActorFile:
         found: Mapping[Any, Any] = _validate.mapping("actor", values)
         _validate.known_keys("actor", found, ("side", "parameters"))
         side: Any = found.get("side")
-        return cls(path, sha256, rounds, side, Actions.from_list(found.get("parameters")))
+        return cls(path, sha256, rounds, side, Actions.from_list(found.get("parameters"), filters))
 
     def verified(self) -> bytes:
         """The file's content.

@@ -1,9 +1,9 @@
-"""Enhancing images: T rounds of the six filters mixed by weights."""
+"""Enhancing images: T rounds of filters mixed by weights."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,22 @@ import numpy.typing as npt
 from . import _backends, _validate
 from ._backends import Array
 from ._device_array import DeviceArray
-from ._params import DEFAULTS, FILTERS, FilterParams
 from .actor import Actions, Actor, observe
+from .filters import DEFAULTS, FilterParams
 from .recipe import Recipe
+from .reference import LUMA
+
+
+# One round's weights by name, or those of several, or arrays of either.
+Weights = Mapping[str, float] | Sequence[Mapping[str, float]] | npt.ArrayLike
 
 
 def enhance(
     image: Array,
-    weights: npt.ArrayLike,
+    weights: Weights,
     *,
     params: FilterParams | None = None,
+    filters: Sequence[str] | None = None,
     out: Array | None = None,
     backend: str = "auto",
     threads: int | None = None,
@@ -29,7 +35,7 @@ def enhance(
     per_channel: bool = False,
     max_pixels: int | None = None,
 ) -> Array:
-    """Enhance an image or a batch by T weighted rounds of the six filters.
+    """Enhance an image or a batch by T weighted rounds of filters.
 
     One round is M' = clip(sum_i w_i f_i(M), 0, 1) with w = a / sum(a) (Liu, Chen, Cui, Li, ECAI
     2024, eq. 5). The rounds in between are float32: only the first input and the last output have
@@ -48,17 +54,20 @@ def enhance(
         stream they are bound to), and the call returns as soon as the work is enqueued. Their
         values are not checked, since that would mean waiting: what lies outside [0, 1] is clipped,
         and what comes of NaN is not defined.
-    weights : array_like
-        Non-negative numbers a, in the order of `sdie_fast.FILTERS`: (6,) for one round, (T, 6) for
-        T rounds, (N, T, 6) for T rounds of each image of a batch. They need not sum to one, but
-        some weight of each round is positive.
+    weights : dict, list of dict, or array_like
+        Non-negative numbers a, by the filters' names (``{"identity": 1, "wls": 2}``, a list of such for T rounds) or
+        as an array in the order of `filters`: (F,) for one round, (T, F) for T rounds, (N, T, F) for T rounds of each
+        image of a batch. They need not sum to one, but some weight of each round is positive.
     params : FilterParams, optional
         Parameters of the filters; None means the defaults.
+    filters : sequence of str, optional
+        Names of the F filters that an array of weights is for; None means `sdie_fast.FILTERS`. Any of
+        `sdie_fast.filters.TABLE` may be named.
     out : ndarray or array on a CUDA device, optional
         Where to write: same shape and dtype as the image, on the host or the device as the image
         is, writable, sharing no memory with it; any strides.
     backend : {"auto", "cuda", "cpu", "reference"}
-        A backend named explicitly raises where it cannot run. "auto" is "cuda" for arrays on a CUDA
+        A backend named explicitly raises where it cannot run or lacks a filter. "auto" is "cuda" for arrays on a CUDA
         device. For arrays on the host it is the fastest of the others that can run: from which size
         on a GPU would pay, copies included, has not been measured. "cuda" takes arrays on the host
         as well: in chunks, copies beside the kernels.
@@ -99,6 +108,7 @@ def enhance(
         white_level=white_level,
         per_channel=per_channel,
         max_pixels=max_pixels,
+        filters=filters,
     )
 
 
@@ -163,8 +173,8 @@ class Enhancer:
         out : ndarray or array on a CUDA device
             The enhanced image.
         trace : ndarray, float32, read-only
-            The normalised weights used: (T, 6) where all images had the same, or there was one,
-            else (N, T, 6).
+            The normalised weights used, in the order of the recipe's filters: (T, F) where all images had the same, or
+            there was one, else (N, T, F).
         """
         if self._actor is None:
             weights = self.recipe.weights
@@ -260,7 +270,7 @@ class Enhancer:
     ) -> npt.NDArray[np.float32]:
         """One round after the other, float32 in between; `act` gives the actions of grey images and a round."""
         rounds = self._rounds
-        trace = np.empty((len(planes), rounds, len(FILTERS)), np.float32)
+        trace = np.empty((len(planes), rounds, len(self.recipe.filters)), np.float32)
         first = _state(planes, white)
         # Colour: the change of luma, over all rounds, is added to the three channels.
         carried = planes.shape[3] == 3 and not self.per_channel
@@ -288,6 +298,7 @@ class Enhancer:
             image,
             weights,
             params=self.recipe.params,
+            filters=self.recipe.filters,
             out=out,
             backend=backend,
             threads=self.threads,
@@ -322,12 +333,12 @@ def one_round(
     weights = meaning.weights(actions)[:, None]
     flat: npt.NDArray[np.float32] = _flat(state)
     if not meaning.parameters:
-        answer = enhance(flat, weights, params=params, **options)
+        answer = enhance(flat, weights, params=params, filters=meaning.filters, **options)
         return np.asarray(answer).reshape(state.shape)
     out = np.empty_like(state)
     for k, action in enumerate(actions):
         own = meaning.params(action, params)
-        enhance(flat[k], weights[k], params=own, out=_flat(out)[k], **options)
+        enhance(flat[k], weights[k], params=own, filters=meaning.filters, out=_flat(out)[k], **options)
     return out
 
 
@@ -346,7 +357,7 @@ def _grey(planes: npt.NDArray[Any], white: float) -> npt.NDArray[np.float32]:
     state = _state(planes, white)
     if state.shape[3] == 1:
         return state[..., 0]
-    return np.asarray(state @ np.array([0.299, 0.587, 0.114], np.float32))
+    return np.asarray(state @ LUMA.astype(np.float32))
 
 
 def _store(state: npt.NDArray[np.float32], target: npt.NDArray[Any], white: float) -> None:

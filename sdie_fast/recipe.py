@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from . import _validate
 from ._files import replace_file
-from ._params import FILTERS, FilterParams
 from .actor import ActorFile
 from .errors import RecipeError, SdieError
+from .filters import TABLE, FilterParams, toolkit
 
 FORMAT = "sdie-fast-recipe"
 VERSION = 1
@@ -54,9 +54,9 @@ class Recipe:
 
     Attributes
     ----------
-    weights : ndarray, float32, read-only, shape (T, 6), or None
-        Of a "fixed" recipe. Given as non-negative numbers, (6,) or (T, 6), in the order of
-        `sdie_fast.FILTERS`; kept normalised, each row summing to one.
+    weights : ndarray, float32, read-only, shape (T, F), or None
+        Of a "fixed" recipe. Given as `sdie_fast.enhance` takes them, for one or T rounds; kept normalised, each row
+        summing to one, in the order of `filters`.
     params : FilterParams
         Parameters of the filters.
     name, notes : str
@@ -67,6 +67,9 @@ class Recipe:
         (the paper's agent).
     actor : ActorFile or None
         The network of the last two.
+    filters : tuple of str
+        Names of the F filters. Given as None: those of the actor, or those that the weights are for
+        (`sdie_fast.filters.toolkit`).
     passes : int
         Parts of equal length that the T rounds divide into, each of which begins with the image as it came. `Enhancer` makes
         the first; the others make more pictures for a rule to choose from (`learn.select`).
@@ -84,17 +87,22 @@ class Recipe:
     kind: Literal["fixed", "schedule", "policy"] = "fixed"
     actor: ActorFile | None = None
     passes: int = 1
+    filters: tuple[str, ...] = None  # type: ignore[assignment]  # never None once made
 
     def __post_init__(self) -> None:
         _kind("kind", self.kind)
         if self.kind == "fixed":
-            weights = _validate.shared_weights(self.weights)
+            object.__setattr__(self, "filters", toolkit(self.weights, self.filters))
+            weights = _validate.shared_weights(self.weights, self.filters)
             weights.flags.writeable = False
             object.__setattr__(self, "weights", weights)
             _validate.equal("actor", self.actor, None)
         else:
             _validate.equal("weights", self.weights, None)
-            _validate.instance("actor", self.actor, ActorFile)
+            actions = _validate.instance("actor", self.actor, ActorFile).actions
+            if self.filters is not None:
+                _validate.equal("filters", self.filters, actions.filters)
+            object.__setattr__(self, "filters", actions.filters)
         _validate.instance("params", self.params, FilterParams)
         _validate.text("name", self.name)
         _validate.text("notes", self.notes)
@@ -123,10 +131,10 @@ class Recipe:
             "name": self.name,
             "notes": self.notes,
             "rounds": self.rounds,
-            "filters": list(FILTERS),
+            "filters": list(self.filters),
             # The shortest decimal that is this float32 reads better than all digits of its double.
             "weights": [[float(str(w)) for w in row] for row in rows],
-            "params": self.params.to_dict(),
+            "params": self.params.to_dict(self.filters),
             "files": {},
         }
         if self.passes > 1:  # recipes of one pass are as they always were
@@ -231,7 +239,7 @@ def _from_content(content: Any, folder: Path) -> Recipe:
             f"sha256: received {content['sha256']!r}, which is not the content's "
             f"{_digest(content)!r}: it was damaged, or edited by hand"
         )
-    _validate.equal("filters", content["filters"], list(FILTERS))
+    filters = _validate.filters(content["filters"], TABLE)
     weights, actor = content["weights"], None
     if kind == "fixed":
         _validate.equal("files", content["files"], {})
@@ -241,7 +249,7 @@ def _from_content(content: Any, folder: Path) -> Recipe:
         _validate.equal("files", list(files), [ACTOR_NAME])
         weights, actor = (
             None,
-            ActorFile.from_dict(content["actor"], folder / ACTOR_NAME, files[ACTOR_NAME], content["rounds"]),
+            ActorFile.from_dict(content["actor"], folder / ACTOR_NAME, files[ACTOR_NAME], content["rounds"], filters),
         )
         actor.verified()
     recipe = Recipe(
@@ -252,6 +260,7 @@ def _from_content(content: Any, folder: Path) -> Recipe:
         kind=kind,
         actor=actor,
         passes=content.get("passes", 1),
+        filters=filters,
     )
     _validate.equal("rounds", content["rounds"], recipe.rounds)
     return recipe

@@ -96,3 +96,12 @@ def picture():
         return (values * white).astype(dtype) if white == 1 else np.rint(values * white).astype(dtype)
 
     return draw
+
+
+@pytest.fixture
+def plane(rng):
+    """A wavy, noisy float64 surface with a dark patch, in [0, 1]."""
+    y, x = np.mgrid[:60, :75]
+    g = 0.45 + 0.2 * np.sin(x / 9) * np.cos(y / 7) + 0.08 * rng.standard_normal(x.shape)
+    g[20:30, 30:50] = 0.1
+    return np.clip(g, 0.0, 1.0)

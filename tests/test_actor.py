@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, Recipe, RecipeError
-from sdie_fast.actor import Actions, Actor, ActorFile, Parameter, observe, progress, weights_of
+from sdie_fast.actor import Actions, Actor, ActorFile, Choice, observe, progress, weights_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -96,13 +96,13 @@ class TestWeights:
 
 class TestParameters:
     def test_ends_and_middle(self):
-        p = Parameter("guided_eps", 0.001, 0.1)
+        p = Choice("guided_eps", 0.001, 0.1)
         np.testing.assert_allclose([p.value(a) for a in (-1, 0, 1, 5)], [1e-3, 1e-2, 0.1, 0.1])
-        p = Parameter("sharpen_amount", 0.0, 3.0, log=False)
+        p = Choice("sharpen_amount", 0.0, 3.0, log=False)
         np.testing.assert_allclose([p.value(a) for a in (-1, 0, 1)], [0, 1.5, 3])
 
     def test_choose(self):
-        actions = Actions((Parameter("guided_eps", 0.001, 0.1),))
+        actions = Actions((Choice("guided_eps", 0.001, 0.1),))
         assert actions.size == 7
         chosen = actions.params([0, 0, 0, 0, 0, 0, 1], PARAMS)
         assert chosen == dataclasses.replace(PARAMS, guided_eps=chosen.guided_eps)
@@ -122,14 +122,14 @@ class TestParameters:
     )
     def test_bad(self, given, error):
         with pytest.raises(error):
-            Parameter(*given)
+            Choice(*given)
 
     @pytest.mark.parametrize("given", ["x", 3, [{}], [{"name": "guided_eps"}], [{"low": 1, "other": 2}]])
     def test_bad_lists(self, given):
         with pytest.raises((InvalidArgumentError, InvalidTypeError)):
             Actions.from_list(given)
         with pytest.raises(InvalidArgumentError, match="once"):
-            Actions((Parameter("guided_eps", 0.1, 1),) * 2)
+            Actions((Choice("guided_eps", 0.1, 1),) * 2)
 
 
 def test_observe():
@@ -182,7 +182,9 @@ class TestEnhancer:
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     @pytest.mark.parametrize("shape", [(24, 31), (2, 24, 31), (24, 31, 3), (2, 24, 31, 3)])
-    def test_types_and_shapes(self, recipe, dtype, shape, rng):
+    @pytest.mark.parametrize("seed", range(4))
+    def test_types_and_shapes(self, recipe, dtype, shape, seed):
+        rng = np.random.default_rng(seed)
         if dtype == np.float32:
             image = rng.random(shape, np.float32)
         else:
@@ -196,8 +198,9 @@ class TestEnhancer:
         # By hand: the same weights through the one fused call.
         weights = trace if single else np.ascontiguousarray(trace)
         expected = sdie.enhance(image, weights, params=PARAMS)
-        one = 1e-6 if dtype == np.float32 else 1
-        assert np.abs(out.astype(np.float64) - expected).max() <= one
+        # Luma is summed in another order; WLS and spatiogram make up to a few hundred times that of its rounding.
+        white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+        assert np.abs(out.astype(np.float64) - expected).max() <= max(1e-4 * white, dtype != np.float32)
 
     def test_out_and_strides(self, recipe, rng):
         image = rng.integers(0, 256, (40, 60), dtype=np.uint8)[::-1, ::2]
@@ -208,7 +211,7 @@ class TestEnhancer:
         np.testing.assert_array_equal(out, enhancer(np.ascontiguousarray(image))[0])
 
     def test_chosen_parameters_are_used(self, kind, tmp_path, rng):
-        actions = Actions((Parameter("sharpen_amount", 0.5, 5.0),))
+        actions = Actions((Choice("sharpen_amount", 0.5, 5.0),))
         file = write_actor(tmp_path / "a.onnx", kind, actions)
         images = rng.random((2, 24, 24), np.float32)
         out, trace = sdie.Enhancer(Recipe(None, PARAMS, kind=kind, actor=file))(images)
@@ -234,6 +237,43 @@ class TestEnhancer:
             enhancer(np.full((20, 20), np.nan, np.float32))
         with pytest.raises(InvalidArgumentError):
             enhancer(np.zeros((20, 20), np.uint8), out=np.zeros((3, 3), np.uint8))
+
+
+class TestOtherFilters:
+    """A recipe's toolkit need not be the library's default."""
+
+    FILTERS = ("median", "identity", "gamma")
+
+    def test_there_and_back_by_name(self, kind, tmp_path, rng):
+        actions = Actions((Choice("gamma_exponent", 0.4, 2.0),), self.FILTERS)
+        assert actions.size == 4
+        file = write_actor(tmp_path / "a.onnx", kind, actions)
+        recipe = Recipe(None, PARAMS, kind=kind, actor=file)
+        recipe.save(tmp_path / "r")
+        found = Recipe.load(tmp_path / "r")
+        assert found == recipe
+        assert found.filters == self.FILTERS == found.actor.actions.filters
+        content = json.loads((tmp_path / "r" / "recipe.json").read_text())
+        assert set(content["params"]) == {"window", "median_window", "gamma_exponent"}
+        image = rng.random((24, 24), np.float32)
+        out, trace = sdie.Enhancer(found)(image)
+        assert trace.shape == (ROUNDS, 3)
+        actor, state = Actor(file, kind), image[None]
+        first = actor(observe(state, SIDE))
+        for at in range(ROUNDS):
+            action = actor(observe(state, SIDE), at)[0] if kind == "policy" else first[0, at]
+            weights = dict(zip(self.FILTERS, weights_of(action[:3]).tolist(), strict=True))
+            state = sdie.enhance(state, weights, params=actions.params(action, PARAMS))
+        np.testing.assert_allclose(out, state[0], atol=1e-6)
+
+    def test_another_filters_parameter_cannot_be_chosen(self):
+        with pytest.raises(InvalidArgumentError, match="received 'wls_lambda'; accepted: those of median"):
+            Actions((Choice("wls_lambda", 0.1, 1.0),), self.FILTERS)
+
+    def test_filters_that_are_not_the_actors(self, kind, tmp_path):
+        file = write_actor(tmp_path / "a.onnx", kind)
+        with pytest.raises(InvalidArgumentError, match="filters: received"):
+            Recipe(None, PARAMS, kind=kind, actor=file, filters=self.FILTERS)
 
 
 class TestOnDisk:
@@ -275,7 +315,7 @@ class TestOnDisk:
     def test_made_for_something_else(self, change, kind, tmp_path):
         file = write_actor(tmp_path / "a.onnx", kind)
         if "parameters" in change:
-            change = {"actions": Actions((Parameter("guided_eps", 0.1, 1),))}
+            change = {"actions": Actions((Choice("guided_eps", 0.1, 1),))}
         with pytest.raises(RecipeError, match="inputs and outputs"):
             Actor(dataclasses.replace(file, **change), kind)
 

@@ -55,6 +55,10 @@ def filter_params(draw):
         spatiogram_bins=draw(st.integers(2, 64)),
         spatiogram_clip_limit=draw(st.floats(0.5, 4)),
         spatiogram_tiles=draw(st.integers(1, 8)),
+        gamma_exponent=draw(st.floats(0.2, 5)),
+        median_window=draw(st.none() | odd),
+        gaussian_window=draw(st.none() | odd),
+        gaussian_sigma=draw(st.floats(0.3, 5)),
     )
 
 
@@ -157,6 +161,24 @@ class TestWeights:
             np.testing.assert_array_equal(sdie.enhance(image, w, backend=backend), got)
         np.testing.assert_array_equal(result[1], batch[1])
 
+    def test_by_name(self, backend, rng, picture):
+        batch = picture(rng, (2, 18, 20), np.uint8)
+        for named, array in (
+            ({"sharpen": 1, "wls": 2}, [0, 2, 0, 1, 0, 0]),
+            ([{"sharpen": 1}, {"identity": 1, "guided": 1}], [[0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0]]),
+            ([[{"sharpen": 1}], [{"bilateral": 3}]], [[[0, 0, 0, 1, 0, 0]], [[0, 0, 1, 0, 0, 0]]]),
+        ):
+            np.testing.assert_array_equal(
+                sdie.enhance(batch, named, backend=backend), sdie.enhance(batch, array, backend=backend)
+            )
+
+    def test_array_of_a_toolkit(self, backend, rng, picture):
+        image = picture(rng, (18, 20), np.uint8)
+        np.testing.assert_array_equal(
+            sdie.enhance(image, [[3, 1], [0, 1]], filters=("median", "identity"), backend=backend),
+            sdie.enhance(image, [{"median": 3, "identity": 1}, {"identity": 1}], backend=backend),
+        )
+
     def test_a_single_image_is_a_batch_of_one(self, backend, rng, picture):
         image = picture(rng, (18, 20), np.uint8)
         np.testing.assert_array_equal(
@@ -182,10 +204,14 @@ class TestWeights:
         ("weights", "told"),
         [
             ([1, 1, 1, 1, 1, -1], r"received -1.0 at \[0, 5\]"),
-            ([0] * 6, "received six zeros"),
+            ([0] * 6, "received zeros alone"),
             ([1, 1, 1, 1, 1, np.nan], "received nan"),
             ([1] * 5, r"received shape \(5,\)"),
             (np.ones((2, 1, 6)), r"received shape \(2, 1, 6\) for 1 image"),
+            ({"blur": 1}, "received the unknown filter 'blur'; accepted: identity, wls"),
+            ({"wls": -1}, r"received -1.0 at \[0, 1\]"),
+            ({}, "received zeros alone"),
+            ([{"wls": 1}, [1, 0, 0, 0, 0, 0, 0]], "received .*accepted: shapes"),
         ],
     )
     def test_bad_weights(self, weights, told):

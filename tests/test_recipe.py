@@ -48,6 +48,16 @@ class TestInMemory:
         assert recipe.weights[0, 0] < 1
         assert given_weights.flags.writeable
 
+    def test_by_name(self):
+        assert Recipe({"wls": 1, "sharpen": 3}) == Recipe([0, 1, 0, 3, 0, 0])
+        several = Recipe([{"median": 1}, {"wls": 1, "gamma": 1}])
+        assert several.filters == (*sdie.FILTERS, "gamma", "median")
+        assert several.weights.tolist() == [[0] * 7 + [1], [0, 0.5, 0, 0, 0, 0, 0.5, 0]]
+        few = Recipe([1, 3], filters=("gaussian", "identity"))
+        assert few.weights.tolist() == [[0.25, 0.75]]
+        with pytest.raises(InvalidArgumentError, match="filters: received the unknown filter 'blur'"):
+            Recipe([1], filters=("blur",))
+
     def test_frozen(self, recipe):
         with pytest.raises(dataclasses.FrozenInstanceError):
             recipe.name = "other"
@@ -104,6 +114,16 @@ class TestOnDisk:
             assert Recipe.load(path) == recipe
         assert os.listdir(file.parent) == ["recipe.json"]
 
+    def test_other_filters(self, tmp_path):
+        recipe = Recipe([[1, 3]], FilterParams(gaussian_sigma=2.0), filters=("gaussian", "identity"))
+        recipe.save(tmp_path)
+        loaded = Recipe.load(tmp_path)
+        assert loaded == recipe
+        assert loaded.filters == ("gaussian", "identity")
+        image = np.arange(400, dtype=np.float32).reshape(20, 20) / 400
+        expected = sdie.enhance(image, {"gaussian": 1, "identity": 3}, params=recipe.params)
+        np.testing.assert_array_equal(sdie.Enhancer(loaded)(image)[0], expected)
+
     def test_passes(self, recipe, tmp_path):
         """Those of one pass are written as they were before there were several."""
         several = Recipe(recipe.weights, passes=2)
@@ -131,7 +151,7 @@ class TestOnDisk:
         assert content["format"] == "sdie-fast-recipe"
         assert (content["version"], content["kind"], content["rounds"]) == (1, "fixed", 2)
         assert content["filters"] == list(sdie.FILTERS)
-        assert content["params"] == recipe.params.to_dict()
+        assert content["params"] == recipe.params.to_dict(sdie.FILTERS)
         assert content["files"] == {}
         assert content["weights"][0] == [0.6, 0.2, 0.0, 0.0, 0.0, 0.2]
         write(tmp_path / "signed.json", content)
@@ -254,12 +274,18 @@ class TestDamage:
             ("notes", [], "notes: received"),
             ("rounds", 3, "rounds: received 3; accepted: 2"),
             ("rounds", 2.0, "rounds: received 2.0"),
-            ("filters", ["wls"], "filters: received"),
-            ("filters", list(reversed(sdie.FILTERS)), "filters: received"),
+            ("filters", ["wls"], "weights: received shape"),
+            (
+                "filters",
+                [*sdie.FILTERS[:5], "blur"],
+                "filters: received the unknown filter 'blur'; accepted: identity",
+            ),
+            ("filters", ["wls"] * 6, "filters: received 'wls' twice"),
+            ("filters", "wls", "filters: received 'wls'"),
             ("files", {"actor.onnx": "00"}, "files: received .* accepted: {}"),
             ("weights", [], "weights: received shape"),
             ("weights", [[1, 1, 1, 1, 1, -1]] * 2, r"weights: received -1.0 at \[0, 5\]"),
-            ("weights", [[0] * 6] * 2, "weights: received six zeros"),
+            ("weights", [[0] * 6] * 2, "weights: received zeros alone"),
             ("weights", [[1] * 5] * 2, "weights: received shape"),
             ("weights", [[None] * 6] * 2, "weights: received"),
             ("weights", [["1"] * 6] * 2, "weights: received"),

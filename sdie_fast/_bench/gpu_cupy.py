@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from .._params import FilterParams
+    from ..filters import FilterParams
 
 Array = Any  # cupy.ndarray or numpy.ndarray
 WLS_SMALL = np.float32(1e-4)

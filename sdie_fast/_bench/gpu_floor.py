@@ -12,7 +12,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .._params import FilterParams
+    from ..filters import FilterParams
 
 
 class HasRates(Protocol):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from .._params import FilterParams
+    from ..filters import FilterParams
 
 Tensor = Any  # torch.Tensor; torch is imported by who calls
 WLS_SMALL = 1e-4

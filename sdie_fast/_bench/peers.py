@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import reference
+from ..filters.wls import wls_matrix, wls_weights
 
 Plane = npt.NDArray[Any]
 
@@ -85,14 +85,14 @@ def spsolve(g: Plane) -> Callable[[], Plane]:
     from scipy.sparse.linalg import spsolve as solve
 
     plane = g.astype(np.float64) / 255
-    matrix = reference.wls_matrix(*reference.wls_weights(plane, 1.2), 1.0).tocsc()
+    matrix = wls_matrix(*wls_weights(plane, 1.2), 1.0).tocsc()
     return lambda: np.asarray(solve(matrix, plane.ravel())).reshape(g.shape)
 
 
 def pyamg(g: Plane, module: Any) -> Callable[[], Plane]:
     """Exact WLS by pyamg: Ruge-Stueben multigrid set up and used in CG; assembling the matrix is not timed."""
     plane = g.astype(np.float64) / 255
-    matrix = reference.wls_matrix(*reference.wls_weights(plane, 1.2), 1.0).tocsr()
+    matrix = wls_matrix(*wls_weights(plane, 1.2), 1.0).tocsr()
     right = plane.ravel()
 
     def solve() -> Plane:

@@ -125,7 +125,7 @@ def train(
 
     with failing():
         module = _import_learning()
-        from .._params import FilterParams
+        from ..filters import FilterParams
         from ..data.shots import Split, draw
         from ..learn import folder as files
         from ..learn.cases import cases_of

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numba import cuda, float32, int32, int64, uint8
 
 from .._device_array import DeviceArray
-from .._params import FILTERS, FilterParams
+from ..filters import FILTERS, FilterParams
 from ..actor import Actions
 from . import _driver, _pixels
 from ._device import F32, ceil_div, pieces

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._params import FilterParams
+from ..filters import FilterParams
 from ..errors import DeviceMemoryError
 from . import _driver
 from .graph import Replay

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from .._params import FILTERS, FilterParams
+from ..filters import FILTERS, FilterParams
 from . import _pixels
 from ._device import F32, ceil_div, pieces
 from ._tile import COLUMNS, RUN

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._device_array import DeviceArray
-from .._params import FilterParams
+from ..filters import FilterParams
 from . import _driver, host
 from ._workspace import Buffers, Job, Workspace, turn, with_workspace
 from .exchange import contiguous_strides, ordered

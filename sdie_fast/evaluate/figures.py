@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._params import FILTERS
+from ..filters import FILTERS
 
 # Of the six filters, in order; told apart by the colour-blind too (Okabe and Ito).
 COLOURS = ("#bbbbbb", "#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .._params import FILTERS
+from ..filters import FILTERS
 from ..errors import InvalidArgumentError
 from .env import Floats, SdieEnv
 from .rollout import Act, action_of, constant, follow, random_policy, start_action, start_schedule

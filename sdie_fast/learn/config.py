@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _validate
-from .._params import FilterParams
+from ..filters import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
 from ..evaluate.run import PROMPTS

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .._params import FilterParams
+from ..filters import FilterParams
 from ..actor import Actions
 from ..enhance import enhance
 from ..segment.prompts import Answer

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _validate
-from .._params import FilterParams
+from ..filters import FilterParams
 from ..actor import Actions
 from ..errors import InvalidArgumentError
 from ..segment import Segmenter

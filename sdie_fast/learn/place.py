@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .._params import FilterParams
+from ..filters import FilterParams
 from ..actor import Actions, observe
 from ..enhance import one_round
 from ..segment.prompts import Answer

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._params import FILTERS
+from ..filters import FILTERS
 from ..segment.prompts import Answer
 from .env import Floats, Masks, SdieEnv, State, reward_of, vote
 from .verifier import Verifier

@@ -6,7 +6,7 @@ from PIL import Image
 
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, _backends
-from sdie_fast.actor import Actions, Parameter, observe
+from sdie_fast.actor import Actions, Choice, observe
 from sdie_fast.cuda import _driver, _workspace, exchange, follow
 
 PARAMS = FilterParams(window=3)
@@ -89,7 +89,7 @@ def enhancer(request, monkeypatch):
     kind = request.param.split()[0]
     chosen = Actions()
     if "parameter" in request.param:
-        chosen = Actions((Parameter("bilateral_sigma_range", 0.05, 0.5),))
+        chosen = Actions((Choice("bilateral_sigma_range", 0.05, 0.5),))
 
     def make(backend, **options):
         found = sdie.Enhancer(sdie.Recipe([IDENTITY] * 2, PARAMS), backend, **options)

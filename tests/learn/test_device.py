@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from sdie_fast import FilterParams, InvalidArgumentError  # noqa: E402
-from sdie_fast.actor import Actions, Parameter, observe  # noqa: E402
+from sdie_fast.actor import Actions, Choice, observe  # noqa: E402
 from sdie_fast.errors import ModelError  # noqa: E402
 from sdie_fast.learn.device import Device  # noqa: E402
 from sdie_fast.learn.env import Case, SdieEnv  # noqa: E402
@@ -85,7 +85,7 @@ class TestPlaces:
         np.testing.assert_array_equal(on_host(found), observe(images, side))
 
     def test_chosen_parameters(self, device):
-        meaning = Actions((Parameter("guided_eps", 0.001, 0.1),))
+        meaning = Actions((Choice("guided_eps", 0.001, 0.1),))
         host, there = (
             Host(odd_cases(), FAST, meaning, 1),
             Device(odd_cases(), FAST, meaning, 1, device),
@@ -141,7 +141,7 @@ class TestSteps:
             {},
             {"credit": "best", "relative": True, "passes": 2},
             {"credit": "vote", "reward": "miou"},
-            {"actions": Actions((Parameter("guided_eps", 0.001, 0.1),))},
+            {"actions": Actions((Choice("guided_eps", 0.001, 0.1),))},
         ],
     )
     def test_the_same(self, cases, options):

@@ -3,7 +3,7 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError
-from sdie_fast.actor import Actions, Parameter, observe, weights_of
+from sdie_fast.actor import Actions, Choice, observe, weights_of
 from sdie_fast.learn.cases import cases_of
 from sdie_fast.learn.env import Case, SdieEnv, iou, reward_of
 from sdie_fast.segment import Prompt, Support
@@ -156,7 +156,7 @@ class TestSteps:
         assert reward[0] > 2 * reward[1]
 
     def test_chosen_parameters(self, segmenter, cases):
-        actions = Actions((Parameter("sharpen_amount", 0.1, 10.0),))
+        actions = Actions((Choice("sharpen_amount", 0.1, 10.0),))
         env = SdieEnv(
             segmenter,
             cases[:2],

@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 import sdie_fast as sdie  # noqa: E402
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, SdieError  # noqa: E402
-from sdie_fast.actor import Actions, Parameter  # noqa: E402
+from sdie_fast.actor import Actions, Choice  # noqa: E402
 from sdie_fast.errors import RunError  # noqa: E402
 from sdie_fast.learn import distill, folder  # noqa: E402
 from sdie_fast.learn.agent import load_agent, make_agent, policy_of  # noqa: E402
@@ -139,7 +139,7 @@ class TestRun:
         assert again.history == run.history
 
     def test_chosen_parameters(self, segmenter, cases, tmp_path):
-        actions = Actions((Parameter("guided_eps", 0.001, 0.1),))
+        actions = Actions((Choice("guided_eps", 0.001, 0.1),))
         config = dataclasses.replace(CONFIG, actions=actions, segmentations=40, warmup=1)
         training(segmenter, cases, tmp_path / "run", config).run()
         recipe = sdie.Recipe.load(tmp_path / "run" / "policy")
@@ -275,7 +275,7 @@ class TestTrouble:
 
 class TestConfig:
     def test_there_and_back(self):
-        config = Config.published_code(shots=1, actions=Actions((Parameter("guided_eps", 0.01, 0.1),)))
+        config = Config.published_code(shots=1, actions=Actions((Choice("guided_eps", 0.01, 0.1),)))
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_published_code(self):

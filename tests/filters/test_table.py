@@ -1,5 +1,8 @@
 import dataclasses
+import importlib.util
 import inspect
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import pytest
 import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, filters
 
-NAMES = sdie.FILTERS[1:]
+NAMES = tuple(filters.TABLE)
 
 # Every parameter: its default, values just inside its range, values just outside.
 RANGES = {
@@ -31,6 +34,10 @@ RANGES = {
     "spatiogram_bins": (32, [2, 64], [1, 65]),
     "spatiogram_clip_limit": (1.0, [0.1, 100], [0, 101]),
     "spatiogram_tiles": (5, [1, 64], [0, 65]),
+    "gamma_exponent": (0.5, [0.1, 10], [0.09, 10.1]),
+    "median_window": (None, [3, 15], [2, 17]),
+    "gaussian_window": (None, [3, 15], [2, 17]),
+    "gaussian_sigma": (1.5, [0.1, 100], [0, 101]),
 }
 
 
@@ -93,12 +100,12 @@ class TestFilterParams:
         params = FilterParams.published_code()
         assert params.wls_domain == "lightness"
         assert params.bilateral_footprint == "disk"
-        assert params.windows() == (1, 1, 15, 5, 11, 1)
+        assert params.windows() == (1, 1, 15, 5, 11, 1, 1, 7, 7)
         assert params.bilateral_sigma_range == 75 / 255
         assert params.spatiogram_method == "clahe"
 
     def test_windows_follow_the_common_one_unless_they_have_their_own(self):
-        assert FilterParams(window=9, sharpen_window=3).windows() == (1, 1, 9, 3, 9, 1)
+        assert FilterParams(window=9, sharpen_window=3).windows() == (1, 1, 9, 3, 9, 1, 1, 9, 9)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,7 +123,7 @@ class TestEachFilter:
 
     def test_is_the_round_with_all_weight_on_it(self, name, backend, rng):
         image = rng.integers(0, 256, (21, 34), np.uint8)
-        weights = np.eye(6)[sdie.FILTERS.index(name)]
+        weights = {name: 1}
         np.testing.assert_array_equal(
             getattr(filters, name)(image, backend=backend),
             sdie.enhance(image, weights, backend=backend),
@@ -140,7 +147,7 @@ class TestEachFilter:
         result = getattr(filters, name)(image, **options, **common, out=out)
         assert result is out
         params = FilterParams(**{f"{name}_{k.rstrip('_')}": v for k, v in options.items()})
-        weights = np.eye(6)[sdie.FILTERS.index(name)]
+        weights = {name: 1}
         np.testing.assert_array_equal(out, sdie.enhance(image, weights, params=params, **common))
         assert out.max() <= 4095
 
@@ -149,6 +156,8 @@ class TestEachFilter:
         if name == "spatiogram":  # a histogram with one bin in use: its place is what equalisation gives
             assert flat.min() >= 0
             assert flat.max() <= 1
+        elif name == "gamma":
+            np.testing.assert_allclose(flat, np.sqrt(0.5), atol=1e-6)
         else:
             np.testing.assert_allclose(flat, 0.5, atol=1e-6)
 
@@ -164,7 +173,7 @@ class TestEachFilter:
 
     def test_image_smaller_than_the_window(self, name, backend):
         image = np.zeros((6, 40), np.uint8)
-        if name in ("wls", "spatiogram"):  # which have none
+        if filters.TABLE[name]().reach() == 0:
             assert getattr(filters, name)(image[:1, :1], backend=backend).shape == (1, 1)
         else:
             with pytest.raises(InvalidArgumentError, match="6 x 40 pixels; accepted: at least 7 x 7"):
@@ -212,7 +221,7 @@ def test_parameters_are_checked_by_the_names_of_their_fields():
 
 def test_smoothing_smooths_and_sharpening_sharpens(backend, rng):
     noisy = np.clip(0.5 + 0.05 * rng.standard_normal((48, 48)), 0, 1).astype(np.float32)
-    for name in ("wls", "bilateral", "guided"):
+    for name in ("wls", "bilateral", "guided", "median", "gaussian"):
         assert getattr(filters, name)(noisy, backend=backend).std() < 0.8 * noisy.std(), name
     for name in ("sharpen", "spatiogram"):
         assert getattr(filters, name)(noisy, backend=backend).std() > 1.2 * noisy.std(), name
@@ -221,6 +230,111 @@ def test_smoothing_smooths_and_sharpening_sharpens(backend, rng):
 def test_edges_survive_smoothing(backend):
     step = np.full((24, 24), 0.2, np.float32)
     step[:, 12:] = 0.8
-    for name in ("wls", "bilateral"):
+    for name in ("wls", "bilateral", "median"):
         jump = np.diff(getattr(filters, name)(step, backend=backend)[12])[11]
         assert jump > 0.5, name
+
+
+class TestTable:
+    """What is derived from the table."""
+
+    def test_default_toolkit(self):
+        assert sdie.FILTERS == ("identity", "wls", "bilateral", "sharpen", "guided", "spatiogram")
+        assert set(filters.TABLE) - set(sdie.FILTERS) == {"gamma", "median", "gaussian"}
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_each_says_what_it_is(self, name):
+        own = filters.TABLE[name]()
+        assert own.name == name
+        assert own.__doc__.splitlines()[0].endswith(".")
+        assert own.operations().lanes >= 0
+        assert FilterParams().of(name) == own
+        for flat, parameter in filters.PARAMETERS.items():
+            if flat.startswith(f"{name}_"):
+                assert parameter.sentence().endswith(".")
+
+    def test_colours_and_turns_are_their_own(self):
+        for of in (lambda f: f.colour, lambda f: f.turn):
+            assert len({of(cls) for cls in filters.TABLE.values()}) == len(filters.TABLE)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_reach_is_how_far_a_pixel_is_seen(self, name, rng):
+        own = filters.TABLE[name]()
+        if own.whole_image:
+            pytest.skip("sees the whole image")
+        g = rng.random((41, 41))
+        changed = g.copy()
+        changed[20, 20] = 1.5 - g[20, 20]
+        rows, columns = np.nonzero(own.reference(changed) != own.reference(g))
+        farthest = max(np.abs(rows - 20).max(), np.abs(columns - 20).max())
+        # Guided means are means of means.
+        assert farthest <= own.reach() * (2 if name == "guided" else 1)
+        assert farthest >= own.reach()
+
+    def test_resolved_has_every_parameter_and_every_window(self):
+        values = FilterParams(window=5, median_window=9).resolved()
+        assert set(values) == set(filters.PARAMETERS)
+        assert (values["bilateral_window"], values["median_window"]) == (5, 9)
+        assert values["wls_lambda"] == 1.0
+
+    def test_dictionary_of_some_filters(self):
+        assert list(FilterParams().to_dict(("gamma", "guided"))) == [
+            "window",
+            "guided_window",
+            "guided_eps",
+            "gamma_exponent",
+        ]
+
+    def test_pickles(self):
+        params = FilterParams(gamma_exponent=2.0)
+        assert pickle.loads(pickle.dumps(params)) == params
+
+    def test_signatures_are_told(self):
+        signature = inspect.signature(filters.gaussian)
+        assert list(signature.parameters)[:3] == ["image", "window", "sigma"]
+        assert signature.parameters["sigma"].default == 1.5
+        assert "sigma : float" in filters.gaussian.__doc__
+        with pytest.raises(TypeError, match=r"gaussian\(\) got an unexpected keyword argument 'radius'"):
+            filters.gaussian(np.zeros((9, 9), np.uint8), radius=2)
+
+    def test_stub_is_the_table(self):
+        tool = Path(__file__).parents[2] / "tools" / "filter_stub.py"
+        spec = importlib.util.spec_from_file_location("filter_stub", tool)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.PATH.read_text() == module.stub(), "run python tools/filter_stub.py"
+
+
+class TestToolkit:
+    @pytest.mark.parametrize(
+        ("weights", "given", "expected"),
+        [
+            (np.ones(6), None, sdie.FILTERS),
+            ({"wls": 1}, None, sdie.FILTERS),
+            ([{"wls": 1}, {"median": 2}], None, (*sdie.FILTERS, "median")),
+            (np.ones(2), ["median", "wls"], ("median", "wls")),
+        ],
+    )
+    def test_names(self, weights, given, expected):
+        assert filters.toolkit(weights, given) == expected
+
+    @pytest.mark.parametrize(
+        ("weights", "given", "error", "told"),
+        [
+            (
+                {"blur": 1},
+                None,
+                InvalidArgumentError,
+                "weights: received the unknown filter 'blur'; accepted: identity",
+            ),
+            ([{"wls": 1}, {"x": 1}], None, InvalidArgumentError, "the unknown filter 'x'"),
+            ([1], ["blur"], InvalidArgumentError, "filters: received the unknown filter 'blur'"),
+            ([1, 1], ["wls", "wls"], InvalidArgumentError, "filters: received 'wls' twice"),
+            ([1], [], InvalidArgumentError, "filters: received no name"),
+            ([1], "wls", InvalidTypeError, "filters: received 'wls' of type str"),
+            ([1], 3, InvalidTypeError, "filters: received 3"),
+        ],
+    )
+    def test_bad(self, weights, given, error, told):
+        with pytest.raises(error, match=told):
+            filters.toolkit(weights, given)

@@ -1,14 +1,15 @@
-"""The sixth filter in plain float64 NumPy: equalisation by spatiogram, by tiles or as a whole.
-
-Planes, borders and ranges are those of `sdie_fast.reference`.
-"""
+"""Equalisation by spatiogram, by tiles or as a whole."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.float64]
+from ._filter import Filter, Operations, Plane, choice, integer, real
+
 Index = npt.NDArray[np.intp]
 
 EMPTY_MASS = 1e-6  # below what float32 resolves of one pixel's share: such a bin counts as empty
@@ -139,25 +140,45 @@ def _equalise_tiles(g: Plane, tiles: int, clip_limit: float) -> Plane:
     return top * (1 - fy[:, None]) + bottom * fy[:, None]
 
 
-def spatiogram(g: Plane, *, method: str, bins: int, clip_limit: float, tiles: int) -> Plane:
-    """Equalise the histogram, by place or as a whole.
+@dataclass(frozen=True)
+class Spatiogram(Filter):
+    """Equalise contrast by a spatially weighted histogram.
 
-    Parameters
-    ----------
-    g : (H, W) float64
-    method : {"spatiogram", "clahe", "global"}
-        "spatiogram" is this project's own definition, on the spatiogram of Birchfield & Rangarajan
-        (2005): at each place the bins weigh as much as their pixels lie near it. "clahe" is
-        OpenCV's contrast-limited equalisation, "global" scikit-image's ``equalize_hist``, both on
-        256 levels and made continuous: a value between two levels counts for, and reads, both.
-    bins : int
-        Intensity bins of "spatiogram".
-    clip_limit, tiles : float, int
-        Of "clahe": the most counts in a level over the mean; tiles per side.
+    The spatiogram is that of Birchfield & Rangarajan (2005), a histogram whose bins know where their pixels lie; they
+    define no image filter, and this one is the project's own.
     """
-    if method == "spatiogram":
-        return _spatiogram(g, bins)
-    if method == "clahe":
-        return _equalise_tiles(g, tiles, clip_limit)
-    cumulative = np.cumsum(_level_counts(g)) / g.size
-    return np.interp(np.clip(g, 0.0, 1.0) * (LEVELS - 1), np.arange(LEVELS), cumulative)
+
+    name = "spatiogram"
+    colour = "#cc79a7"
+    turn = 7
+    whole_image = True
+
+    method: Literal["spatiogram", "clahe", "global"] = choice(
+        ("spatiogram", "clahe", "global"),
+        '"spatiogram" weights each intensity bin by a Gaussian over its pixels\' positions; "clahe" is contrast-limited '
+        'adaptive equalisation by tiles, as OpenCV\'s; "global" is plain histogram equalisation.',
+        published="clahe",
+    )
+    bins: int = integer(32, 2, 64, 'Intensity bins of "spatiogram"')
+    clip_limit: float = real(
+        1.0, 0.0, 100.0, 'Contrast limit of "clahe": most counts in a level over the mean', above=True, choosable=True
+    )
+    tiles: int = integer(5, 1, 64, 'Tiles a side of "clahe"')
+
+    def operations(self) -> Operations:
+        """Six moments in two bins, two readings of three points, twelve to blend."""
+        return Operations(12 + 24)
+
+    def reference(self, g: Plane) -> Plane:
+        """Equalise the histogram, by place or as a whole.
+
+        "spatiogram": at each place the bins weigh as much as their pixels lie near it. "clahe" is OpenCV's
+        contrast-limited equalisation, "global" scikit-image's ``equalize_hist``, both on 256 levels and made
+        continuous: a value between two levels counts for, and reads, both.
+        """
+        if self.method == "spatiogram":
+            return _spatiogram(g, self.bins)
+        if self.method == "clahe":
+            return _equalise_tiles(g, self.tiles, self.clip_limit)
+        cumulative = np.cumsum(_level_counts(g)) / g.size
+        return np.interp(np.clip(g, 0.0, 1.0) * (LEVELS - 1), np.arange(LEVELS), cumulative)

@@ -6,23 +6,22 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from sdie_fast import reference
-from sdie_fast.reference_spatiogram import bin_shares, spatiogram_statistics
+from sdie_fast.filters.spatiogram import Spatiogram, bin_shares, spatiogram_statistics
 
 cv2 = pytest.importorskip("cv2")
 exposure = pytest.importorskip("skimage.exposure")
 
 
 def spatiogram(g, bins=32):
-    return reference.spatiogram(g, method="spatiogram", bins=bins, clip_limit=1.0, tiles=1)
+    return Spatiogram(bins=bins).reference(g)
 
 
 def clahe(g, clip_limit=1.0, tiles=5):
-    return reference.spatiogram(g, method="clahe", bins=32, clip_limit=clip_limit, tiles=tiles)
+    return Spatiogram(method="clahe", clip_limit=clip_limit, tiles=tiles).reference(g)
 
 
 def equalise(g):
-    return reference.spatiogram(g, method="global", bins=32, clip_limit=1.0, tiles=1)
+    return Spatiogram(method="global").reference(g)
 
 
 def smooth_grey(rng, height, width):
