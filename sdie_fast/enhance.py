@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import _backends, _validate
 from ._backends import Array
-from ._device_array import DeviceArray
+from .cuda.arrays import DeviceArray
 from .actor import Actions, Actor, observe
 from .filters import DEFAULTS, FilterParams
 from .recipe import Recipe

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32
 
-from ..cuda._device import exp2
+from ..cuda.kernels import exp2
 
 THREADS = 256
 UNROLL = 4  # loads in flight in a thread

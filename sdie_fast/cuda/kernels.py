@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import config, cuda, float32
 
+from ..filters import TABLE
+
 # Python numbers are float64 to the compiler; these keep the arithmetic in float32.
 F32 = np.float32
 ZERO, HALF, ONE, TWO = F32(0.0), F32(0.5), F32(1.0), F32(2.0)
@@ -23,6 +25,8 @@ PLACE = 0x7FFFFFFF  # along an axis of an image
 PIXEL = 0x7FFFFFFFFFFFFFFF  # in a batch
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+
+POSITION = {name: k for k, name in enumerate(TABLE)}  # of each filter's weight
 
 # Types of arguments: planes (n, H, W), and which of them are computed.
 PLANES, ACTIVE = float32[:, :, ::1], float32[::1]
@@ -107,9 +111,9 @@ def kernel(*signature: Any, **options: Any) -> Callable[[Callable[..., None]], A
 def every_kernel() -> list[Kernel]:
     """List the kernels of all modules."""
     package = importlib.import_module(__package__)
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+    for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{__package__}.{module.name}")
-    return list(_listed)
+    return sorted(_listed, key=lambda kernel: kernel.name.partition(":")[0])
 
 
 def ptx(function: Any, signature: tuple[Any, ...], capability: tuple[int, int] = (9, 0)) -> str:

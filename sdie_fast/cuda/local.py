@@ -24,6 +24,7 @@ A kernel is compiled for its parts' windows and choices alone; a filter without 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,41 +32,38 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda, float32, int32, int64
 
-from ._table import POSITION, FilterParams
-from .kernels import F32, INDEX, ONE, PIXEL, PLACE, ZERO, ceil_div, listed, part, reflect
+from ..filters import FILTERS, PARAMETERS, TABLE, FilterParams
+from . import LOCAL
+from .kernels import INDEX, ONE, PIXEL, PLACE, POSITION, ZERO, ceil_div, listed, part, reflect
 from .parts import COLUMNS, RUN, Part, Places, Tile
-from .parts.bilateral import Bilateral
-from .parts.gamma import Gamma
-from .parts.gaussian import Gaussian
-from .parts.guided import Guided
-from .parts.identity import Identity
-from .parts.median import Median
-from .parts.sharpen import Sharpen
 
-# A local filter is in the kernel by its line here.
-PARTS: tuple[type[Part], ...] = (Identity, Bilateral, Sharpen, Guided, Gamma, Median, Gaussian)
+PARTS: dict[str, type[Part]] = {
+    name: getattr(importlib.import_module(f".parts.{name}", __package__), name.capitalize()) for name in LOCAL
+}
 
 AHEAD = 4  # rows a thread reads before it stores them
 SHARED_BYTES = 48 * 1024  # static shared memory of a block
 MAX_ROWS = 32
 
-_number_at = dict(zip(PARTS, np.cumsum([0, *(p.count for p in PARTS)]).tolist(), strict=False))
-NUMBERS = sum(p.count for p in PARTS)
+_number_at: dict[str, int] = {}
+NUMBERS = 0  # of all parts
+for _name, _kind in PARTS.items():
+    _number_at[_name], NUMBERS = NUMBERS, NUMBERS + _kind.count
 
 
 def numbers(params: FilterParams) -> npt.NDArray[np.float32]:
     """Every part's numbers, which the kernel reads at run time: (NUMBERS,)."""
     found = np.zeros(NUMBERS, np.float32)
-    for kind in PARTS:
-        own = kind.numbers(params.of(kind.name))
-        found[_number_at[kind] :][: len(own)] = own
+    for name, kind in PARTS.items():
+        own = kind.numbers(params.of(name))
+        found[_number_at[name] :][: len(own)] = own
     return found
 
 
 def parts_of(params: FilterParams, active: Sequence[bool]) -> tuple[Part, ...]:
     """The parts of the filters that have weight, by position in the table; the identity is always there."""
-    used = [kind for kind in PARTS if kind is Identity or active[POSITION[kind.name]]]
-    return tuple(kind.of(params.of(kind.name)) for kind in used)
+    used = [name for name in PARTS if name == "identity" or active[POSITION[name]]]
+    return tuple(PARTS[name].of(params.of(name)) for name in used)
 
 
 def shared_floats(parts: Sequence[Part], at: Tile) -> tuple[int, int, int]:
@@ -238,7 +236,7 @@ def local_mix(parts: tuple[Part, ...]) -> LocalMix:
     find_tile, load_tile = _loader(at)
     weighted, first, second = [], 0, 0
     for k, made in enumerate(parts):
-        weighted.append(_weighted(made, k, at, Places(first, second, _number_at[type(made)])))
+        weighted.append(_weighted(made, k, at, Places(first, second, _number_at[made.name])))
         own_first, own_second = made.shared(rows)
         first, second = first + own_first, second + own_second
     weigh, prepare, complete, column_of = (
@@ -298,21 +296,23 @@ def local_mix(parts: tuple[Part, ...]) -> LocalMix:
     return LocalMix(mix_local, rows)
 
 
-# The kernels of the default parameters (the toolkit's filters, and each local one alone), of both
-# footprints and of the published code's; other windows give others of the same text.
-_I = Identity()
-_TOOLKIT = (Bilateral(3, False), Sharpen(3), Guided(3))
-for _note, _choice in {
-    "toolkit, windows of 7": _TOOLKIT,
-    "toolkit, windows of 7, disk": (Bilateral(3, True), *_TOOLKIT[1:]),
-    "toolkit, published code": (Bilateral(7, True), Sharpen(2), Guided(5)),
-    "toolkit, windows of 15": (Bilateral(7, False), Sharpen(7), Guided(7)),
-    **{part.name: (part,) for part in (*_TOOLKIT, Gamma(), Median(3), Gaussian(3))},
-    "median, window of 15": (Median(7),),
-    "identity": (),
-}.items():
-    listed(
-        local_mix((_I, *_choice)).kernel,
-        *(float32[::1],) * 4, int64, int64, float32[:, :, ::1], int64, int64, float32[::1], int64, int64,
-        note=_note,
-    )  # fmt: skip
+def _list_kernels() -> None:
+    """Those of the default parameters (the toolkit's filters, and each local one alone) and of the published code's."""
+    small, large = FilterParams(), FilterParams(**{name: 15 for name in PARAMETERS if name.endswith("_window")})
+    disk = FilterParams(bilateral_footprint="disk")
+    toolkit = {"toolkit": FILTERS}
+    for params, note, choices in (
+        (small, "windows of 7", {**toolkit, **{name: (name,) for name in PARTS}}),
+        (disk, "disk of 7", toolkit),
+        (FilterParams.published_code(), "published code", toolkit),
+        (large, "windows of 15", {**toolkit, "median": ("median",)}),
+    ):
+        for choice, names in choices.items():
+            made = local_mix(parts_of(params, [name in names for name in TABLE]))
+            listed(made.kernel, *_SIGNATURE, note=f"{choice}, {note}")
+
+
+_SIGNATURE = (
+    *(float32[::1],) * 4, int64, int64, float32[:, :, ::1], int64, int64, float32[::1], int64, int64,
+)  # fmt: skip
+_list_kernels()
