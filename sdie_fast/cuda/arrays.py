@@ -185,7 +185,7 @@ def describe(name: str, value: Any) -> DeviceArray:
     if _is_of(value, "torch", "Tensor"):
         array = _torch(name, value)
     elif _is_of(value, "cupy", "ndarray"):
-        array = _cupy(value)
+        array = _cupy(name, value)
     elif _is_numba(value):
         array = _numba(name, value)
     elif _has_interface(value):
@@ -239,29 +239,17 @@ def _torch(name: str, value: Any) -> DeviceArray:
     )
 
 
-def _cupy(value: Any) -> DeviceArray:
+def _cupy(name: str, value: Any) -> DeviceArray:
     with value.device:
         stream = int(sys.modules["cupy"].cuda.get_current_stream().ptr)
-    return DeviceArray(
-        pointer=int(value.data.ptr),
-        shape=tuple(value.shape),
-        strides=tuple(value.strides),
-        dtype=value.dtype,
-        writeable=True,
-        device=int(value.device.id),
-        stream=stream or driver.LEGACY_STREAM,
-        library="cupy",
-        owner=value,
-    )
+    return _interface(name, value, "cupy", {**value.__cuda_array_interface__, "stream": stream})
 
 
 def _numba(name: str, value: Any) -> DeviceArray:
     # The simulator's arrays are NumPy's inside, and have NumPy's interface.
     interface = value.__array_interface__ if driver.simulated() else value.__cuda_array_interface__
-    array = _interface(name, value, "numba", {**interface, "stream": None})
     bound = getattr(value, "stream", 0)
-    handle = int(getattr(bound, "handle", 0) or 0) if bound else 0
-    return replace(array, stream=handle or driver.LEGACY_STREAM)
+    return _interface(name, value, "numba", {**interface, "stream": int(getattr(bound, "handle", 0) or 0)})
 
 
 def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArray:
@@ -274,18 +262,14 @@ def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArr
     shape = tuple(int(n) for n in interface["shape"])
     if interface.get("mask") is not None:
         raise InvalidTypeError(f"{name}: received a masked array; accepted: one without a mask")
-    strides = interface.get("strides")
-    if strides is None:
-        strides = contiguous_strides(shape, dtype.itemsize)
     pointer, read_only = interface["data"]
-    pointer = int(pointer or 0)
     return DeviceArray(
-        pointer=pointer,
+        pointer=int(pointer or 0),
         shape=shape,
-        strides=tuple(int(n) for n in strides),
+        strides=tuple(interface.get("strides") or contiguous_strides(shape, dtype.itemsize)),
         dtype=dtype,
         writeable=not read_only,
-        device=driver.device_of(pointer),
+        device=driver.device_of(int(pointer or 0)),
         stream=int(interface.get("stream") or driver.LEGACY_STREAM),
         library=library,
         owner=value,
@@ -295,6 +279,7 @@ def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArr
 def _dlpack(name: str, value: Any) -> DeviceArray:
     from cuda.core.utils import StridedMemoryView
 
+    received = f"{name}: received a {type(value).__name__}"
     # The producer makes the stream wait for its own work: that is what the argument is for.
     stream = driver.LEGACY_STREAM
     try:
@@ -302,22 +287,16 @@ def _dlpack(name: str, value: Any) -> DeviceArray:
         dtype = view.dtype
     except (BufferError, NotImplementedError, TypeError) as error:
         raise InvalidTypeError(
-            f"{name}: received a {type(value).__name__} whose __dlpack__ gives no array: {error}; "
-            f"accepted dtypes: {_ACCEPTED}"
+            f"{received} whose __dlpack__ gives no array: {error}; accepted dtypes: {_ACCEPTED}"
         ) from error
     if dtype is None:
-        raise InvalidTypeError(
-            f"{name}: received a {type(value).__name__} of a dtype that NumPy does not know; "
-            f"accepted dtypes: {_ACCEPTED}"
-        )
-    shape = tuple(int(n) for n in view.shape)
-    dtype = np.dtype(dtype)
+        raise InvalidTypeError(f"{received} of a dtype that NumPy does not know; accepted dtypes: {_ACCEPTED}")
+    shape, dtype = tuple(int(n) for n in view.shape), np.dtype(dtype)
+    laid = view.strides and tuple(int(n) * dtype.itemsize for n in view.strides)
     return DeviceArray(
         pointer=int(view.ptr),
         shape=shape,
-        strides=contiguous_strides(shape, dtype.itemsize)
-        if view.strides is None
-        else tuple(int(n) * dtype.itemsize for n in view.strides),
+        strides=laid or contiguous_strides(shape, dtype.itemsize),
         dtype=dtype,
         writeable=not view.readonly,
         device=int(view.device_id),
@@ -346,10 +325,7 @@ def empty_like(array: DeviceArray) -> Any:
         return torch.empty(array.shape, dtype=array.owner.dtype, device=array.owner.device)
     if array.library == "cupy":
         return sys.modules["cupy"].empty(array.shape, array.dtype)
-    if array.library == "numba":
-        stream = getattr(array.owner, "stream", 0)
-    else:
-        stream = driver.stream(array.stream)
+    stream = array.owner.stream if array.library == "numba" and not driver.simulated() else driver.stream(array.stream)
     return driver.cuda().device_array(array.shape, array.dtype, stream=stream)
 
 

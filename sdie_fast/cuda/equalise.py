@@ -48,21 +48,10 @@ def _split_level(v):
 
 @kernel(PLANES, ACTIVE, *(int32,) * 4, _COUNTS, fastmath=True)
 def count_levels(image, active, tiles, tile_height, tile_width, parts, counts):
-    """Count the levels of every tile.
+    """Count the levels of every tile: `counts` (n, tiles^2, parts, LEVELS), pixels times `ONE_COUNT`.
 
-    Grid: planes * tiles^2 * parts blocks; a number of threads that `COPIES` divides.
-
-    Parameters
-    ----------
-    image : (n, H, W) float32
-    active : (n,) float32
-        A plane whose entry is 0 is passed over.
-    tiles, tile_height, tile_width : int32
-        Tiles a side, and their pixels. They may reach past the plane, which is reflected there.
-    parts : int32
-        Blocks per tile, each of `PART_PIXELS` pixels.
-    counts : (n, tiles^2, parts, LEVELS) int32
-        Written: pixels times `ONE_COUNT`.
+    Grid: planes * tiles^2 * parts blocks, each of `PART_PIXELS` pixels of a tile, and of a number of threads that
+    `COPIES` divides. There are `tiles` a side; they may reach past the plane, which is reflected there.
     """
     counters = cuda.shared.array(COUNTERS, int32)
     thread, threads = int32(cuda.threadIdx.x), int32(cuda.blockDim.x)
@@ -128,20 +117,10 @@ def _given_back(whole, level):
 
 @kernel(_COUNTS, ACTIVE, int32, int32, float32, PLANES, fastmath=True)
 def make_tables(counts, active, limit, parts, area, tables):
-    """Turn a tile's counts into a table of intensities.
+    """Turn a tile's counts into a table of intensities: `tables` (n, tiles^2, LEVELS).
 
+    A level keeps `limit` pixels of the tile's `area` at the most; the others are given back to all levels.
     Grid: planes * tiles^2 blocks of `TABLE_THREADS` threads.
-
-    Parameters
-    ----------
-    counts : (n, tiles^2, parts, LEVELS) int32
-    active : (n,) float32
-    limit : int32
-        The most pixels that a level keeps; the others are given back to all levels.
-    parts : int32
-    area : float32
-        Pixels of a tile.
-    tables : (n, tiles^2, LEVELS) float32
     """
     kept_sums = cuda.shared.array(TABLE_THREADS, int64)
     excess_sums = cuda.shared.array(TABLE_THREADS, int64)
@@ -201,17 +180,9 @@ def _read(table, level, above, share):
 
 @kernel(PLANES, ACTIVE, *(int32,) * 3, PLANES, PLANES, fastmath=True)
 def read_tables(image, active, tiles, tile_height, tile_width, tables, out):
-    """Look every pixel up in the tables of the tiles around it.
+    """Look every pixel up in the tables of the tiles around it; `out` may be `image`.
 
     Grid: a block per (blockDim.y, blockDim.x) pixels, all of a plane's in turn.
-
-    Parameters
-    ----------
-    image, out : (n, H, W) float32
-        May be the same array.
-    active : (n,) float32
-    tiles, tile_height, tile_width : int32
-    tables : (n, tiles^2, LEVELS) float32
     """
     height, width = int32(image.shape[1]), int32(image.shape[2])
     across = quotient(width + cuda.blockDim.x - 1, cuda.blockDim.x)

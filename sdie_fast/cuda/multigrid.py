@@ -121,10 +121,8 @@ def _set_corners(work, levels, k, i, j):
             a, b, c, d = a * scale, b * scale, c * scale, d * scale
         else:
             a = ONE
-    work[at + CORNERS * n] = a
-    work[at + (CORNERS + 1) * n] = b
-    work[at + (CORNERS + 2) * n] = c
-    work[at + (CORNERS + 3) * n] = d
+    work[at + CORNERS * n], work[at + (CORNERS + 1) * n] = a, b
+    work[at + (CORNERS + 2) * n], work[at + (CORNERS + 3) * n] = c, d
 
 
 @part
@@ -174,31 +172,14 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
     if k > 0:
         se, sw = levels[k, SOUTH_EAST], levels[k, SOUTH_WEST]
         _add_edge(pairs, _at(work, se, y, x, h, w), ONE - p, -q, -r, -t)
-        _add_edge(
-            pairs,
-            _at(work, se, y, x + 1, h, w),
-            left,
-            ONE - left - upper_right,
-            ZERO,
-            upper_right - ONE,
-        )
+        _add_edge(pairs, _at(work, se, y, x + 1, h, w), left, ONE - left - upper_right, ZERO, upper_right - ONE)
         _add_edge(pairs, _at(work, sw, y, x + 1, h, w), left - upper, ONE - left, upper - ONE, ZERO)
         _add_edge(pairs, _at(work, sw, y, x + 2, h, w), -p, ONE - q, -r, -t)
-        _add_edge(
-            pairs,
-            _at(work, se, y + 1, x, h, w),
-            upper,
-            ZERO,
-            ONE - upper - left_below,
-            left_below - ONE,
-        )
+        _add_edge(pairs, _at(work, se, y + 1, x, h, w), upper, ZERO, ONE - upper - left_below, left_below - ONE)
         _add_edge(pairs, _at(work, se, y + 1, x + 1, h, w), p, q, r, t - ONE)
         _add_edge(pairs, _at(work, sw, y + 1, x + 1, h, w), p, q, r - ONE, t)
-        _add_edge(
-            pairs,
-            _at(work, sw, y + 1, x + 2, h, w),
-            ZERO, upper_right, -left_below, ONE - upper_right - (ONE - left_below),
-        )  # fmt: skip
+        far = ONE - upper_right - (ONE - left_below)
+        _add_edge(pairs, _at(work, sw, y + 1, x + 2, h, w), ZERO, upper_right, -left_below, far)
     c = k + 1
     right, below = j + 1 < columns, i + 1 < rows
     both = right and below
@@ -293,6 +274,18 @@ def operator_of(levels, k):
 
 
 @part
+def _flux(work, couplings, plane, i, step, n):
+    """What flows from pixel i of a plane to those `step` before and after it."""
+    value = ZERO
+    at, c = plane + i, work[(plane + i) & PIXEL]
+    if i + step < n:
+        value += work[(couplings + i) & PIXEL] * (c - work[(at + step) & PIXEL])
+    if i >= step:
+        value += work[(couplings + i - step) & PIXEL] * (c - work[(at - step) & PIXEL])
+    return value
+
+
+@part
 def image_of(work, operator, nine, plane, i):
     """A times a plane, at pixel i, as fluxes: differences first, so that nothing large cancels.
 
@@ -300,30 +293,12 @@ def image_of(work, operator, nine, plane, i):
     another row have couplings of zero.
     """
     n, w, east, south, south_east, south_west, ground = operator
-    e, s = east + i, south + i
-    at = plane + i
-    c = work[at & PIXEL]
-    value = c
+    value = work[(plane + i) & PIXEL]
     if nine:
-        value = c * work[(ground + i) & PIXEL]
-    if i + 1 < n:
-        value += work[e & PIXEL] * (c - work[(at + 1) & PIXEL])
-    if i > 0:
-        value += work[(e - 1) & PIXEL] * (c - work[(at - 1) & PIXEL])
-    if i + w < n:
-        value += work[s & PIXEL] * (c - work[(at + w) & PIXEL])
-    if i >= w:
-        value += work[(s - w) & PIXEL] * (c - work[(at - w) & PIXEL])
+        value *= work[(ground + i) & PIXEL]
+    value += _flux(work, east, plane, i, 1, n) + _flux(work, south, plane, i, w, n)
     if nine:
-        se, sw = south_east + i, south_west + i
-        if i + w + 1 < n:
-            value += work[se & PIXEL] * (c - work[(at + w + 1) & PIXEL])
-        if i >= w + 1:
-            value += work[(se - w - 1) & PIXEL] * (c - work[(at - w - 1) & PIXEL])
-        if i + w - 1 < n:
-            value += work[sw & PIXEL] * (c - work[(at + w - 1) & PIXEL])
-        if i >= w - 1:
-            value += work[(sw - w + 1) & PIXEL] * (c - work[(at - w + 1) & PIXEL])
+        value += _flux(work, south_east, plane, i, w + 1, n) + _flux(work, south_west, plane, i, w - 1, n)
     return value
 
 
@@ -357,11 +332,7 @@ def go_up(work, levels, k, z, coarse, crew):
         a = work[coarse + p]
         right = 1 if x + 2 < w else 0
         below = columns if y + 2 < h else 0
-        b, c, d = (
-            work[coarse + p + right],
-            work[coarse + p + below],
-            work[coarse + p + below + right],
-        )
+        b, c, d = work[coarse + p + right], work[coarse + p + below], work[coarse + p + below + right]
         fine = z + y * w + x
         work[fine] += a
         if x + 1 < w:

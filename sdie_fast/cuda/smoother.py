@@ -53,24 +53,21 @@ LEAST = F32(1e-20)  # ground that keeps a division harmless
 
 
 @part
+def _flux(tile, couplings, at, step):
+    """What flows from a pixel of z to those `step` before and after it."""
+    c = tile[at + _Z]
+    after = tile[at + couplings] * (c - tile[at + _Z + step])
+    return after + tile[at + couplings - step] * (c - tile[at + _Z - step])
+
+
+@part
 def _image(tile, at, nine):
     """A z at a pixel of a tile, as fluxes: differences first, so that nothing large cancels."""
-    c = tile[at + _Z]
-    value = (
-        tile[at + _E] * (c - tile[at + _Z + 1])
-        + tile[at + _E - 1] * (c - tile[at + _Z - 1])
-        + tile[at + _S] * (c - tile[at + _Z + PITCH])
-        + tile[at + _S - PITCH] * (c - tile[at + _Z - PITCH])
-    )
+    value = _flux(tile, _E, at, 1) + _flux(tile, _S, at, PITCH)
     if nine:
-        value += (
-            tile[at + _SE] * (c - tile[at + _Z + PITCH + 1])
-            + tile[at + _SE - PITCH - 1] * (c - tile[at + _Z - PITCH - 1])
-            + tile[at + _SW] * (c - tile[at + _Z + PITCH - 1])
-            + tile[at + _SW - PITCH + 1] * (c - tile[at + _Z - PITCH + 1])
-        )
-        return value + tile[at + _G] * c
-    return value + c
+        value += _flux(tile, _SE, at, PITCH + 1) + _flux(tile, _SW, at, PITCH - 1)
+        return value + tile[at + _G] * tile[at + _Z]
+    return value + tile[at + _Z]
 
 
 @part

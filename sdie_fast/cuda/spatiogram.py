@@ -127,21 +127,10 @@ def _equalise_far(image, plane, x, y, bins, count, entries, highest, limit, plac
 
 @kernel(PLANES, ACTIVE, int32, PLANES, int32[::1], PLANES, fastmath=True)
 def equalise_by_place(image, active, bins, records, used, out):
-    """Equalise planes by the records of their bins.
+    """Equalise planes by the records of their bins, those of `finish_bins`; `out` may be `image`.
 
     Grid: a block per patch of (blockDim.x, blockDim.y * RUN) pixels, all of a plane's in turn; at most
     `MOST_THREADS` threads.
-
-    Parameters
-    ----------
-    image, out : (n, H, W) float32
-        May be the same array.
-    active : (n,) float32
-        A plane whose entry is 0 is passed over.
-    bins : int32
-    records : (n, bins, RECORD) float32
-    used : (n,) int32
-        From `finish_bins`.
     """
     entries = cuda.shared.array(ENTRIES, float32, alignment=ALIGNMENT)
     highest = cuda.shared.array(MAX_BINS, float32)
@@ -243,48 +232,34 @@ FULL_GRID = 2112
 READ_THREADS = (32, 8)
 
 
-class _Buffer(NamedTuple):
-    """Shape and dtype of one device array of the workspace."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * int(np.dtype(self.dtype).itemsize)
-
-    def allocate(self) -> Any:
-        return cuda.device_array(self.shape, self.dtype)
-
-
 class _Layout(NamedTuple):
-    """What does not depend on the images: the cut of a plane, and the workspace."""
+    """What does not depend on the images: the cut of a plane, and the arrays of the workspace."""
 
     rows: int  # of a cell or a tile
     columns: int
     parts: int  # blocks per plane (spatiogram) or per tile (clahe, global)
-    buffers: dict[str, _Buffer]
+    arrays: dict[str, tuple[tuple[int, ...], Any]]  # shape and dtype of each
 
 
 def _layout(planes: int, height: int, width: int, method: str, bins: int, tiles: int) -> _Layout:
-    buffers = {"everywhere": _Buffer((planes,), np.float32)}
+    arrays: dict[str, tuple[tuple[int, ...], Any]] = {"everywhere": ((planes,), np.float32)}
     if method == "spatiogram":
         rows, columns = moments.cell_side(height), moments.cell_side(width)
         cells = ceil_div(height, rows) * ceil_div(width, columns)
         share = ceil_div(cells, ceil_div(FULL_GRID, planes))  # cells of a part
         parts = ceil_div(cells, share)
-        buffers["moments"] = _Buffer((planes, parts, moments.MOMENTS, bins), np.float64)
-        buffers["records"] = _Buffer((planes, bins, moments.RECORD), np.float32)
-        buffers["used"] = _Buffer((planes,), np.int32)
-        return _Layout(rows, columns, parts, buffers)
+        arrays["moments"] = (planes, parts, moments.MOMENTS, bins), np.float64
+        arrays["records"] = (planes, bins, moments.RECORD), np.float32
+        arrays["used"] = (planes,), np.int32
+        return _Layout(rows, columns, parts, arrays)
     if method == "global":
         tiles = 1
     even = height % tiles == 0 and width % tiles == 0
     rows, columns = (equalise.tile_size(n, tiles, even) for n in (height, width))
     parts = equalise.tile_parts(rows * columns)
-    buffers["counts"] = _Buffer((planes, tiles * tiles, parts, equalise.LEVELS), np.int32)
-    buffers["tables"] = _Buffer((planes, tiles * tiles, equalise.LEVELS), np.float32)
-    return _Layout(rows, columns, parts, buffers)
+    arrays["counts"] = (planes, tiles * tiles, parts, equalise.LEVELS), np.int32
+    arrays["tables"] = (planes, tiles * tiles, equalise.LEVELS), np.float32
+    return _Layout(rows, columns, parts, arrays)
 
 
 class Spatiogram:
@@ -319,14 +294,14 @@ class Spatiogram:
         self.bins = bins
         self.tiles = 1 if method == "global" else tiles
         self._layout = _layout(planes, height, width, method, bins, tiles)
-        self._memory = {name: b.allocate() for name, b in self._layout.buffers.items()}
+        self._memory = {name: cuda.device_array(*array) for name, array in self._layout.arrays.items()}
         self._memory["everywhere"].copy_to_device(np.ones(planes, np.float32))
 
     @classmethod
     def workspace_bytes(cls, planes: int, height: int, width: int, *, method: Method, bins: int, tiles: int) -> int:
         """Bytes of device memory that an object of these arguments holds."""
-        buffers = _layout(planes, height, width, method, bins, tiles).buffers
-        return sum(buffer.nbytes for buffer in buffers.values())
+        arrays = _layout(planes, height, width, method, bins, tiles).arrays.values()
+        return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
     def __call__(self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0) -> None:
         """Equalise planes; enqueued on the stream.

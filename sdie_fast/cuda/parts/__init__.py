@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 COLUMNS = 32  # of the pixels that a block computes: one warp
 RUN = 8  # pixels of a column that a thread computes
@@ -68,24 +68,25 @@ class Part:
     """What the kernel is compiled for: fields are a filter's windows and choices, never its real numbers."""
 
     name: ClassVar[str]
-    count: ClassVar[int] = 0  # of `numbers`
+    count: ClassVar[int] = 0  # of `numbers`, at most
+    reach: ClassVar[int] = 1  # radii of plane that it needs around its pixels
+    radius: int = 0
 
     @classmethod
-    def of(cls, own: Any) -> Self:
+    def of(cls, own: Any) -> Part:
         """Make the part for a filter's own parameters."""
-        del own
-        return cls()
-
-    @staticmethod
-    def numbers(own: Any) -> tuple[float, ...]:
-        """What the steps read at run time: at most `count` numbers."""
-        del own
-        return ()
+        return cls(getattr(own, "window", 1) // 2)
 
     @property
     def halo(self) -> int:
-        """Pixels of the plane that it needs around its own."""
-        return 0
+        """Pixels of plane that it needs around its own."""
+        return self.reach * self.radius
+
+    @staticmethod
+    def numbers(own: Any) -> tuple[float, ...]:
+        """What the steps read at run time, of a filter's own parameters."""
+        del own
+        return ()
 
     def shared(self, rows: int) -> tuple[int, int]:
         """Floats of shared memory in `first` and in `second`, for a block of so many rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from numba import cuda, float32
 
@@ -22,11 +22,10 @@ class Bilateral(Part):
 
     name = "bilateral"
     count = 2
-    radius: int
-    disk: bool
+    disk: bool = False
 
     @classmethod
-    def of(cls, own: Any) -> Self:
+    def of(cls, own: Any) -> Part:
         """Make the part for a filter's own parameters."""
         return cls(own.window // 2, own.footprint == "disk")
 
@@ -35,11 +34,6 @@ class Bilateral(Part):
         """What differences and squared distances are multiplied by to be exponents of 2."""
         log2_e = math.log2(math.e)
         return math.sqrt(log2_e / 2.0) / own.sigma_range, -log2_e / (2.0 * own.sigma_space**2)
-
-    @property
-    def halo(self) -> int:
-        """Pixels of the plane that it needs around its own."""
-        return self.radius
 
     def steps(self, at: Tile, places: Places) -> Steps:
         """Make its device functions."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numba import cuda, float32
@@ -74,28 +73,16 @@ def blur(at: Tile, radius: int, places: Places) -> tuple[Any, Any]:
     return prepare, complete_run
 
 
-@dataclass(frozen=True)
 class Gaussian(Part):
     """The plane convolved with a sampled Gaussian."""
 
     name = "gaussian"
     count = TAPS
-    radius: int
-
-    @classmethod
-    def of(cls, own: Any) -> Self:
-        """Make the part for a filter's own parameters."""
-        return cls(own.window // 2)
 
     @staticmethod
     def numbers(own: Any) -> tuple[float, ...]:
         """The taps."""
         return taps(own.sigma, own.window)
-
-    @property
-    def halo(self) -> int:
-        """Pixels of the plane that it needs around its own."""
-        return self.radius
 
     def shared(self, rows: int) -> tuple[int, int]:
         """Floats of shared memory in `first` and in `second`, for a block of so many rows."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from numba import cuda, float32
 
@@ -13,7 +12,6 @@ from . import COLUMNS, RUN, Part, Places, Steps, Tile
 PITCH = COLUMNS | 1
 
 
-@dataclass(frozen=True)
 class Guided(Part):
     """Two boxes one after the other, each summed down columns and along rows.
 
@@ -23,38 +21,24 @@ class Guided(Part):
 
     name = "guided"
     count = 1
-    radius: int
-
-    @classmethod
-    def of(cls, own: Any) -> Self:
-        """Make the part for a filter's own parameters."""
-        return cls(own.window // 2)
+    reach = 2
 
     @staticmethod
     def numbers(own: Any) -> tuple[float, ...]:
         """The least variance."""
         return (own.eps,)
 
-    @property
-    def halo(self) -> int:
-        """Pixels of the plane that it needs around its own."""
-        return 2 * self.radius
-
-    @property
-    def _columns(self) -> int:
-        return COLUMNS + 4 * self.radius
-
     def shared(self, rows: int) -> tuple[int, int]:
         """Floats of shared memory in `first` and in `second`, for a block of so many rows."""
         box_rows = rows + 2 * self.radius
-        return 2 * box_rows * (self._columns | 1), 2 * box_rows * PITCH
+        return 2 * box_rows * ((COLUMNS + 4 * self.radius) | 1), 2 * box_rows * PITCH
 
     def steps(self, at: Tile, places: Places) -> Steps:
         """Make its device functions."""
         radius, number = self.radius, places.number
         reach, area = 2 * radius, F32(1.0 / (2 * radius + 1) ** 2)
         pitch, halo, corner = at.pitch, at.halo, at.halo - 2 * radius
-        box_rows, box_columns = at.rows + 2 * radius, self._columns
+        box_rows, box_columns = at.rows + 2 * radius, COLUMNS + 4 * radius
         box_pitch = box_columns | 1
         sums, squares = places.first, places.first + box_rows * box_pitch
         slopes, offsets = places.second, places.second + box_rows * PITCH

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
-
 from numba import cuda, int32
 
 from ..kernels import INDEX, bits_of, float_of, part
@@ -13,7 +10,6 @@ from . import RUN, Part, Places, Steps, Tile
 TOP_BIT = 29  # of those that tell numbers in [0, 1] apart
 
 
-@dataclass(frozen=True)
 class Median(Part):
     """The exact median of the window, bit by bit.
 
@@ -23,17 +19,6 @@ class Median(Part):
     """
 
     name = "median"
-    radius: int
-
-    @classmethod
-    def of(cls, own: Any) -> Self:
-        """Make the part for a filter's own parameters."""
-        return cls(own.window // 2)
-
-    @property
-    def halo(self) -> int:
-        """Pixels of the plane that it needs around its own."""
-        return self.radius
 
     def steps(self, at: Tile, places: Places) -> Steps:
         """Make its device functions."""
