@@ -21,6 +21,8 @@ from . import _validate
 from .errors import InvalidArgumentError, RecipeError
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
 
+__all__ = ["CHOOSABLE", "Actions", "Actor", "ActorFile", "Choice", "observe", "progress", "weights_of"]
+
 Floats = npt.NDArray[np.float32]
 
 WEIGHT_FLOOR = 1e-3  # least sum of the six numbers (a + 1) before they are normalised
@@ -221,7 +223,7 @@ class ActorFile:
     @classmethod
     def of(cls, path: Path, rounds: int, side: int, actions: Actions) -> ActorFile:
         """Describe a file that was just made."""
-        return cls(path, hashlib.sha256(read(path)).hexdigest(), rounds, side, actions)
+        return cls(path, hashlib.sha256(_read(path)).hexdigest(), rounds, side, actions)
 
     def to_dict(self) -> dict[str, Any]:
         """What recipe.json holds beside the hash."""
@@ -249,14 +251,14 @@ class ActorFile:
         RecipeError
             It cannot be read, or is not the file that was described.
         """
-        data = read(self.path)
+        data = _read(self.path)
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             raise RecipeError(f"{self.path}: its SHA-256 is {found}, not {self.sha256}: it was damaged, or exchanged")
         return data
 
 
-def read(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     """Read an actor's file.
 
     Raises

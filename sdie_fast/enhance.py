@@ -12,12 +12,14 @@ import numpy.typing as npt
 from . import _backends, _validate
 from ._backends import Array
 from .cuda.arrays import DeviceArray
-from .actor import Actions, Actor, observe
+from .actor import Actions, Actor, ActorFile, observe
 from .filters import DEFAULTS, FilterParams
 from .recipe import Recipe
 from .reference import LUMA
 
+__all__ = ["Enhancer", "Weights", "enhance", "one_round"]
 
+Act = Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.float32]]  # of what is seen of the images, and a round
 # One round's weights by name, or those of several, or arrays of either.
 Weights = Mapping[str, float] | Sequence[Mapping[str, float]] | npt.ArrayLike
 
@@ -188,106 +190,52 @@ class Enhancer:
         planes = _validate.image(array, self.max_pixels)
         white = _validate.white_level(self.white_level, planes.dtype)
         result, target = _backends.output(out, array)
-        if isinstance(planes, DeviceArray):
-            trace = self._from_device(self._actor, planes, white, target)
-        else:
+        if not isinstance(planes, DeviceArray):
             _validate.intensities(planes, white)
-            trace = self._looking(self._actor, planes, white, target, self.backend)
+        trace = self._by_network(self._actor, planes, white, target)
         if len(planes) == 1:
             trace = trace[0]
         trace.flags.writeable = False
         return result, trace
 
-    def _looking(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
-    ) -> npt.NDArray[np.float32]:
-        if self.recipe.kind == "schedule":
-            return self._scheduled(actor, planes, white, target, backend)
-        return self._followed(actor, planes, white, target, backend)
-
-    def _from_device(
-        self, actor: Actor, planes: DeviceArray, white: float, target: DeviceArray
-    ) -> npt.NDArray[np.float32]:
-        """Images on a device stay there; what the network sees comes to the host."""
-        from .cuda.follow import Rules, follow, look
-
+    def _by_network(self, actor: Actor, planes: Any, white: float, target: Any) -> npt.NDArray[np.float32]:
+        """Let the network choose the weights of (N, H, W, C) images, here or on the device where they lie."""
+        on_device = isinstance(planes, DeviceArray)
         meaning, side = actor.file.actions, actor.file.side
-        rules = Rules(self.recipe.params, meaning, self._rounds, side, self.per_channel)
-        if self.recipe.kind != "schedule":
-            return follow(planes, target, rules, white, actor)
-        actions = actor(look(planes, white, side))
-        if meaning.parameters:
-            return follow(planes, target, rules, white, lambda _, at: actions[:, at])
-        trace = meaning.weights(actions[:, : self._rounds])
-        self._run(_flat(planes), trace, _flat(target), "cuda")
-        return trace
+        act: Act = actor  # a policy looks before each round
+        if self.recipe.kind == "schedule":  # one look at the images gives all rounds
+            if on_device:
+                from .cuda.follow import look
 
-    def _scheduled(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
+                actions = actor(look(planes, white, side))
+            else:
+                actions = actor(observe(_grey(planes, white), side))
+            if not meaning.parameters:
+                trace = meaning.weights(actions[:, : self._rounds])
+                self._run(_flat(planes), trace, _flat(target), "cuda" if on_device else self.backend)
+                return trace
+            act = lambda _, at: actions[:, at]  # noqa: E731
+        if on_device:
+            from .cuda.follow import Rules, follow
+
+            rules = Rules(self.recipe.params, meaning, self._rounds, side, self.per_channel)
+            return follow(planes, target, rules, white, act)
+        return self._follow(actor.file, planes, white, target, act)
+
+    def _follow(
+        self, file: ActorFile, planes: npt.NDArray[Any], white: float, target: npt.NDArray[Any], act: Act
     ) -> npt.NDArray[np.float32]:
-        """One look at the images gives all rounds."""
-        meaning = actor.file.actions
-        actions = actor(observe(_grey(planes, white), actor.file.side))
-        if meaning.parameters:
-            return self._by_rounds(actor, planes, white, target, backend, lambda _, at: actions[:, at])
-        trace = meaning.weights(actions[:, : self._rounds])
-        self._run(_flat(planes), trace, _flat(target), backend)
-        return trace
-
-    def _followed(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
-    ) -> npt.NDArray[np.float32]:
-        """A look before each round."""
-
-        def act(grey: npt.NDArray[np.float32], at: int) -> npt.NDArray[np.float32]:
-            return actor(observe(grey, actor.file.side), at)
-
-        return self._by_rounds(actor, planes, white, target, backend, act)
-
-    def _by_rounds(
-        self,
-        actor: Actor,
-        planes: npt.NDArray[Any],
-        white: float,
-        target: npt.NDArray[Any],
-        backend: str,
-        act: Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]],
-    ) -> npt.NDArray[np.float32]:
-        """One round after the other, float32 in between; `act` gives the actions of grey images and a round."""
-        rounds = self._rounds
-        trace = np.empty((len(planes), rounds, len(self.recipe.filters)), np.float32)
+        """Make one round after the other, float32 in between; `act` gives the actions of what is seen before each."""
+        trace = np.empty((len(planes), self._rounds, len(self.recipe.filters)), np.float32)
         first = _state(planes, white)
         # Colour: the change of luma, over all rounds, is added to the three channels.
         carried = planes.shape[3] == 3 and not self.per_channel
-        state = _grey(first, 1.0)[..., None] if carried else first
-        luma = state
-        for at in range(rounds):
-            actions = act(_grey(state, 1.0), at)
-            trace[:, at] = actor.file.actions.weights(actions)
-            state = one_round(
-                state,
-                actions,
-                actor.file.actions,
-                self.recipe.params,
-                backend=backend,
-                threads=self.threads,
-                per_channel=self.per_channel,
-            )
+        state = luma = _grey(first, 1.0)[..., None] if carried else first
+        options = {"backend": self.backend, "threads": self.threads, "per_channel": self.per_channel}
+        for at in range(self._rounds):
+            actions = act(observe(_grey(state, 1.0), file.side), at)
+            trace[:, at] = file.actions.weights(actions)
+            state = one_round(state, actions, file.actions, self.recipe.params, **options)
         if carried:
             state = np.clip(first + (state - luma), 0.0, 1.0)
         _store(state, target, white)

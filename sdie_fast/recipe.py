@@ -26,6 +26,8 @@ from .actor import ActorFile
 from .errors import RecipeError, SdieError
 from .filters import TABLE, FilterParams, toolkit
 
+__all__ = ["Recipe", "default_recipe"]
+
 FORMAT = "sdie-fast-recipe"
 VERSION = 1
 FILE_NAME = "recipe.json"

@@ -38,10 +38,10 @@ __all__ = [
     "FILTERS",
     "PARAMETERS",
     "TABLE",
-    "FilterParams",
     "Filter",
+    "FilterParams",
     "Operations",
     "Parameter",
-    *TABLE,
     "toolkit",
 ]
+__all__ += list(TABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdie_fast.cuda import _driver
+from sdie_fast.cuda import driver
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_every_chain_takes_every_step(cuda, rates, kind):
 
 
 def test_rates_of_a_gpu(rates):
-    if _driver.simulated():
+    if driver.simulated():
         pytest.skip("the simulator has no rates")
     found = rates.measure(megabytes=256, repeats=3)
     assert 1e10 < found.bytes < 1e14

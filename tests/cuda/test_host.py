@@ -3,7 +3,7 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import FilterParams
-from sdie_fast.cuda import host, rounds
+from sdie_fast.cuda import rounds
 
 PARAMS = FilterParams(window=3)
 IDENTITY = [1, 0, 0, 0, 0, 0]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sdie_fast import FilterParams, reference
-from sdie_fast._device_array import DeviceArray
+from sdie_fast.cuda.arrays import DeviceArray
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import _device, _driver, _pixels
+from sdie_fast.cuda import _device, driver, _pixels
 from sdie_fast.cuda.rounds import Rounds
 
 FAST = FilterParams(wls_solver="fast")
@@ -101,11 +101,11 @@ def test_integers_are_rounded_half_up(cuda):
 
 def view(array, index):
     """A part of a device array by NumPy's rules, negative steps included."""
-    if _driver.simulated():
+    if driver.simulated():
         return array[index]
     given = array.__cuda_array_interface__
     whole = DeviceArray(given["data"][0], array.shape, array.strides, array.dtype, True, 0, 1, "numba", array)
-    return _driver.numba_array(whole[index])
+    return driver.numba_array(whole[index])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

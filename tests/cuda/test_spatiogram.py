@@ -42,9 +42,9 @@ def equalise(cuda, make):
 
 @pytest.fixture
 def in_simulator(cuda):
-    from sdie_fast.cuda import _driver
+    from sdie_fast.cuda import driver
 
-    return _driver.simulated()
+    return driver.simulated()
 
 
 def expect(plane, *, method="spatiogram", bins=32, clip_limit=1.0, tiles=3):
