@@ -7,8 +7,8 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError, InvalidTypeError, _backends, _validate
-from sdie_fast.cuda.arrays import DeviceArray
 from sdie_fast.cuda import arrays, driver
+from sdie_fast.cuda.arrays import DeviceArray
 
 # In the simulator device memory is the host's: these stand for arrays of other libraries.
 
@@ -61,7 +61,7 @@ class _CupyArray:
     def __init__(self, array):
         self.array = array
         self.shape, self.strides, self.dtype = array.shape, array.strides, array.dtype
-        self.data = types.SimpleNamespace(ptr=array.ctypes.data)
+        self.__cuda_array_interface__ = array.__array_interface__
         self.device = _CupyDevice()
 
 

@@ -53,7 +53,7 @@ def test_a_gpu_is_named():
 
 
 @pytest.mark.parametrize(
-    ("driver", "toolkit", "reason", "fix"),
+    ("library", "toolkit", "reason", "fix"),
     [
         (
             Driver(version=12040),
@@ -78,8 +78,8 @@ def test_a_gpu_is_named():
         ),
     ],
 )
-def test_what_keeps_a_driver_from_running(driver, toolkit, reason, fix):
-    found = driver._ask(driver, toolkit)
+def test_what_keeps_a_driver_from_running(library, toolkit, reason, fix):
+    found = driver._ask(library, toolkit)
     assert not found.available
     assert reason in found.reason
     assert fix in found.fix
@@ -193,4 +193,4 @@ def test_real_driver_is_asked(python):
     code = (
         "from sdie_fast.cuda import driver as d; s = d.state();print(s.available == (not s.reason) == (not s.fix), s)"
     )
-    assert python(code, NUMBA_ENABLE_CUDASIM="0").startswith("True State(available=")
+    assert python(code, NUMBA_ENABLE_CUDASIM="0").startswith("True Availability(available=")

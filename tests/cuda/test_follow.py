@@ -94,7 +94,7 @@ def enhancer(request, monkeypatch):
     def make(backend, **options):
         found = sdie.Enhancer(sdie.Recipe([IDENTITY] * 2, PARAMS), backend, **options)
         found._actor = FakeActor(kind, 2, chosen)
-        found.recipe = types.SimpleNamespace(kind=kind, params=PARAMS, rounds=2, passes=1)
+        found.recipe = types.SimpleNamespace(kind=kind, params=PARAMS, rounds=2, passes=1, filters=sdie.FILTERS)
         return found
 
     return make

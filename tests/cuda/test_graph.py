@@ -98,8 +98,7 @@ class Recorded:
 def recorded(monkeypatch, simulated):
     Recorded.made = 0
     monkeypatch.setattr(graph, "Graph", Recorded)
-    for module in (host, run):
-        monkeypatch.setattr(module, "worth_recording", lambda size: True)
+    monkeypatch.setattr(run, "worth_recording", lambda size: True)
     return Recorded
 
 
@@ -190,8 +189,7 @@ def test_a_real_graph_gives_the_same(cuda, rng, picture, monkeypatch):
     images = [picture(rng, (64, 80), np.uint8) for _ in range(4)]
     weights = np.ones((5, 6))
     with monkeypatch.context() as context:
-        for module in (host, run):
-            context.setattr(module, "worth_recording", lambda size: False)
+        context.setattr(run, "worth_recording", lambda size: False)
         plain = [sdie.enhance(i, weights, backend="cuda").astype(int) for i in images]
     for image, expected in zip(images, plain, strict=True):
         result = sdie.enhance(image, weights, backend="cuda")
@@ -199,7 +197,7 @@ def test_a_real_graph_gives_the_same(cuda, rng, picture, monkeypatch):
         result = sdie.enhance(cuda.to_device(image), weights).copy_to_host()
         np.testing.assert_allclose(result.astype(int), expected, atol=1)
     (workspace,) = memory.cache._held.values()
-    replays = [b.replay for slots in workspace._kinds.values() for b in slots.values()]
-    recorded = [g for replay in replays for g in replay._graphs.values() if g is not None]
+    recorders = [b.recorder for slots in workspace._kinds.values() for b in slots.values()]
+    recorded = [g for recorder in recorders for g in recorder._graphs.values() if g is not None]
     assert len(recorded) == 2  # the host's way and the device's
-    assert not any(replay._refused for replay in replays)
+    assert not any(recorder._refused for recorder in recorders)

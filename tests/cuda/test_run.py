@@ -7,6 +7,7 @@ import pytest
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
 from sdie_fast.cuda import driver, memory, rounds
+from sdie_fast.filters import TABLE
 
 PARAMS = FilterParams(window=3)
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
@@ -160,6 +161,82 @@ class TestOnTheDevice:
             sdie.enhance(image, IDENTITY, out=cuda.to_device(image), backend="cuda")
 
 
+@pytest.fixture
+def chunks(monkeypatch, done):
+    """Two images of 9 x 10 bytes at a time; gives how many images each call of the rounds had."""
+    monkeypatch.setattr(run, "CHUNK_BYTES", 2 * 9 * 10)
+    return done
+
+
+def on_cuda(image, weights=WEIGHTS, **options):
+    return sdie.enhance(image, weights, params=PARAMS, backend="cuda", **options)
+
+
+class TestOnTheHost:
+    @pytest.mark.parametrize(
+        ("shape", "dtype", "options"),
+        [
+            ((9, 10), np.uint8, {}),
+            ((2, 9, 7), np.uint16, {"white_level": 4095}),
+            ((8, 9), np.float32, {}),
+            ((7, 8, 3), np.uint8, {}),
+            ((1, 7, 8, 3), np.float32, {"per_channel": True}),
+        ],
+    )
+    def test_as_the_reference(self, rng, picture, shape, dtype, options):
+        image = picture(rng, shape, dtype)
+        if "white_level" in options:
+            image >>= 4
+        result = on_cuda(image, **options)
+        assert isinstance(result, np.ndarray)
+        assert (result.shape, result.dtype) == (shape, dtype)
+        tolerance = 2e-5 if dtype == np.float32 else 1
+        difference = np.abs(result.astype(float) - reference(image, **options))
+        assert difference.max() <= tolerance
+        assert difference.mean() <= tolerance / 10
+
+    def test_a_batch_goes_in_chunks_of_nearly_one_size(self, rng, picture, chunks):
+        batch = picture(rng, (5, 9, 10), np.uint8)
+        weights = rng.random((5, 2, 6)) * [1, 0, 1, 0, 0, 0]
+        result = on_cuda(batch, weights)
+        assert chunks == [2, 2, 1]
+        for k in range(5):
+            np.testing.assert_allclose(result[k].astype(int), reference(batch[k], weights[k]).astype(int), atol=1)
+
+    def test_more_chunks_than_slots_come_back_in_their_places(self, rng, picture, chunks):
+        batch = picture(rng, (7, 9, 10), np.uint8)
+        np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
+        assert chunks == [2, 2, 2, 1]
+
+    def test_strides_in_and_out(self, rng, picture, chunks):
+        frame = picture(rng, (3, 9, 20), np.uint8)
+        batch = frame[:, ::-1, ::2]
+        target = np.zeros((3, 9, 10), np.uint8)[:, :, ::-1]
+        assert on_cuda(batch, IDENTITY, out=target) is target
+        np.testing.assert_array_equal(target, batch)
+
+    def test_an_error_on_the_way_leaves_no_trace(self, rng, picture, chunks, monkeypatch):
+        batch = picture(rng, (3, 9, 10), np.uint8)
+        real = rounds.Rounds.__call__
+        calls = []
+
+        def failing(self, *arguments, **options):
+            calls.append(1)
+            if len(calls) == 2:
+                raise RuntimeError("a kernel fell over")
+            return real(self, *arguments, **options)
+
+        with monkeypatch.context() as context:
+            context.setattr(rounds.Rounds, "__call__", failing)
+            with pytest.raises(RuntimeError, match="fell over"):
+                on_cuda(batch[::-1], IDENTITY)
+        np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
+
+    def test_values_are_checked_on_the_host(self):
+        with pytest.raises(sdie.InvalidArgumentError, match="NaN"):
+            on_cuda(np.full((9, 9), np.nan, np.float32))
+
+
 class TestMemory:
     def test_is_kept_for_the_shape(self, cuda, made, still):
         for count in (3, 2, 3, 1):
@@ -183,17 +260,17 @@ class TestMemory:
         image = cuda.to_device(np.zeros((9, 10), np.uint8))
         sdie.enhance(image, IDENTITY, params=fast)
         (workspace,) = memory.cache._held.values()
-        assert workspace.active == (True, False, False, False, False, False)
+        assert workspace.active == tuple(name == "identity" for name in TABLE)
         sdie.enhance(image, [0, 1, 0, 0, 0, 0], params=fast)
         (workspace,) = memory.cache._held.values()
-        assert workspace.active == (True, True, False, False, False, False)
+        assert workspace.active == tuple(name in ("identity", "wls") for name in TABLE)
         sdie.enhance(image, IDENTITY, params=fast)
         assert list(memory.cache._held.values()) == [workspace]
 
     def test_batches_that_do_not_fit_are_done_in_parts(self, cuda, rng, picture, made, done, monkeypatch):
         batch = picture(rng, (5, 9, 10), np.uint8)
-        job = memory.Job((5, 9, 10, 1), PARAMS, False, (True, *[False] * 5))
-        enough_for_three = (job.bytes(3) + 3 * 24) / 0.9 + 1
+        job = memory.Job((5, 9, 10, 1), PARAMS, False, tuple(name == "identity" for name in TABLE))
+        enough_for_three = (job.bytes(3) + memory.WeightBuffer.bytes(3, 1)) / 0.9 + 1
         monkeypatch.setattr(driver, "free_memory", lambda: enough_for_three)
         result = sdie.enhance(cuda.to_device(batch), IDENTITY, params=PARAMS)
         np.testing.assert_array_equal(result.copy_to_host(), batch)
@@ -267,7 +344,7 @@ class TestWeightBuffer:
         buffer = memory.WeightBuffer(3, 2)
         stream = cuda.stream()
         for count in (3, 1, 2):
-            weights = rng.random((count, 2, 6)).astype(np.float32)
+            weights = rng.random((count, 2, len(TABLE))).astype(np.float32)
             for _ in range(2):
                 held = buffer.put(weights, stream)
                 stream.synchronize()
@@ -291,12 +368,12 @@ class TestWeightBuffer:
 
         monkeypatch.setattr(driver, "event", Event)
         for k in range(memory._UPLOADS):
-            buffer.put(np.full((1, 1, 6), k, np.float32), 0)
+            buffer.put(np.full((1, 1, len(TABLE)), k, np.float32), 0)
         used = [pinned for pinned, _ in buffer._pinned]
         assert len({id(p) for p in used}) == memory._UPLOADS
         assert [p[0, 0, 0] for p in used] == list(range(memory._UPLOADS))
         assert not waited
-        buffer.put(np.full((1, 1, 6), 99, np.float32), 0)  # there are enough: the oldest is waited for
+        buffer.put(np.full((1, 1, len(TABLE)), 99, np.float32), 0)  # there are enough: the oldest is waited for
         assert len(waited) == 1
         assert len(buffer._pinned) == memory._UPLOADS
         assert buffer._pinned[-1][0] is used[0]
