@@ -6,7 +6,7 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
-from sdie_fast.cuda import driver, memory, rounds
+from sdie_fast.cuda import driver, memory, rounds, run
 from sdie_fast.filters import TABLE
 
 PARAMS = FilterParams(window=3)
