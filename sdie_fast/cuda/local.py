@@ -298,7 +298,7 @@ def local_mix(parts: tuple[Part, ...]) -> LocalMix:
 
 def _list_kernels() -> None:
     """Those of the default parameters (the toolkit's filters, and each local one alone) and of the published code's."""
-    small, large = FilterParams(), FilterParams(**{name: 15 for name in PARAMETERS if name.endswith("_window")})
+    small, large = FilterParams(), FilterParams.from_dict({n: 15 for n in PARAMETERS if n.endswith("_window")})
     disk = FilterParams(bilateral_footprint="disk")
     toolkit = {"toolkit": FILTERS}
     for params, note, choices in (

@@ -69,7 +69,7 @@ def run(
     """
     del threads
     driver.cuda()
-    active = tuple(weights.any((0, 1)).tolist())
+    active = tuple(bool(used) for used in np.any(weights, axis=(0, 1)))
     call = _Call(Job(src.shape, params, per_channel, active), src, dst, weights, white_level)
     if isinstance(src, DeviceArray):
         call.on_device()

@@ -429,11 +429,13 @@ class Lines:
 
     @staticmethod
     def workspace_bytes(planes: int, length: int, lines: int) -> int:
+        """Bytes of device memory an instance holds."""
         segments, _ = _segments(length)
         count = planes * segments * lines if segments > 1 else 0
         return 4 * ((NODE_FIELDS + 1) * count or 1)
 
     def __call__(self, u: Any, edges: Any, strength: float, active: Any, stream: Any) -> None:
+        """Solve I + strength * L of these edges in place; enqueues only."""
         if self._length == 1:
             return  # the system is u = g
         scale, planes = F32(strength), u.shape[0]

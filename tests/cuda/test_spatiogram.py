@@ -99,7 +99,9 @@ def scenes(rng, h, w):
 
 
 @pytest.mark.parametrize("method", ["spatiogram", "clahe", "global"])
-@pytest.mark.parametrize("size", [(7, 7), (9, 11), (18, 16), (7, 40)])
+@pytest.mark.parametrize(
+    "size", [(7, 7), *(pytest.param(s, marks=pytest.mark.simulator) for s in ((9, 11), (18, 16), (7, 40)))], ids=str
+)
 def test_against_the_reference(equalise, method, size, rng):
     plane = texture(rng, *size)
     got = equalise(plane, method=method, tiles=2)
@@ -120,6 +122,7 @@ def test_inactive_planes_are_left_alone(cuda, make, method, rng):
         assert error.max() <= TOLERANCE[method]
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("method", ["spatiogram", "clahe", "global"])
 def test_a_plane_does_not_depend_on_its_batch(equalise, method, rng):
     planes = np.stack([texture(rng, 10, 9), rng.random((10, 9)).astype(np.float32)])
@@ -128,6 +131,7 @@ def test_a_plane_does_not_depend_on_its_batch(equalise, method, rng):
         assert np.array_equal(equalise(plane, method=method, tiles=1), got)
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("method", ["spatiogram", "clahe", "global"])
 def test_in_place(cuda, make, method, rng):
     planes = texture(rng, 9, 10)[None]
@@ -179,6 +183,7 @@ def test_one_compilation_for_every_shape(in_simulator, equalise, rng):
 # ---- by place ------------------------------------------------------------------------------------
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("bins", [2, 3, 7, 16, 33, 64])
 def test_bins(equalise, bins, rng):
     planes = scenes(rng, 16, 24)
@@ -189,12 +194,14 @@ def test_bins(equalise, bins, rng):
         assert np.abs(result - expect(plane, bins=bins)).max() <= TOLERANCE["spatiogram"], name
 
 
+@pytest.mark.simulator
 def test_many_cells(equalise, rng):
     """Three cells along x, two patches of threads."""
     plane = texture(rng, 10, 150)
     assert np.abs(equalise(plane) - expect(plane)).max() <= TOLERANCE["spatiogram"]
 
 
+@pytest.mark.simulator
 def test_bins_narrower_than_a_patch(equalise):
     """No bin covers a patch of threads: each finds the floor of its own pixels."""
     plane = np.broadcast_to((np.arange(100) + 0.5) / 100, (8, 100))
@@ -202,6 +209,7 @@ def test_bins_narrower_than_a_patch(equalise):
     assert np.abs(got - expect(plane, bins=64)).max() <= TOLERANCE["spatiogram"]
 
 
+@pytest.mark.simulator
 def test_pixels_far_outside_of_every_bin(monkeypatch, in_simulator, equalise, rng):
     """No image is known that needs it: the floor that is too low is raised instead."""
     if not in_simulator:
@@ -214,6 +222,7 @@ def test_pixels_far_outside_of_every_bin(monkeypatch, in_simulator, equalise, rn
         assert np.abs(equalise(plane) - expect(plane)).max() <= TOLERANCE["spatiogram"], name
 
 
+@pytest.mark.simulator
 def test_thin_lines_keep_their_width(equalise):
     """An oblique line: the variance across it is the small difference of large ones."""
     y, x = np.mgrid[:40, :40]
@@ -239,6 +248,7 @@ def test_cuts_of_a_plane(cuda):
 # ---- by level ------------------------------------------------------------------------------------
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize(
     ("size", "tiles", "clip_limit"),
     [((15, 21), 3, 0.01), ((16, 18), 3, 4.0), ((15, 20), 2, 40.0), ((9, 20), 1, 1.0)],
@@ -250,6 +260,7 @@ def test_clahe(equalise, size, tiles, clip_limit, rng):
     assert np.abs(got - wanted).max() <= TOLERANCE["clahe"]
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("clip_limit", [1.0, 60.0])
 def test_clahe_of_tiles_that_are_clipped(equalise, clip_limit, rng):
     """Few levels, so that many pixels are over the limit; on 8-bit levels and between them."""
@@ -259,6 +270,7 @@ def test_clahe_of_tiles_that_are_clipped(equalise, clip_limit, rng):
         assert np.abs(got - wanted).max() <= TOLERANCE["clahe"]
 
 
+@pytest.mark.simulator
 def test_clahe_of_more_tiles_than_pixels(equalise, rng):
     """The padding is reflected more than once."""
     plane = texture(rng, 2, 3)
@@ -266,6 +278,7 @@ def test_clahe_of_more_tiles_than_pixels(equalise, rng):
     assert np.abs(got - expect(plane, method="clahe", tiles=5)).max() <= TOLERANCE["clahe"]
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("method", ["clahe", "global"])
 def test_levels_of_hard_scenes(equalise, method, rng):
     kept = ("flat", "white", "black and white", "bright pixels", "ramp along x")
@@ -277,6 +290,7 @@ def test_levels_of_hard_scenes(equalise, method, rng):
         assert error <= TOLERANCE[method], name
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("method", ["clahe", "global"])
 def test_tiles_counted_in_parts(monkeypatch, in_simulator, equalise, method, rng):
     if not in_simulator:

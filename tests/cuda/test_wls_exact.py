@@ -54,7 +54,9 @@ def picture(rng, *shape):
     return g.clip(0.0, 1.0).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [(3, 3), (1, 5), (9, 10), (3, 19)])
+@pytest.mark.parametrize(
+    "size", [(3, 3), (1, 5), *(pytest.param(s, marks=pytest.mark.simulator) for s in ((9, 10), (3, 19)))], ids=str
+)
 def test_sizes(smooth, rng, size):
     planes = picture(rng, 1, *size)
     got = smooth(planes)
@@ -62,6 +64,7 @@ def test_sizes(smooth, rng, size):
     assert np.isfinite(got).all()
 
 
+@pytest.mark.simulator
 def test_several_tiles_and_levels(smooth, rng):
     planes = picture(rng, 1, 18, 20)
     planes[0, 5:12, 3:9] = 0.4
@@ -78,6 +81,7 @@ HARD = {
 }
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("lambda_", [0.1, 100.0])
 @pytest.mark.parametrize("kind", HARD)
 def test_hard_images(smooth, rng, kind, lambda_):
@@ -86,6 +90,7 @@ def test_hard_images(smooth, rng, kind, lambda_):
     assert np.abs(got[0] - expect(planes[0], lambda_=lambda_)).max() < TOL
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("alpha", [0.2, 2.0])
 def test_alpha(smooth, rng, alpha):
     planes = picture(rng, 1, 6, 8)
@@ -104,6 +109,7 @@ def test_tolerance_is_followed(smooth, rng):
     assert taken[0] < taken[1]
 
 
+@pytest.mark.simulator
 def test_on_lightness(smooth, rng):
     planes = picture(rng, 1, 6, 7)
     planes[0, :3] = rng.random((3, 7)) * 0.05  # where lightness is linear
@@ -119,6 +125,7 @@ def test_active_planes_of_a_smaller_batch(smooth, rng, cuda):
         assert np.abs(got[i] - expect(planes[i])).max() < TOL
 
 
+@pytest.mark.simulator
 def test_results_do_not_depend_on_the_batch(smooth, rng, monkeypatch):
     planes = picture(rng, 2, 4, 5)
     together = smooth(planes)
@@ -220,6 +227,7 @@ def solve_by(cuda, planes, blocks, sizes=None):
     return out.copy_to_host().reshape(planes.shape), filter_._teams.copy_to_host()
 
 
+@pytest.mark.simulator
 def test_team_of_blocks_that_run_together(cuda, side_by_side, rng, monkeypatch):
     # Groups of one tile, so that both blocks have some; and time, which a busy machine may take.
     planes = picture(rng, 1, 5, 18)
@@ -252,6 +260,7 @@ def test_large_plane_by_many_blocks(smooth, rng, monkeypatch):
     np.testing.assert_array_equal(smooth(planes), got)
 
 
+@pytest.mark.simulator
 def test_sure_preconditioner_alone(smooth, rng, monkeypatch):
     if not kernels.SIMULATED:
         pytest.skip("compiled kernels do not see the change")

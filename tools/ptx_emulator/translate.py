@@ -23,7 +23,7 @@ SPECIAL = {
         ("ntid", "block_size", ("[0]", "[1]", "[2]")),
         ("nctaid", "grid_size", ("[0]", "[1]", "[2]")),
     )
-    for axis, place in zip("xyz", places)
+    for axis, place in zip("xyz", places, strict=True)
 }
 ATOMICS = ("add", "exch", "max", "min")  # in the order of the runtime's
 ROUND = {"rzi": "std::trunc", "rmi": "std::floor", "rpi": "std::ceil", "rni": "std::nearbyint"}
@@ -36,7 +36,9 @@ UNARY = {"ex2": "std::exp2({})", "lg2": "std::log2({})", "rcp": "1 / {}", "sqrt"
 }
 
 _SHARED = re.compile(r"(?:\.\w+ )?\.shared (?:\.align (\d+) )?\.(\w+) ([\w$]+)(?:\[(\d+)\])?;")
-_GLOBAL = re.compile(r"(?:\.\w+ )?\.(?:global|const) (?:\.align \d+ )?\.(\w+) (\w+)(?:\[(\d+)\])?\s*(?:=\s*\{([^}]*)\})?;")
+_GLOBAL = re.compile(
+    r"(?:\.\w+ )?\.(?:global|const) (?:\.align \d+ )?\.(\w+) (\w+)(?:\[(\d+)\])?\s*(?:=\s*\{([^}]*)\})?;"
+)
 _PARAM = re.compile(r"\.param \.(\w+) (\S+?),?$")
 _REGISTERS = re.compile(r"\.reg \.(\w+)\s+%(\w+)<(\d+)>;")
 _LOCAL = re.compile(r"\.local \.align \d+ \.b8\s+(\S+)\[(\d+)\];")
@@ -139,7 +141,7 @@ class Kernel:
         return f"((u64){self._operand(m[1], 'b64')} + ({m[2] or 0}ll))"
 
     def _memory(self, operation: str, modifiers: list[str], arguments: list[str]) -> str:
-        """ld and st: each element of a vector by itself, after one look at the whole's alignment."""
+        """Loads and stores: each element of a vector by itself, after one look at the whole's alignment."""
         kind = modifiers[-1]
         c, size = _type(kind), SIZES[kind]
         loads = operation == "ld"
@@ -156,9 +158,13 @@ class Kernel:
             at = f"{address} + {k * size}"
             if space == "local":
                 place = f"*({c}*)({at})"
-                made.append(f"r_{element[1:]} = {place};" if loads else f"{place} = ({c}){self._operand(element, kind)};")
+                made.append(
+                    f"r_{element[1:]} = {place};" if loads else f"{place} = ({c}){self._operand(element, kind)};"
+                )
             elif loads:
-                made.append(f"r_{element[1:]} = load_{'shared' if space == 'shared' else 'any'}<{c}>({at}, {self._line});")
+                made.append(
+                    f"r_{element[1:]} = load_{'shared' if space == 'shared' else 'any'}<{c}>({at}, {self._line});"
+                )
             else:
                 value = f"({c}){self._operand(element, kind)}"
                 made.append(f"store_{'shared' if space == 'shared' else 'any'}<{c}>({at}, {value}, {self._line});")
@@ -291,17 +297,19 @@ class Kernel:
 
     def source(self) -> str:
         """The C++ text, for `runtime.cpp`."""
-        return "\n".join([
-            '#include "runtime.h"',
-            *self.globals.values(),
-            f'const char* kernel_name = "{self.name}";',
-            f"int shared_bytes = {-(-self.shared_bytes // 4) * 4}; bool has_atomics = {int(self.atomics)};",
-            f'extern "C" {{ int parameter_sizes[] = {{{", ".join(map(str, [len(self.sizes), *self.sizes]))}}}; }}',
-            "void kernel_thread(void** arguments) {",
-            "char* shared = current->block->shared; (void)shared; (void)arguments;",
-            *self.statements,
-            "}",
-        ])
+        return "\n".join(
+            [
+                '#include "runtime.h"',
+                *self.globals.values(),
+                f'const char* kernel_name = "{self.name}";',
+                f"int shared_bytes = {-(-self.shared_bytes // 4) * 4}; bool has_atomics = {int(self.atomics)};",
+                f'extern "C" {{ int parameter_sizes[] = {{{", ".join(map(str, [len(self.sizes), *self.sizes]))}}}; }}',
+                "void kernel_thread(void** arguments) {",
+                "char* shared = current->block->shared; (void)shared; (void)arguments;",
+                *self.statements,
+                "}",
+            ]
+        )
 
 
 def build(ptx: str) -> str:
