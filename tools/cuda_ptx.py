@@ -6,10 +6,11 @@ No GPU and no CUDA toolkit is needed: numba-cuda and the NVVM that pip brings wi
 compile for an architecture that is not there. Each kernel is compiled for the types that it is called with, as its module
 in `sdie_fast.cuda` lists them.
 
-Fails where a kernel does not compile, or holds more float64 instructions than `FLOAT64` allows it: on most GPUs one of them
-takes the time of 32 to 64 in float32 (of 2 on an H100 or H200), and in Numba a single constant of Python's float type makes
-them. Where a `ptxas` is found (in Triton's package, which torch brings; in a CUDA toolkit) the kernels are assembled
-too, and registers, stack, spills and shared memory printed; without one those columns stay empty, and nothing else is lost.
+Fails where a kernel does not compile, keeps an array in local memory, or holds more float64 instructions than `FLOAT64`
+allows it: on most GPUs one of them takes the time of 32 to 64 in float32 (of 2 on an H100 or H200), and in Numba a single
+constant of Python's float type makes them. Where a `ptxas` is found (in Triton's package, which torch brings; in a CUDA
+toolkit) the kernels are assembled too, and registers, stack, spills and shared memory printed; without one those columns
+stay empty, and nothing else is lost.
 
 Exit codes: 0 all well, 1 a kernel failed, 2 nothing could be compiled here.
 """
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,20 +136,38 @@ def assemble(ptxas: str, ptx: str, arch: str, options: dict[str, Any]) -> dict[s
     return parse_ptxas(done.stdout + done.stderr)
 
 
+def compile_ptx(function: Any, signature: tuple[Any, ...], capability: tuple[int, int]) -> str:
+    """Compile a kernel to PTX for a compute capability, as a launch would; needs no driver."""
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    # Numba asks the current device for its capability when a kernel calls a device function, even
+    # if the kernel is compiled for another one.
+    device = types.SimpleNamespace(compute_capability=capability)
+    saved = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: device
+    try:
+        fast = bool(function.targetoptions.get("fastmath"))
+        text, _ = cuda.compile_ptx(function.py_func, signature, cc=capability, fastmath=fast)
+    finally:
+        dispatcher.get_current_device = saved
+    return str(text)
+
+
 def examine(
     name: str, kernel: Any, signature: Any, capability: tuple[int, int], ptxas: str | None
 ) -> tuple[dict[str, Any], str, str]:
     """Compile one kernel; returns its figures (see `COLUMNS`), its PTX, and what is wrong with it."""
-    from sdie_fast.cuda import kernels
-
     begin = time.perf_counter()
     try:
-        ptx = kernels.ptx(kernel, signature, capability)
+        ptx = compile_ptx(kernel, signature, capability)
     except Exception as error:  # whatever the compiler raises: it is the result
         return {}, "", f"{type(error).__name__}: {error}"
     figures: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 1), "PTX": sum(1 for _ in opcodes(ptx))}
     figures |= {"float64": count_float64(ptx), "local": local_bytes(ptx)}
-    wrong = ""
+    wrong = f"{figures['local']} bytes of local memory: an array's index is not known to the compiler" * (
+        figures["local"] > 0
+    )
     if figures["float64"] > allowance(name):
         wrong = (
             f"{figures['float64']} float64 instructions, {allowance(name)} allowed: a constant or an operation that "

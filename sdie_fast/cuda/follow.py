@@ -150,10 +150,7 @@ def _as_images(planes: Any, images: int, channels: int, stream: int) -> DeviceAr
     row, pixel = array.strides[1:]
     plane = array.strides[0]
     return replace(
-        array,
-        shape=(images, height, width, channels),
-        strides=(channels * plane, row, pixel, plane),
-        stream=stream,
+        array, shape=(images, height, width, channels), strides=(channels * plane, row, pixel, plane), stream=stream
     )
 
 

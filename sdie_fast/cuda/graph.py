@@ -145,7 +145,5 @@ def _tell(reason: str) -> None:
     if reason not in _told:
         _told.add(reason)
         warnings.warn(
-            f"backend 'cuda' launches its kernels one by one, because {reason}",
-            RuntimeWarning,
-            stacklevel=2,
+            f"backend 'cuda' launches its kernels one by one, because {reason}", RuntimeWarning, stacklevel=2
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -114,23 +113,3 @@ def every_kernel() -> list[Kernel]:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{__package__}.{module.name}")
     return sorted(_listed, key=lambda kernel: kernel.name.partition(":")[0])
-
-
-def ptx(function: Any, signature: tuple[Any, ...], capability: tuple[int, int] = (9, 0)) -> str:
-    """Compile a kernel to PTX for a compute capability, as a launch would; needs no driver.
-
-    Not in the simulator, which compiles nothing.
-    """
-    from numba.cuda import dispatcher
-
-    # Numba asks the current device for its capability when a kernel calls a device function, even
-    # if the kernel is compiled for another one.
-    device = types.SimpleNamespace(compute_capability=capability)
-    saved = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: device
-    try:
-        fast = bool(function.targetoptions.get("fastmath"))
-        text, _ = cuda.compile_ptx(function.py_func, signature, cc=capability, fastmath=fast)
-    finally:
-        dispatcher.get_current_device = saved
-    return str(text)

@@ -144,11 +144,7 @@ class TestWhatIsTaken:
             foreign = Foreign(view)
             assert arrays.on_device(foreign)
             found = arrays.describe("image", foreign)
-            assert (found.shape, found.strides, found.dtype) == (
-                view.shape,
-                view.strides,
-                np.uint8,
-            )
+            assert (found.shape, found.strides, found.dtype) == (view.shape, view.strides, np.uint8)
             assert (found.device, found.stream, found.library) == (0, 1, "other")
             assert found.owner is foreign
             np.testing.assert_array_equal(values(found), view)
@@ -172,11 +168,7 @@ class TestWhatIsTaken:
             assert arrays.on_device(capsuled)
             found = arrays.describe("image", capsuled)
             assert capsuled.streams == [driver.LEGACY_STREAM]  # the producer is told who reads
-            assert (found.shape, found.strides, found.dtype) == (
-                view.shape,
-                view.strides,
-                view.dtype,
-            )
+            assert (found.shape, found.strides, found.dtype) == (view.shape, view.strides, view.dtype)
             np.testing.assert_array_equal(values(found), view)
 
     def test_dlpack_of_the_host_is_not_on_a_device(self):
@@ -242,15 +234,7 @@ class TestWhatIsTaken:
 
 def device_array(array, device=0, stream=1):
     return DeviceArray(
-        array.ctypes.data,
-        array.shape,
-        array.strides,
-        array.dtype,
-        True,
-        device,
-        stream,
-        "other",
-        array,
+        array.ctypes.data, array.shape, array.strides, array.dtype, True, device, stream, "other", array
     )
 
 
@@ -297,11 +281,7 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("array", "error", "told"),
         [
-            (
-                np.zeros((6, 8), np.float64),
-                InvalidTypeError,
-                r"float64 .* on CUDA device 0; .*uint8",
-            ),
+            (np.zeros((6, 8), np.float64), InvalidTypeError, r"float64 .* on CUDA device 0; .*uint8"),
             (np.zeros((6, 8), ">u2"), InvalidTypeError, "native byte order"),
             (np.zeros((2, 3, 4, 1), np.uint8), InvalidArgumentError, r"shapes \(H, W\)"),
             (np.zeros((0, 8), np.uint8), InvalidArgumentError, "empty"),
@@ -322,16 +302,8 @@ class TestChecks:
                 InvalidArgumentError,
                 "on CUDA device 1; accepted: an array on CUDA device 0",
             ),
-            (
-                np.zeros((6, 8), np.float32),
-                InvalidArgumentError,
-                "on the host; accepted: an array on CUDA device 0",
-            ),
-            (
-                device_array(np.broadcast_to(np.float32(0), (6, 8))),
-                InvalidArgumentError,
-                "do not overlap",
-            ),
+            (np.zeros((6, 8), np.float32), InvalidArgumentError, "on the host; accepted: an array on CUDA device 0"),
+            (device_array(np.broadcast_to(np.float32(0), (6, 8))), InvalidArgumentError, "do not overlap"),
         ],
     )
     def test_bad_outputs(self, out, error, told):
@@ -432,9 +404,7 @@ class TestRealLibraries:
             assert result.device == given.device
             assert result.dtype == given.dtype
             np.testing.assert_allclose(
-                result.cpu().numpy().astype(float),
-                self.expected(image),
-                atol=2 if dtype == np.uint8 else 1 / 255,
+                result.cpu().numpy().astype(float), self.expected(image), atol=2 if dtype == np.uint8 else 1 / 255
             )
 
     def test_the_order_of_a_stream_is_kept(self, torch_gpu, rng, picture):
@@ -477,9 +447,7 @@ class TestRealLibraries:
         given = Opaque(torch_gpu.from_numpy(image).cuda())
         result = sdie.enhance(given, self.weights, params=self.params)
         np.testing.assert_allclose(
-            torch_gpu.as_tensor(result, device="cuda").cpu().numpy().astype(float),
-            self.expected(image),
-            atol=2,
+            torch_gpu.as_tensor(result, device="cuda").cpu().numpy().astype(float), self.expected(image), atol=2
         )
 
     def test_a_tensor_on_another_gpu(self, torch_gpu):

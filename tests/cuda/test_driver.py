@@ -63,12 +63,7 @@ def test_a_gpu_is_named():
         ),
         (Driver(init=100), 13, "the NVIDIA driver finds no GPU", "--gpus all"),
         (Driver(count=0), 13, "the NVIDIA driver finds no GPU", "CUDA_VISIBLE_DEVICES"),
-        (
-            Driver(init=803),
-            13,
-            "does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)",
-            "restart the machine",
-        ),
+        (Driver(init=803), 13, "does not start: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)", "restart the machine"),
         (Driver(init=999), 13, "does not start: error 999", "nvidia-smi"),
         (
             Driver(name=b"Tesla V100", capability=(7, 0)),

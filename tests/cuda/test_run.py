@@ -433,14 +433,7 @@ def test_streams_take_turns_on_the_device(monkeypatch):
         raise RuntimeError("it fell")
     with memory.turn("c"):
         pass
-    assert log == [
-        "work",
-        ("done", "a"),
-        ("after", "b"),
-        ("done", "b"),
-        ("after", "c"),
-        ("done", "c"),
-    ]
+    assert log == ["work", ("done", "a"), ("after", "b"), ("done", "b"), ("after", "c"), ("done", "c")]
 
 
 def test_threads_get_their_own_results(rng, picture):

@@ -250,8 +250,7 @@ def test_cuts_of_a_plane(cuda):
 
 @pytest.mark.simulator
 @pytest.mark.parametrize(
-    ("size", "tiles", "clip_limit"),
-    [((15, 21), 3, 0.01), ((16, 18), 3, 4.0), ((15, 20), 2, 40.0), ((9, 20), 1, 1.0)],
+    ("size", "tiles", "clip_limit"), [((15, 21), 3, 0.01), ((16, 18), 3, 4.0), ((15, 20), 2, 40.0), ((9, 20), 1, 1.0)]
 )
 def test_clahe(equalise, size, tiles, clip_limit, rng):
     plane = texture(rng, *size)

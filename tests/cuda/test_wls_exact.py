@@ -268,14 +268,3 @@ def test_sure_preconditioner_alone(smooth, rng, monkeypatch):
     planes[0, 2:5, 3:12] = 0.5
     monkeypatch.setattr(wls_exact, "SURE_AFTER", 0)
     assert np.abs(smooth(planes)[0] - expect(planes[0])).max() < TOL
-
-
-def test_no_double_precision_and_no_local_memory():
-    if kernels.SIMULATED:
-        pytest.skip("the simulator compiles nothing")
-    for name, function, signature in kernels.every_kernel():
-        if not name.startswith("wls_exact"):
-            continue
-        text = kernels.ptx(function, signature)
-        assert ".f64" not in text, name
-        assert "__local_depot" not in text, name
