@@ -75,7 +75,7 @@ void enhance(const Batch& src, const Batch& dst, const float* weights, int round
   const std::ptrdiff_t planes = src.n * per_image;
   const auto job_of = [&](std::ptrdiff_t i) {
     return Job{plane_of(src, i, per_channel, white), plane_of(dst, i, per_channel, white),
-               weights + i / per_image * rounds * kFilters, rounds, &params};
+               weights + i / per_image * rounds * kernels.count, rounds, params.values.data()};
   };
   if (planes == 0) return;
   // Images first, since they need no barriers: all of them if each is small or there are enough to keep every
@@ -102,14 +102,16 @@ void enhance(const Batch& src, const Batch& dst, const float* weights, int round
 }
 
 WlsInfo wls_info(const Batch& src, const Params& params, const Kernels& kernels) {
-  const float weights[kFilters] = {0.0f, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+  std::vector<float> weights;
+  for (int k = 0; k < kernels.count; ++k)
+    weights.push_back(kernels.filters[k].name == std::string("wls") ? 1.0f : 0.0f);
   std::vector<float> out(static_cast<std::size_t>(src.h * src.w));
   const View in = plane_of(src, 0, false, 1.0f);
   View to = in;
   to.data = reinterpret_cast<unsigned char*>(out.data());
   to.sw = sizeof(float);
   to.sh = src.w * to.sw;
-  const Job job{in, to, weights, 1, &params};
+  const Job job{in, to, weights.data(), 1, params.values.data()};
   const Workspace memory(kernels.workspace(job, 1), true);
   WlsInfo info;
   kernels.process(job, memory.data(), Team(0, 1, nullptr), &info);
@@ -119,7 +121,7 @@ WlsInfo wls_info(const Batch& src, const Params& params, const Kernels& kernels)
 std::size_t workspace_bytes(int h, int w, const float* weights, int rounds, const Params& params,
                             const Kernels& kernels) {
   const View view{DType::u8, h, w, 1, w, 1, 1, nullptr, 255.0f};
-  return kernels.workspace(Job{view, view, weights, rounds, &params}, 1);
+  return kernels.workspace(Job{view, view, weights, rounds, params.values.data()}, 1);
 }
 
 }  // namespace sdie

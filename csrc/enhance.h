@@ -6,7 +6,7 @@
 
 namespace sdie {
 
-// weights: n x rounds x kFilters, normalised. Throws std::bad_alloc before anything is written when memory for
+// weights: n x rounds x filters, normalised. Throws std::bad_alloc before anything is written when memory for
 // the first images cannot be had.
 void enhance(const Batch& src, const Batch& dst, const float* weights, int rounds, const Params& params, float white,
              bool per_channel, int threads, const Kernels& kernels);

@@ -9,9 +9,9 @@ namespace sdie {
 
 struct Job {
   View src, dst;         // one grey plane or one colour image; dst does not overlap src
-  const float* weights;  // rounds x kFilters, each row non-negative with sum 1
+  const float* weights;  // rounds x filters, each row non-negative with sum 1
   int rounds;
-  const Params* params;
+  const double* params;  // Params::values
 };
 
 struct WlsInfo {
@@ -22,6 +22,8 @@ struct WlsInfo {
 struct Kernels {
   const char* isa;
   int lanes;
+  const FilterInfo* filters;  // in the order of weights; the same for every instruction set
+  int count;
   // Bytes that `process` needs for a job on a team of the given size.
   std::size_t (*workspace)(const Job&, int team);
   // All rounds of one image. Every member of the team calls it with the same zeroed workspace.

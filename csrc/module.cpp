@@ -4,8 +4,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <map>
-#include <stdexcept>
+#include <cmath>
+#include <utility>
 
 #include "dispatch.h"
 #include "enhance.h"
@@ -58,61 +58,75 @@ Batch batch_of_image(const Image& a) {
           reinterpret_cast<unsigned char*>(const_cast<float*>(a.data()))};
 }
 
-template <class E>
-E choice(const std::string& value, const char* name, const std::map<std::string, E>& choices) {
-  const auto found = choices.find(value);
-  if (found == choices.end()) throw nb::value_error((std::string(name) + ": unknown value '" + value + "'").c_str());
-  return found->second;
+// Whether a value is one that the parameter accepts; then it is `number`, a choice by its position.
+bool accepts(const Parameter& parameter, nb::handle given, double& number) {
+  std::string word;
+  if (nb::try_cast(given, word)) {
+    for (int k = 0; k < 4 && parameter.choices[k]; ++k)
+      if (word == parameter.choices[k]) return number = k, true;
+    return false;
+  }
+  if (parameter.choices[0] || !nb::try_cast(given, number) || number < parameter.low || number > parameter.high) return false;
+  if (parameter.kind == std::string("integer") && number != std::floor(number)) return false;
+  return !(parameter.above && number == parameter.low) && !(parameter.odd && std::fmod(number, 2.0) == 0.0);
 }
 
-void make_params(Params* p, int bilateral_window, int sharpen_window, int guided_window, float wls_lambda,
-                 float wls_alpha, const std::string& wls_solver, float wls_tol, const std::string& wls_domain,
-                 float bilateral_sigma_space, float bilateral_sigma_range, const std::string& bilateral_footprint,
-                 float sharpen_amount, float sharpen_radius, float sharpen_threshold, float guided_eps,
-                 const std::string& spatiogram_method, int spatiogram_bins, float spatiogram_clip_limit,
-                 int spatiogram_tiles) {
-  const auto window = [](int w) {
-    if (w < 3 || w > 2 * kMaxRadius + 1 || w % 2 == 0) throw nb::value_error("windows must be odd, 3 to 15");
-    return w;
-  };
-  if (spatiogram_bins < 2 || spatiogram_bins > kMaxBins) throw nb::value_error("spatiogram_bins must be 2 to 64");
-  if (spatiogram_tiles < 1 || spatiogram_tiles > 64) throw nb::value_error("spatiogram_tiles must be 1 to 64");
-  new (p) Params{
-      window(bilateral_window),
-      window(sharpen_window),
-      window(guided_window),
-      wls_lambda,
-      wls_alpha,
-      wls_tol,
-      choice<WlsSolver>(wls_solver, "wls_solver", {{"exact", WlsSolver::exact}, {"fast", WlsSolver::fast}}),
-      choice<WlsDomain>(wls_domain, "wls_domain",
-                        {{"intensity", WlsDomain::intensity}, {"lightness", WlsDomain::lightness}}),
-      bilateral_sigma_space,
-      bilateral_sigma_range,
-      choice<Footprint>(bilateral_footprint, "bilateral_footprint",
-                        {{"square", Footprint::square}, {"disk", Footprint::disk}}),
-      sharpen_amount,
-      sharpen_radius,
-      sharpen_threshold,
-      guided_eps,
-      choice<Spatiogram>(
-          spatiogram_method, "spatiogram_method",
-          {{"spatiogram", Spatiogram::spatiogram}, {"clahe", Spatiogram::clahe}, {"global", Spatiogram::global}}),
-      spatiogram_bins,
-      spatiogram_tiles,
-      spatiogram_clip_limit};
+nb::object described(const Parameter& p, const std::string& name) {
+  nb::list choices;
+  for (int k = 0; k < 4 && p.choices[k]; ++k) choices.append(p.choices[k]);
+  return nb::make_tuple(name, p.kind, p.low, p.high, nb::tuple(choices), p.above, p.odd);
+}
+
+// Calls f(parameter, its name among all) for the parameters of every filter, in the order of Params::values.
+template <class F>
+void each_parameter(F&& f) {
+  const Kernels& kernels = kernels_for("");
+  for (const FilterInfo* filter = kernels.filters; filter != kernels.filters + kernels.count; ++filter)
+    for (int k = 0; k < filter->count; ++k)
+      f(filter->parameters[k], std::string(filter->name) + "_" + filter->parameters[k].name);
+}
+
+void make_params(Params* self, const nb::dict& given) {
+  Params params;
+  each_parameter([&](const Parameter& parameter, const std::string& name) {
+    const nb::object value = given.attr("get")(name);
+    params.values.push_back(0.0);
+    if (!given.contains(name) || !accepts(parameter, value, params.values.back()))
+      throw nb::value_error(nb::str("{}: received {}; accepted (name, kind, range, choices, above, odd): {}")
+                                .format(name, value, described(parameter, name)).c_str());
+  });
+  if (given.size() != params.values.size()) {
+    nb::set unknown(given);
+    each_parameter([&](const Parameter&, const std::string& name) { unknown.discard(name); });
+    throw nb::value_error(nb::str("no filter has these parameters: {}").format(unknown).c_str());
+  }
+  new (self) Params(std::move(params));
+}
+
+nb::list parameters() {
+  nb::list all;
+  each_parameter([&](const Parameter& parameter, const std::string& name) { all.append(described(parameter, name)); });
+  return all;
+}
+
+nb::tuple filters() {
+  nb::list names;
+  const Kernels& kernels = kernels_for("");
+  for (int k = 0; k < kernels.count; ++k) names.append(kernels.filters[k].name);
+  return nb::tuple(names);
 }
 
 void enhance_arrays(const Source& src, const Target& dst, const Weights& weights, const Params& params,
                     float white_level, bool per_channel, int threads, const std::string& isa) {
+  const Kernels& kernels = kernels_for(isa);
   const Batch in = batch_of(src), out = batch_of(dst);
   if (in.dtype != out.dtype || in.n != out.n || in.h != out.h || in.w != out.w || in.c != out.c)
     throw nb::value_error("src and dst must have one shape and dtype");
   if (in.c != 1 && in.c != 3) throw nb::value_error("the last axis must hold 1 or 3 channels");
-  if (static_cast<std::ptrdiff_t>(weights.shape(0)) != in.n || weights.shape(1) < 1 || weights.shape(2) != kFilters)
-    throw nb::value_error("weights must have shape (N, T, 6)");
+  if (static_cast<std::ptrdiff_t>(weights.shape(0)) != in.n || weights.shape(1) < 1 ||
+      static_cast<int>(weights.shape(2)) != kernels.count)
+    throw nb::value_error("weights must have shape (N, T, filters)");
   if (in.h < 1 || in.w < 1 || in.h > (1 << 30) / in.w) throw nb::value_error("an image must have 1 to 2^30 pixels");
-  const Kernels& kernels = kernels_for(isa);
   const int rounds = static_cast<int>(weights.shape(1));
   nb::gil_scoped_release release;
   enhance(in, out, weights.data(), rounds, params, white_level, per_channel && in.c == 3, std::max(threads, 1),
@@ -158,12 +172,9 @@ nb::dict build_info() {
 
 NB_MODULE(_core, m) {
   kernels_for("");  // a bad SDIE_FAST_ISA is told at import
-  nb::class_<Params>(m, "Params")
-      .def("__init__", &make_params, nb::kw_only(), "bilateral_window"_a, "sharpen_window"_a, "guided_window"_a,
-           "wls_lambda"_a, "wls_alpha"_a, "wls_solver"_a, "wls_tol"_a, "wls_domain"_a, "bilateral_sigma_space"_a,
-           "bilateral_sigma_range"_a, "bilateral_footprint"_a, "sharpen_amount"_a, "sharpen_radius"_a,
-           "sharpen_threshold"_a, "guided_eps"_a, "spatiogram_method"_a, "spatiogram_bins"_a, "spatiogram_clip_limit"_a,
-           "spatiogram_tiles"_a);
+  nb::class_<Params>(m, "Params").def("__init__", &make_params, "values"_a);
+  m.def("filters", &filters);
+  m.def("parameters", &parameters);
   m.def("enhance", &enhance_arrays, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert(), "params"_a,
         "white_level"_a, "per_channel"_a, "threads"_a, "isa"_a = "");
   m.def("wls_info", &wls_info_of, "image"_a.noconvert(), "params"_a, "isa"_a = "");

@@ -72,16 +72,7 @@ def core_params(params: FilterParams) -> _core.Params:
     """Parameters as the compiled module takes them: every window resolved."""
     from . import _core
 
-    core: Any = _core  # BRIDGE
-    if not hasattr(_core, "parameters"):  # BRIDGE until the new core lands
-        return core.Params(
-            **{
-                k: v
-                for k, v in params.resolved().items()
-                if k.split("_")[0] in TABLE and k.split("_")[0] not in ("gamma", "median", "gaussian")
-            }
-        )
-    return core.Params(params.resolved())
+    return _core.Params(params.resolved())
 
 
 def _run_cpu(
@@ -96,9 +87,6 @@ def _run_cpu(
 ) -> None:
     from . import _core
 
-    core: Any = _core  # BRIDGE
-    if not hasattr(_core, "parameters"):  # BRIDGE
-        weights = np.ascontiguousarray(weights[..., :6])
     _core.enhance(src, dst, weights, core_params(params), white_level, per_channel, threads)
 
 

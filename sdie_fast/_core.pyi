@@ -6,31 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 class Params:
-    """`sdie_fast.FilterParams` with every window resolved."""
+    """The parameters of every filter."""
 
-    def __init__(
-        self,
-        *,
-        bilateral_window: int,
-        sharpen_window: int,
-        guided_window: int,
-        wls_lambda: float,
-        wls_alpha: float,
-        wls_solver: str,
-        wls_tol: float,
-        wls_domain: str,
-        bilateral_sigma_space: float,
-        bilateral_sigma_range: float,
-        bilateral_footprint: str,
-        sharpen_amount: float,
-        sharpen_radius: float,
-        sharpen_threshold: float,
-        guided_eps: float,
-        spatiogram_method: str,
-        spatiogram_bins: int,
-        spatiogram_clip_limit: float,
-        spatiogram_tiles: int,
-    ) -> None: ...
+    def __init__(self, values: dict[str, Any]) -> None:
+        """Take `FilterParams.resolved()`; raises ValueError for a name unknown or missing and a value not accepted."""
+
+def filters() -> tuple[str, ...]:
+    """Names of the filters in the order of weights."""
+
+def parameters() -> list[tuple[str, str, float, float, tuple[str, ...], bool, bool]]:
+    """Name, kind ("integer", "real", "choice"), lowest and highest value, choices, `above` and `odd` of each parameter.
+
+    `above`: the lowest value itself is not accepted.
+    """
 
 def enhance(
     src: npt.NDArray[Any],
@@ -42,7 +30,7 @@ def enhance(
     threads: int,
     isa: str = "",
 ) -> None:
-    """Enhance (N, H, W, C) `src` into `dst` with normalised weights (N, T, 6)."""
+    """Enhance (N, H, W, C) `src` into `dst` with normalised weights (N, T, filters)."""
 
 def wls_info(image: npt.NDArray[np.float32], params: Params, isa: str = "") -> dict[str, Any]:
     """What the exact WLS solver does for one plane: {"iterations": int, "residual": float}.
@@ -51,7 +39,7 @@ def wls_info(image: npt.NDArray[np.float32], params: Params, isa: str = "") -> d
     """
 
 def workspace_bytes(height: int, width: int, params: Params, weights: npt.NDArray[np.float32]) -> int:
-    """Bytes of working memory for one image of that size, one thread and weights (1, T, 6)."""
+    """Bytes of working memory for one image of that size, one thread and weights (1, T, filters)."""
 
 def isas() -> list[str]:
     """Instruction sets that were built and that this processor has, slowest first."""

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -21,6 +21,9 @@ namespace sdie::SDIE_ISA {
 // clang-format off: each builds on those before it
 #include "vec.inl"
 #include "plane.inl"
+#include "filter.inl"
+#include "window.inl"
+#include "identity.inl"
 #include "wls_fast.inl"
 #include "clusters.inl"
 #include "multigrid_levels.inl"
@@ -29,14 +32,33 @@ namespace sdie::SDIE_ISA {
 #include "multigrid.inl"
 #include "wls_exact.inl"
 #include "lightness.inl"
-#include "spatiogram.inl"
+#include "wls.inl"
+#include "bilateral.inl"
+#include "sharpen.inl"
+#include "guided.inl"
+#include "spatiogram_bins.inl"
 #include "spatiogram_rows.inl"
 #include "histogram.inl"
-#include "local.inl"
+#include "spatiogram.inl"
+#include "gamma.inl"
+#include "median.inl"
+#include "gaussian.inl"
+
+// The filters, in the order of weights: that of Python's table.
+using Filters = std::tuple<Identity, Wls, Bilateral, Sharpen, Guided, Spatiogram, Gamma, Median, Gaussian>;
+constexpr int kFilters = std::tuple_size_v<Filters>;
+
 #include "round.inl"
 // clang-format on
 
+template <class>
+struct Described;
+template <class... F>
+struct Described<std::tuple<F...>> {
+  static constexpr FilterInfo info[] = {describe<F>()...};
+};
+
 extern const Kernels kernels;
-const Kernels kernels = {SDIE_ISA_NAME, VL, workspace, process};
+const Kernels kernels = {SDIE_ISA_NAME, VL, Described<Filters>::info, kFilters, workspace, process};
 
 }  // namespace sdie::SDIE_ISA

@@ -2,13 +2,14 @@
 // Zuiderveld 1994 as OpenCV defines it). Counts are split between the two nearest levels and tables are read
 // between levels, so that a float image changes continuously; at 8-bit intensities both are exact.
 
+constexpr int kLevels = 256;
+constexpr int kTable = kLevels + 1;
+
 struct Levels {
   int tiles = 1;             // per side
   int tile_h = 0, tile_w = 0;
   float* table = nullptr;    // tiles * tiles tables of kLevels + 1 floats: the last repeats the one before
 };
-
-constexpr int kTable = kLevels + 1;
 
 constexpr int kCounters = 4;               // neighbours are often equal, and would wait for each other in one
 constexpr int kCounterPixels = 1 << 16;    // after which float32 counts go to float64

@@ -1,6 +1,7 @@
 // CIE lightness L* / 100 of a grey sRGB intensity, and back (IEC 61966-2-1; CIE 1976).
 
-inline vf pow_positive(vf x, float e) { return exp2v(e * log2v(vmax(x, splat(1e-30f)))); }
+// x^e for x > 0; what is not a normal number counts as the least that is.
+inline vf pow_positive(vf x, float e) { return exp2v(e * log2v(vmax(x, splat(1.17549435e-38f)))); }
 
 inline vf lightness(vf v) {
   const vf linear = v <= 0.04045f ? v / 12.92f : pow_positive((v + 0.055f) / 1.055f, 2.4f);

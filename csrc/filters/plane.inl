@@ -1,8 +1,12 @@
 // Float planes in the workspace, conversion from and to the caller's pixels, and reflection.
 
+constexpr int kMaxRadius = 7;  // window 15
+
 constexpr int kHalo = 16;  // columns kept on both sides of a state plane: >= 2 * kMaxRadius, and a vector
 
-constexpr int kStrip = 512;  // columns of a task: its rows stay in the L1/L2 caches whatever the image's width
+constexpr int kStrip = 512;  // columns of a tile: its rows stay in the L1/L2 caches whatever the image's width
+
+constexpr int kBand = 64;  // rows of a tile; also the unit of statistics, so that sums do not depend on threads
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
@@ -15,6 +19,14 @@ struct Plane {
   std::ptrdiff_t stride = 0;
   float* row(int y) const { return base + y * stride; }
 };
+
+inline Plane take_plane(Arena& arena, int h, int w) {
+  Plane p;
+  p.stride = round_up(w, 16) + 2 * kHalo + kOverrun;
+  float* base = arena.take<float>(static_cast<std::size_t>(p.stride) * static_cast<std::size_t>(h + 2) + kHalo);
+  p.base = base ? base + p.stride + kHalo : nullptr;  // a row to spare above and below
+  return p;
+}
 
 // Reflection that does not repeat the edge (BORDER_REFLECT_101), for any distance.
 inline int reflect(int i, int n) {

@@ -1,0 +1,80 @@
+// What a filter is. A struct that derives from Filter, with
+//   kName      its name in Python's table;
+//   Params     its parameters, which `declare` names once, with their ranges; `p` holds those of the job;
+//   lay_out    takes memory: what the image needs from `shared`, what each member of the team needs from `own`;
+//   prepare    tables, or what needs the whole image; every member calls it before the walk of each round;
+//   row        adds `weight` times its result to a row's sum.
+// Nothing but `declare` is called for a filter without weight.
+
+// The image as a round finds it.
+struct Frame {
+  int h, w;
+  Plane state;        // this round's picture; its rows carry a reflected halo
+  Plane spare;        // where the next one will go; until the walk `prepare` may use it
+  const Team& team;
+  WlsInfo* info;
+};
+
+constexpr int kRing = 16;  // rows kept of what a tile derives: >= 2 * kMaxRadius + 1
+constexpr int kRowFloats = kStrip + 64 + 4 * kHalo + 16;  // whole blocks past the strip, halo and margin on both sides
+
+// One row of a tile. Rows of a tile come in order, from its first.
+struct Row {
+  int y, top;         // this row and the first
+  int x0, x1;         // columns, in whole 16s
+  float* acc;         // the sum so far, by image column
+
+  // Rows of a member's own memory (kRowFloats, or kRing of them), by image column.
+  float* own(float* base) const { return base + 2 * kHalo - x0; }
+  float* ring(float* base, int at) const { return own(base) + (at & (kRing - 1)) * kRowFloats; }
+};
+
+inline void add_to(float* acc, int x, vf v) { store(acc + x, load(acc + x) + v); }
+
+struct Filter {
+  struct Params {
+    template <class Visit>
+    constexpr void declare(Visit&&) {}
+  };
+  static constexpr bool kSpare = false;  // whether `prepare` uses Frame::spare
+  void lay_out(int /*h*/, int /*w*/, Arena& /*shared*/, Arena& /*own*/) {}
+  void prepare(const Frame&) {}
+};
+
+// ---- declarations of parameters ------------------------------------------------------------------------
+
+constexpr Parameter within(double low, double high) { return {.low = low, .high = high}; }
+constexpr Parameter above(double low, double high) { return {.low = low, .high = high, .above = true}; }
+constexpr Parameter odd(int low, int high) { return {.low = double(low), .high = double(high), .odd = true}; }
+constexpr Parameter odd_window() { return odd(3, 2 * kMaxRadius + 1); }
+template <class... Name>
+constexpr Parameter one_of(Name... names) {
+  return {.choices = {names...}};
+}
+
+// Sets the members of a Params from values in the order of their declaration.
+struct Fill {
+  const double*& next;
+  template <class T>
+  void operator()(T& member, const char*, const Parameter&) const {
+    member = static_cast<T>(*next++);
+  }
+};
+
+// Lists the declarations.
+struct Describe {
+  FilterInfo& to;
+  template <class T>
+  constexpr void operator()(T&, const char* name, Parameter parameter) const {
+    parameter.name = name;
+    parameter.kind = std::is_enum_v<T> ? "choice" : std::is_integral_v<T> ? "integer" : "real";
+    to.parameters[to.count++] = parameter;
+  }
+};
+
+template <class F>
+constexpr FilterInfo describe() {
+  FilterInfo info{F::kName};
+  typename F::Params{}.declare(Describe{info});
+  return info;
+}
