@@ -13,7 +13,7 @@ usage: tools/gpu_check.sh [--wheels DIR] [--out DIR] [--quick] [--keep-results]
   --keep-results  leave both files as they are; the copies in --out still have the tables
 
 Needs a C++20 compiler, cmake, ninja or make, and in the Python that $PYTHON names (python3 unless set): numpy, scipy, pillow,
-rich, typer, scikit-build-core, nanobind, numba-cuda, torch, pytest, hypothesis. CuPy, OpenCV and segment-anything are used
+rich, typer, scikit-build-core, nanobind, numba-cuda, torch, pytest, hypothesis. OpenCV and segment-anything are used
 where they are there. Nothing is installed into that environment.
 
 Exit code: 0 all well; 1 something failed, named at the end; 2 it cannot run here.
