@@ -20,7 +20,6 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..errors import BackendUnavailableError
@@ -54,15 +53,21 @@ def simulated() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0").strip() not in ("", "0")
 
 
+def _bindings() -> str:
+    """Version of cuda-bindings; "" where they are missing."""
+    from importlib import metadata  # takes longer than all the rest of `import sdie_fast`
+
+    try:
+        return metadata.version("cuda-bindings")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def _missing_package() -> str:
     for module, name in (("numba", "numba"), ("numba_cuda", "numba-cuda")):
         if importlib.util.find_spec(module) is None:
             return name
-    try:
-        version("cuda-bindings")
-    except PackageNotFoundError:
-        return "cuda-bindings"
-    return ""
+    return "" if _bindings() else "cuda-bindings"
 
 
 def _load_driver() -> ctypes.CDLL | None:
@@ -167,7 +172,7 @@ def state() -> Availability:
             "no NVIDIA driver is installed (libcuda is missing)",
             "install the NVIDIA driver; in a container, pass the GPU in (docker run --gpus all)",
         )
-    return _ask(library, int(version("cuda-bindings").split(".")[0]))
+    return _ask(library, int(_bindings().split(".")[0]))
 
 
 @functools.cache

@@ -2,6 +2,7 @@ import ctypes
 import importlib.util
 import sys
 import types
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -103,9 +104,9 @@ def test_a_missing_package(monkeypatch, gone):
 
 def test_missing_bindings(monkeypatch):
     def version(name):
-        raise driver.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(driver, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     assert driver.state().reason == "cuda-bindings is missing"
 
 
