@@ -11,11 +11,8 @@
 
 #include <cstdio>
 #include <cstdlib>
-
-extern const char* kernel_name;
-extern int shared_bytes;
-extern bool has_atomics;
-void kernel_thread(void** arguments);
+#include <set>
+#include <tuple>
 
 Thread* current;
 u32 grid_size[3], block_size[3];
@@ -34,6 +31,7 @@ switch_stacks:
 
 static const s16 SEVERAL = -2;  // threads, or blocks
 static void* scheduler;
+static const KernelInfo* kernel;
 static void** arguments;
 static u32 random_state = 12345;
 
@@ -68,19 +66,13 @@ static long setting(const char* name, long otherwise) {
 
 void give_way() { switch_stacks(&current->stack_pointer, scheduler); }
 
-// Each kind of finding is told once for a line.
+// Each kind of finding is told once for a line of a kernel.
 void report(const char* what, int line, const void* address, int size) {
-    struct Told {
-        const char* what;
-        int line;
-    };
-    static std::vector<Told> told;
-    for (auto& t : told)
-        if (t.what == what && t.line == line) return;
-    told.push_back({what, line});
+    static std::set<std::tuple<const char*, const char*, int>> told;
+    if (!told.insert({what, kernel->name, line}).second) return;
     const Block* b = current->block;
     fprintf(stderr, "[emulator] %s: kernel %.90s, PTX line %d, address %p, %d bytes, block (%u,%u,%u), thread (%u,%u)\n",
-            what, kernel_name, line, address, size, b->bx, b->by, b->bz, current->tx, current->ty);
+            what, kernel->name, line, address, size, b->bx, b->by, b->bz, current->tx, current->ty);
 }
 
 static void out_of_bounds(const char* what, int line, const void* address, int size) {
@@ -155,6 +147,7 @@ void check_global(const void* address, int size, int line, Access access) {
     }
     last_range = found;
     if (!races || access == ATOMIC || size < 4) return;  // bytes of a word may have different writers
+    if (global_words[found].empty()) global_words[found].resize((range_end[found] - range_begin[found]) / 4 + 4);
     for (int word = 0; word < size / 4; word++)
         check_race(global_words[found][(p - range_begin[found]) / 4 + word], line, access);
 }
@@ -164,7 +157,7 @@ void check_shared(const void* address, int size, int line, Access access) {
     const char* p = (const char*)address;
     const s64 offset = p - block->shared;
     if ((u64)p % size) report("misaligned, shared", line, (void*)offset, size);
-    if (offset < 0 || offset + size > shared_bytes) {
+    if (offset < 0 || offset + size > kernel->shared_bytes) {
         out_of_bounds("out of bounds, shared", line, (void*)offset, size);
         return;
     }
@@ -195,7 +188,7 @@ void check_shared(const void* address, int size, int line, Access access) {
 }
 
 static void run_thread() {
-    kernel_thread(arguments);
+    kernel->thread(arguments);
     current->state = DONE;
     give_way();
     abort();  // nothing gives a thread that is done its turn
@@ -221,7 +214,7 @@ static Block* make_block(u64 id) {
     block->threads.resize(block->alive);
     block->shared = memory(free_shared, SHARED_ROOM, MAP_32BIT);  // addresses of shared memory may be of 32 bits
     memset(block->shared, 0xFF, SHARED_ROOM);
-    block->words.assign(shared_bytes / 4 + 4, SharedWord{0, 0, -1, -1, false, false});
+    block->words.assign(kernel->shared_bytes / 4 + 4, SharedWord{0, 0, -1, -1, false, false});
     for (int i = 0; i < block->alive; i++) {
         Thread& t = block->threads[i];
         t.block = block;
@@ -280,10 +273,7 @@ static void look_up_ranges() {
     ranges = ((Ranges)dlsym(driver, "emulated_ranges"))(range_begin, range_end, MOST_RANGES);
     last_range = 0;
     races = getenv("EMULATOR_RACE") != nullptr;
-    if (races) {
-        global_words.assign(ranges, {});
-        for (int k = 0; k < ranges; k++) global_words[k].resize((range_end[k] - range_begin[k]) / 4 + 4);
-    }
+    if (races) global_words.assign(ranges, {});
 }
 
 static void look_up_teams() {
@@ -291,13 +281,14 @@ static void look_up_teams() {
     int table = 58, blocks = 63;
     if (const char* given = getenv("EMULATOR_TEAM")) sscanf(given, "%199[^:]:%d:%d", name, &table, &blocks);
     teams = nullptr;
-    if (strstr(kernel_name, name)) {
+    if (strstr(kernel->name, name)) {
         teams = *(char**)arguments[table];
         blocks_of_team = *(u64*)arguments[blocks];
     }
 }
 
-extern "C" void launch_kernel(void** given, const unsigned* grid, const unsigned* block) {
+void run_kernel(const KernelInfo& which, void** given, const unsigned* grid, const unsigned* block) {
+    kernel = &which;
     memcpy(grid_size, grid, sizeof grid_size);
     memcpy(block_size, block, sizeof block_size);
     arguments = given;
@@ -305,7 +296,7 @@ extern "C" void launch_kernel(void** given, const unsigned* grid, const unsigned
     look_up_ranges();
     look_up_teams();
     const u64 total = (u64)grid_size[0] * grid_size[1] * grid_size[2];
-    const size_t limit = has_atomics ? setting("EMULATOR_RESIDENT", 12) : 1;
+    const size_t limit = kernel->has_atomics ? setting("EMULATOR_RESIDENT", 12) : 1;
     const long late = setting("EMULATOR_LATE", 0);
     std::vector<Block*> resident;
     long steps = 0;

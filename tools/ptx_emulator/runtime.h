@@ -50,6 +50,15 @@ struct Block {
     int alive;
 };
 
+// What a translated kernel says of itself, and what runs it.
+struct KernelInfo {
+    const char* name;
+    int shared_bytes;
+    bool has_atomics;  // on global memory
+    void (*thread)(void** arguments);
+};
+void run_kernel(const KernelInfo& kernel, void** arguments, const unsigned* grid, const unsigned* block);
+
 extern Thread* current;
 extern u32 grid_size[3], block_size[3];
 constexpr size_t SHARED_ROOM = 65536, STACK = 1 << 18;

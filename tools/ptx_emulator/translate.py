@@ -1,4 +1,4 @@
-"""Translates a kernel's PTX to C++ and compiles it against `runtime.cpp`.
+"""Translates a kernel's PTX to C++, which is compiled and linked with `runtime.cpp`.
 
 One instruction becomes one statement; registers become local variables, labels stay labels. Reads and writes of memory go
 through the runtime, which checks them. What an instruction means is from NVIDIA's PTX ISA reference.
@@ -296,42 +296,52 @@ class Kernel:
         return f"({value} {BINARY[joined]} {self._operand(a[3], 'pred')})" if joined else value
 
     def source(self) -> str:
-        """The C++ text, for `runtime.cpp`."""
-        return "\n".join(
-            [
-                '#include "runtime.h"',
-                *self.globals.values(),
-                f'const char* kernel_name = "{self.name}";',
-                f"int shared_bytes = {-(-self.shared_bytes // 4) * 4}; bool has_atomics = {int(self.atomics)};",
-                f'extern "C" {{ int parameter_sizes[] = {{{", ".join(map(str, [len(self.sizes), *self.sizes]))}}}; }}',
-                "void kernel_thread(void** arguments) {",
-                "char* shared = current->block->shared; (void)shared; (void)arguments;",
-                *self.statements,
-                "}",
-            ]
-        )
+        """The C++ text, for `runtime.h`."""
+        sizes = ", ".join(map(str, [len(self.sizes), *self.sizes]))
+        lines = [
+            '#include "runtime.h"',
+            *self.globals.values(),
+            "static void kernel_thread(void** arguments) {",
+            "char* shared = current->block->shared; (void)shared; (void)arguments;",
+            *self.statements,
+            "}",
+            "static const KernelInfo kernel = {",
+            f'"{self.name}", {-(-self.shared_bytes // 4) * 4}, {int(self.atomics)}, kernel_thread}};',
+            'extern "C" {',
+            f"int parameter_sizes[] = {{{sizes}}};",
+            "void launch_kernel(void** arguments, const unsigned* grid, const unsigned* block) {",
+            "run_kernel(kernel, arguments, grid, block); }",
+            "}",
+        ]
+        return "\n".join(lines)
 
 
-def build(ptx: str) -> str:
-    """Compile a PTX text, unless it was before; returns the path of the shared library."""
-    runtime = [HERE / "runtime.cpp", HERE / "runtime.h", Path(__file__)]
-    key = hashlib.sha1("".join([ptx, *(f.read_text() for f in runtime)]).encode()).hexdigest()[:16]
-    folder = Path(os.environ["EMULATOR_CACHE"]) / "so"
-    library, text = folder / f"{key}.so", folder / f"{key}.cpp"
+def _compile(source: str, header: Path, options: list[str]) -> Path:
+    """Compile C++, unless this text was before with this header; returns the path of the shared library."""
+    key = hashlib.sha1((source + header.read_text()).encode()).hexdigest()[:16]
+    library = Path(os.environ["EMULATOR_CACHE"]) / "so" / f"{key}.so"
     if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        source = Kernel(ptx).source()
+        library.parent.mkdir(parents=True, exist_ok=True)
+        text = library.with_suffix(".cpp")
         text.write_text(source)
-        (folder / f"{key}.ptx").write_text(ptx)
-        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-O1" if len(source) < 1_500_000 else "-O0", "-w"]
-        # Rounding as PTX says: products are fused where it says so, and nowhere else.
-        command += ["-fwrapv", "-ffp-contract=off", "-mfma", "-shared", "-fPIC", "-Wl,-Bsymbolic", f"-I{HERE}"]
         made = library.with_suffix(f".{os.getpid()}")
-        done = subprocess.run([*command, "-o", made, text, runtime[0]], capture_output=True, text=True, check=False)
+        # Rounding as PTX says: products are fused where it says so, and nowhere else.
+        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-w", "-fwrapv", "-ffp-contract=off", "-mfma"]
+        command += ["-shared", "-fPIC", f"-I{HERE}", "-o", str(made), str(text), *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{text} does not compile: {done.stderr[:3000]}")
         made.replace(library)
-    return str(library)
+    return library
+
+
+def build(ptx: str) -> str:
+    """Compile a PTX text; returns the path of the shared library."""
+    header = HERE / "runtime.h"
+    runtime = _compile((HERE / "runtime.cpp").read_text(), header, ["-O2", "-ldl"])
+    source = Kernel(ptx).source()
+    optimised = "-O1" if len(source) < 1_500_000 else "-O0"
+    return str(_compile(source, header, [optimised, str(runtime)]))
 
 
 if __name__ == "__main__":  # translate.py FILE...: whether PTX files can be translated
