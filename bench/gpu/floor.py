@@ -16,7 +16,7 @@ from clock import Method, Runner
 from numba import cuda, float32
 
 from sdie_fast import FilterParams
-from sdie_fast.cuda._device import exp2
+from sdie_fast.cuda.kernels import exp2
 
 __all__ = ["Floor", "Peak", "floor_of", "measure"]
 

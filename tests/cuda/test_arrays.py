@@ -7,8 +7,8 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError, InvalidTypeError, _backends, _validate
-from sdie_fast._device_array import DeviceArray
-from sdie_fast.cuda import _driver, exchange
+from sdie_fast.cuda import arrays, driver
+from sdie_fast.cuda.arrays import DeviceArray
 
 # In the simulator device memory is the host's: these stand for arrays of other libraries.
 
@@ -61,7 +61,7 @@ class _CupyArray:
     def __init__(self, array):
         self.array = array
         self.shape, self.strides, self.dtype = array.shape, array.strides, array.dtype
-        self.data = types.SimpleNamespace(ptr=array.ctypes.data)
+        self.__cuda_array_interface__ = array.__array_interface__
         self.device = _CupyDevice()
 
 
@@ -129,54 +129,46 @@ class TestWhatIsTaken:
 
     @pytest.mark.parametrize("value", [None, 3, [1, 2], IMAGE, "x", np.float32(1), types.SimpleNamespace()])
     def test_the_hosts_things_are_not_on_a_device(self, value):
-        assert not exchange.on_device(value)
+        assert not arrays.on_device(value)
         assert _backends.placed("image", value) is value
 
     def test_torch_of_the_host_is_not(self):
         torch = pytest.importorskip("torch")
         for value in (torch.zeros(3), torch.zeros(3, requires_grad=True)):
-            assert not exchange.on_device(value)
+            assert not arrays.on_device(value)
         with pytest.raises(InvalidTypeError, match=r"of type Tensor; accepted: a numpy\.ndarray, or"):
             sdie.enhance(torch.zeros(9, 9), np.ones(6))
 
     def test_interface(self):
         for view in (IMAGE, IMAGE[::2, ::-2], IMAGE.T):
             foreign = Foreign(view)
-            assert exchange.on_device(foreign)
-            found = exchange.describe("image", foreign)
-            assert (found.shape, found.strides, found.dtype) == (
-                view.shape,
-                view.strides,
-                np.uint8,
-            )
+            assert arrays.on_device(foreign)
+            found = arrays.describe("image", foreign)
+            assert (found.shape, found.strides, found.dtype) == (view.shape, view.strides, np.uint8)
             assert (found.device, found.stream, found.library) == (0, 1, "other")
             assert found.owner is foreign
             np.testing.assert_array_equal(values(found), view)
 
     @pytest.mark.parametrize(("given", "handle"), [(None, 1), (1, 1), (2, 2), (12345, 12345)])
     def test_stream_of_an_interface(self, given, handle):
-        assert exchange.describe("image", Foreign(IMAGE, given)).stream == handle
+        assert arrays.describe("image", Foreign(IMAGE, given)).stream == handle
 
     def test_interface_without_a_stream(self):
         foreign = Foreign(IMAGE)
         del foreign.__cuda_array_interface__["stream"]  # versions 0 to 2
-        assert exchange.describe("image", foreign).stream == _driver.LEGACY_STREAM
+        assert arrays.describe("image", foreign).stream == driver.LEGACY_STREAM
 
     def test_masks_are_refused(self):
         with pytest.raises(InvalidTypeError, match="image: received a masked array"):
-            exchange.describe("image", Foreign(IMAGE, mask=Foreign(IMAGE)))
+            arrays.describe("image", Foreign(IMAGE, mask=Foreign(IMAGE)))
 
     def test_dlpack(self):
         for view in (IMAGE.copy(), IMAGE.copy()[::2, ::3], np.zeros((2, 3, 4), np.float32)):
             capsuled = Capsuled(view)
-            assert exchange.on_device(capsuled)
-            found = exchange.describe("image", capsuled)
-            assert capsuled.streams == [_driver.LEGACY_STREAM]  # the producer is told who reads
-            assert (found.shape, found.strides, found.dtype) == (
-                view.shape,
-                view.strides,
-                view.dtype,
-            )
+            assert arrays.on_device(capsuled)
+            found = arrays.describe("image", capsuled)
+            assert capsuled.streams == [driver.LEGACY_STREAM]  # the producer is told who reads
+            assert (found.shape, found.strides, found.dtype) == (view.shape, view.strides, view.dtype)
             np.testing.assert_array_equal(values(found), view)
 
     def test_dlpack_of_the_host_is_not_on_a_device(self):
@@ -184,7 +176,7 @@ class TestWhatIsTaken:
             def __dlpack_device__(self):
                 return 1, 0
 
-        assert not exchange.on_device(Host(IMAGE))
+        assert not arrays.on_device(Host(IMAGE))
 
     def test_dlpack_that_fails(self):
         class Broken(Capsuled):
@@ -192,30 +184,30 @@ class TestWhatIsTaken:
                 raise BufferError("it is sealed")
 
         with pytest.raises(InvalidTypeError, match=r"Broken whose __dlpack__ .*: it is sealed"):
-            exchange.describe("image", Broken(IMAGE))
+            arrays.describe("image", Broken(IMAGE))
 
     def test_numba(self, cuda):
         array = cuda.to_device(IMAGE)
-        assert exchange.on_device(array)
-        found = exchange.describe("image", array)
+        assert arrays.on_device(array)
+        found = arrays.describe("image", array)
         assert (found.library, found.stream, found.shape) == ("numba", 1, (6, 8))
         np.testing.assert_array_equal(values(found), IMAGE)
-        made = exchange.empty_like(found)
+        made = arrays.empty_like(found)
         assert type(made) is type(array)
         assert (tuple(made.shape), made.dtype) == ((6, 8), np.uint8)
 
     def test_cupy(self, cupy):
-        found = exchange.describe("image", _CupyArray(IMAGE[:, ::2]))
+        found = arrays.describe("image", _CupyArray(IMAGE[:, ::2]))
         assert (found.library, found.stream, found.strides) == ("cupy", 77, (8, 2))
         np.testing.assert_array_equal(values(found), IMAGE[:, ::2])
-        assert isinstance(exchange.empty_like(found), _CupyArray)
+        assert isinstance(arrays.empty_like(found), _CupyArray)
 
     def test_torch(self, tensor):
-        found = exchange.describe("image", tensor(IMAGE.copy())[:, ::2])
+        found = arrays.describe("image", tensor(IMAGE.copy())[:, ::2])
         assert (found.library, found.stream, found.strides) == ("torch", 4321, (8, 2))
         np.testing.assert_array_equal(values(found), IMAGE[:, ::2])
-        assert exchange.describe("image", tensor(np.zeros((2, 2), np.uint16))).dtype == np.uint16
-        made = exchange.empty_like(found)
+        assert arrays.describe("image", tensor(np.zeros((2, 2), np.uint16))).dtype == np.uint16
+        made = arrays.empty_like(found)
         assert type(made).__name__ == "Tensor"
         assert made.is_contiguous()
 
@@ -223,34 +215,26 @@ class TestWhatIsTaken:
         torch = sys.modules["torch"]
         learning = tensor(np.zeros((9, 9), np.float32)).requires_grad_()
         with pytest.raises(InvalidArgumentError, match=r"gradient.* accepted: image.detach\(\)"):
-            exchange.describe("image", learning)
+            arrays.describe("image", learning)
         half = tensor(np.zeros((9, 9), np.float32)).to(torch.bfloat16)
         with pytest.raises(InvalidTypeError, match=r"received .*bfloat16 .*dtypes: uint8"):
             sdie.enhance(half, np.ones(6))
         sparse = types.SimpleNamespace(layout=torch.sparse_coo, shape=(2, 2))
         with pytest.raises(InvalidTypeError, match=r"layout torch.sparse_coo"):
-            exchange._torch("image", sparse)
+            arrays._torch("image", sparse)
 
     def test_another_device(self, monkeypatch, tensor):
-        monkeypatch.setattr(_driver, "current_device", lambda: 3)
+        monkeypatch.setattr(driver, "current_device", lambda: 3)
         told = r"uint8 array of shape \(6, 8\) on CUDA device 0; accepted: .* current device, 3"
         with pytest.raises(InvalidArgumentError, match=told + r".*numba.cuda.gpus\[0\]"):
-            exchange.describe("image", Foreign(IMAGE))
+            arrays.describe("image", Foreign(IMAGE))
         with pytest.raises(InvalidArgumentError, match=told + r".*torch.cuda.device\(0\)"):
-            exchange.describe("image", tensor(IMAGE.copy()))
+            arrays.describe("image", tensor(IMAGE.copy()))
 
 
 def device_array(array, device=0, stream=1):
     return DeviceArray(
-        array.ctypes.data,
-        array.shape,
-        array.strides,
-        array.dtype,
-        True,
-        device,
-        stream,
-        "other",
-        array,
+        array.ctypes.data, array.shape, array.strides, array.dtype, True, device, stream, "other", array
     )
 
 
@@ -297,11 +281,7 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("array", "error", "told"),
         [
-            (
-                np.zeros((6, 8), np.float64),
-                InvalidTypeError,
-                r"float64 .* on CUDA device 0; .*uint8",
-            ),
+            (np.zeros((6, 8), np.float64), InvalidTypeError, r"float64 .* on CUDA device 0; .*uint8"),
             (np.zeros((6, 8), ">u2"), InvalidTypeError, "native byte order"),
             (np.zeros((2, 3, 4, 1), np.uint8), InvalidArgumentError, r"shapes \(H, W\)"),
             (np.zeros((0, 8), np.uint8), InvalidArgumentError, "empty"),
@@ -322,16 +302,8 @@ class TestChecks:
                 InvalidArgumentError,
                 "on CUDA device 1; accepted: an array on CUDA device 0",
             ),
-            (
-                np.zeros((6, 8), np.float32),
-                InvalidArgumentError,
-                "on the host; accepted: an array on CUDA device 0",
-            ),
-            (
-                device_array(np.broadcast_to(np.float32(0), (6, 8))),
-                InvalidArgumentError,
-                "do not overlap",
-            ),
+            (np.zeros((6, 8), np.float32), InvalidArgumentError, "on the host; accepted: an array on CUDA device 0"),
+            (device_array(np.broadcast_to(np.float32(0), (6, 8))), InvalidArgumentError, "do not overlap"),
         ],
     )
     def test_bad_outputs(self, out, error, told):
@@ -353,9 +325,9 @@ class TestChecks:
     def test_read_only_output(self):
         sealed = IMAGE.copy()
         sealed.flags.writeable = False
-        out = exchange.describe("out", Foreign(sealed))
+        out = arrays.describe("out", Foreign(sealed))
         with pytest.raises(InvalidArgumentError, match="read-only"):
-            _validate.output(out, exchange.describe("image", Foreign(IMAGE)))
+            _validate.output(out, arrays.describe("image", Foreign(IMAGE)))
 
     @pytest.mark.usefixtures("simulated")
     @pytest.mark.parametrize("name", ["cpu", "reference"])
@@ -386,17 +358,17 @@ class TestOrder:
             def wait(self, stream):
                 log.append(("wait", stream))
 
-        monkeypatch.setattr(_driver, "event", Event)
-        monkeypatch.setattr(_driver, "stream", lambda handle: f"stream {handle}")
+        monkeypatch.setattr(driver, "event", Event)
+        monkeypatch.setattr(driver, "stream", lambda handle: f"stream {handle}")
         return log
 
     def test_one_stream_needs_no_event(self, log):
-        with exchange.ordered(device_array(IMAGE), device_array(IMAGE)) as stream:
+        with arrays.ordered(device_array(IMAGE), device_array(IMAGE)) as stream:
             assert stream == "stream 1"
         assert log == []
 
     def test_two_streams(self, log):
-        with exchange.ordered(device_array(IMAGE, stream=5), device_array(IMAGE, stream=9)) as stream:
+        with arrays.ordered(device_array(IMAGE, stream=5), device_array(IMAGE, stream=9)) as stream:
             assert stream == "stream 5"
             assert log == [("record", "stream 9"), ("wait", "stream 5")]
             log.clear()
@@ -406,7 +378,7 @@ class TestOrder:
 @pytest.fixture
 def torch_gpu():
     """torch on the GPU."""
-    if _driver.simulated():
+    if driver.simulated():
         pytest.skip("torch has no simulator: on a GPU only")
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
@@ -432,9 +404,7 @@ class TestRealLibraries:
             assert result.device == given.device
             assert result.dtype == given.dtype
             np.testing.assert_allclose(
-                result.cpu().numpy().astype(float),
-                self.expected(image),
-                atol=2 if dtype == np.uint8 else 1 / 255,
+                result.cpu().numpy().astype(float), self.expected(image), atol=2 if dtype == np.uint8 else 1 / 255
             )
 
     def test_the_order_of_a_stream_is_kept(self, torch_gpu, rng, picture):
@@ -477,9 +447,7 @@ class TestRealLibraries:
         given = Opaque(torch_gpu.from_numpy(image).cuda())
         result = sdie.enhance(given, self.weights, params=self.params)
         np.testing.assert_allclose(
-            torch_gpu.as_tensor(result, device="cuda").cpu().numpy().astype(float),
-            self.expected(image),
-            atol=2,
+            torch_gpu.as_tensor(result, device="cuda").cpu().numpy().astype(float), self.expected(image), atol=2
         )
 
     def test_a_tensor_on_another_gpu(self, torch_gpu):
@@ -490,7 +458,7 @@ class TestRealLibraries:
             sdie.enhance(given, np.ones(6))
 
     def test_cupy_in_cupy_out(self, rng, picture):
-        if _driver.simulated():
+        if driver.simulated():
             pytest.skip("CuPy has no simulator: on a GPU only")
         library = pytest.importorskip("cupy")
         image = picture(rng, (2, 50, 60), np.uint8)

@@ -1,6 +1,6 @@
 """Spatiograms: mass, mean position and covariance of every intensity bin of a plane.
 
-The definition is `sdie_fast.reference_spatiogram.spatiogram_statistics`. Two kernels:
+The definition is `sdie_fast.filters.spatiogram`'s. Two kernels:
 
 1. `gather_moments`: a block of threads sums the moments of some of a plane's cells, at most
    64 x 64 pixels each. A thread owns one bin for some of the cell's rows: every pixel is read by all
@@ -15,12 +15,11 @@ small difference of large ones. All sums are in a fixed order, so that results r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-from numba import cuda, float32, float64, int32, types, uint32
+from numba import cuda, float32, float64, int32, uint32
 
-from ._device import F32, HALF, INDEX, ONE, SIMULATED, ZERO, log2, part
+from .kernels import ACTIVE, F32, HALF, INDEX, ONE, PLANES, SIMULATED, ZERO, kernel, log2, part
 
 MAX_BINS = 64
 THREADS = 256  # of a block, at most
@@ -45,6 +44,7 @@ ALIGNMENT = None if SIMULATED else 16
 # So that a multiprocessor of 65,536 registers holds four blocks instead of three; nothing is spilled.
 _REGISTERS: dict[str, Any] = {} if SIMULATED else {"max_registers": 64}
 OUTSIDE = F32(-2.0)  # a level that no bin reaches
+_MOMENTS = float64[:, :, :, ::1]
 
 
 @part
@@ -94,25 +94,14 @@ def _load_cell(image, plane, top, left, bins, rows, columns, tile):
 
 
 # Without fastmath, whose flushing of denormals would make operations of `abs` and `saturate`.
-@cuda.jit(**_REGISTERS)
+@kernel(PLANES, ACTIVE, *(int32,) * 5, _MOMENTS, **_REGISTERS)
 def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments):
-    """Sum the moments of the cells of one part of a plane.
+    """Sum the moments of the cells of one part of a plane, those of zero activity passed over.
 
-    Grid: planes * parts blocks of a power of two of threads, at least 2 ** bin_bits.
-
-    Parameters
-    ----------
-    image : (n, H, W) float32
-    active : (n,) float32
-        A plane whose entry is 0 is passed over.
-    bins, bin_bits : int32
-        2 ** bin_bits is the least power of two that is not below bins.
-    rows, columns : int32
-        Of a cell; columns a multiple of `GROUP`, both at most `CELL`.
-    parts : int32
-        Blocks per plane.
-    moments : (n, parts, MOMENTS, bins) float64
-        Written: sums of share * (1, x, y, x x, x y, y y), in pixels from the plane's corner.
+    Grid: planes * `parts` blocks of a power of two of threads, at least 2 ** `bin_bits`, the least power
+    of two that is not below `bins`. Cells are of `rows` by `columns`, a multiple of `GROUP`, both at most
+    `CELL`. Written: `moments` (n, parts, MOMENTS, bins), sums of share * (1, x, y, x x, x y, y y), in
+    pixels from the plane's corner.
     """
     tile = cuda.shared.array(CELL_PIXELS, float32, alignment=ALIGNMENT)
     sums = cuda.shared.array(SUMS, float32)
@@ -129,7 +118,10 @@ def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments)
     streams = int32(threads >> bin_bits)
     half_columns = int32(columns >> 1)
     half_width, half_height = F32(half_columns), HALF * F32(int32(rows - 1))
-    all_n = all_x = all_y = all_xx = all_xy = all_yy = float64(0.0)
+    own = cuda.local.array(MOMENTS, float32)  # of a cell
+    every = cuda.local.array(MOMENTS, float64)
+    for m in range(MOMENTS):
+        every[m] = float64(0.0)
 
     cell = int32(part_of_plane * share)
     end = min(int32(cell + share), cells)
@@ -167,50 +159,42 @@ def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments)
             xy += dy * row_x
             yy += dy * dy * row_n
             row = int32(row + streams)
-        sums[thread] = n
-        sums[THREADS + thread] = x
-        sums[2 * THREADS + thread] = y
-        sums[3 * THREADS + thread] = xx
-        sums[4 * THREADS + thread] = xy
-        sums[5 * THREADS + thread] = yy
+        own[0], own[1], own[2], own[3], own[4], own[5] = n, x, y, xx, xy, yy
+        for m in range(MOMENTS):
+            sums[m * THREADS + thread] = own[m]
         cuda.syncthreads()
 
         if thread < bins:
-            n = x = y = xx = xy = yy = ZERO
+            for m in range(MOMENTS):
+                own[m] = ZERO
             i = thread
             while i < threads:
-                n += sums[i & INDEX]
-                x += sums[THREADS + i & INDEX]
-                y += sums[2 * THREADS + i & INDEX]
-                xx += sums[3 * THREADS + i & INDEX]
-                xy += sums[4 * THREADS + i & INDEX]
-                yy += sums[5 * THREADS + i & INDEX]
+                for m in range(MOMENTS):
+                    own[m] += sums[(m * THREADS + i) & INDEX]
                 i = int32(i + lanes)
+            n, x, y, xx, xy, yy = own[0], own[1], own[2], own[3], own[4], own[5]
             if n > ZERO:
                 x0 = float64(left) + float64(0.5) * float64(columns - 1)
                 y0 = float64(top) + float64(0.5) * float64(rows - 1)
                 full_x = float64(x) + x0 * float64(n)
                 full_y = float64(y) + y0 * float64(n)
-                all_n += float64(n)
-                all_x += full_x
-                all_y += full_y
-                all_xx += float64(xx) + x0 * (float64(x) + full_x)
-                all_xy += float64(xy) + x0 * float64(y) + y0 * full_x
-                all_yy += float64(yy) + y0 * (float64(y) + full_y)
+                every[0] += float64(n)
+                every[1] += full_x
+                every[2] += full_y
+                every[3] += float64(xx) + x0 * (float64(x) + full_x)
+                every[4] += float64(xy) + x0 * float64(y) + y0 * full_x
+                every[5] += float64(yy) + y0 * (float64(y) + full_y)
         cell = int32(cell + 1)
 
     if thread < bins:
-        moments[plane, part_of_plane, 0, thread] = all_n
-        moments[plane, part_of_plane, 1, thread] = all_x
-        moments[plane, part_of_plane, 2, thread] = all_y
-        moments[plane, part_of_plane, 3, thread] = all_xx
-        moments[plane, part_of_plane, 4, thread] = all_xy
-        moments[plane, part_of_plane, 5, thread] = all_yy
+        for m in range(MOMENTS):
+            moments[plane, part_of_plane, m, thread] = every[m]
 
 
 @part
-def _write_record(n, x, y, xx, xy, yy, own, record):
+def _write_record(moments, own, record):
     """Turn a bin's moments into its record."""
+    n, x, y, xx, xy, yy = moments[0], moments[1], moments[2], moments[3], moments[4], moments[5]
     share = float64(1.0) / n
     mean_x, mean_y = x * share, y * share
     var_x = max(xx * share - mean_x * mean_x, float64(0.0)) + float64(1.0)
@@ -231,21 +215,12 @@ def _write_record(n, x, y, xx, xy, yy, own, record):
     record[BIN] = float32(own)
 
 
-@cuda.jit(fastmath=True)
+@kernel(_MOMENTS, ACTIVE, *(int32,) * 3, PLANES, int32[::1], fastmath=True)
 def finish_bins(moments, active, bins, bin_bits, parts, records, used):
-    """Add up a plane's parts; write the records of the bins that hold anything, in order.
+    """Add up a plane's parts; write the records (n, bins, RECORD) of the bins that hold anything, in order.
 
-    Grid: one block per plane, of a power of two of threads, at least 2 ** bin_bits.
-
-    Parameters
-    ----------
-    moments : (n, parts, MOMENTS, bins) float64
-    active : (n,) float32
-    bins, bin_bits, parts : int32
-        As for `gather_moments`.
-    records : (n, bins, RECORD) float32
-    used : (n,) int32
-        Written: how many bins of the plane have a record.
+    Grid: one block per plane, of a power of two of threads, at least 2 ** bin_bits. Arguments as for
+    `gather_moments`; `used` (n,) becomes how many bins of a plane have a record.
     """
     sums = cuda.shared.array((MOMENTS, THREADS), float64)
     occupied = cuda.shared.array(MAX_BINS, int32)
@@ -263,47 +238,24 @@ def finish_bins(moments, active, bins, bin_bits, parts, records, used):
                 i = int32(i + (cuda.blockDim.x >> bin_bits))
             sums[m, thread] = total
     cuda.syncthreads()
-    n = x = y = xx = xy = yy = float64(0.0)
+    every = cuda.local.array(MOMENTS, float64)
     if thread < bins:
-        i = int32(thread)
-        while i < cuda.blockDim.x:
-            n += sums[0, i]
-            x += sums[1, i]
-            y += sums[2, i]
-            xx += sums[3, i]
-            xy += sums[4, i]
-            yy += sums[5, i]
-            i = int32(i + lanes)
-        occupied[thread] = 1 if n >= float64(EMPTY_MASS) else 0
+        for m in range(MOMENTS):
+            every[m] = float64(0.0)
+            i = int32(thread)
+            while i < cuda.blockDim.x:
+                every[m] += sums[m, i]
+                i = int32(i + lanes)
+        occupied[thread] = 1 if every[0] >= float64(EMPTY_MASS) else 0
     cuda.syncthreads()
     if thread < bins:
         place = 0
         for j in range(thread):
             place += occupied[j]
         if occupied[thread] == 1:
-            _write_record(n, x, y, xx, xy, yy, thread, records[plane, place])
+            _write_record(every, thread, records[plane, place])
         if thread == bins - 1:
             used[plane] = place + occupied[thread]
-
-
-_PLANES = types.Array(types.float32, 3, "C")
-_ACTIVE = types.Array(types.float32, 1, "A")
-_MOMENTS = types.Array(types.float64, 4, "C")
-_USED = types.Array(types.int32, 1, "C")
-_i32 = types.int32
-
-KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
-    (
-        "gather_moments",
-        gather_moments,
-        (_PLANES, _ACTIVE, _i32, _i32, _i32, _i32, _i32, _MOMENTS),
-    ),
-    (
-        "finish_bins",
-        finish_bins,
-        (_MOMENTS, _ACTIVE, _i32, _i32, _i32, _PLANES, _USED),
-    ),
-)
 
 
 def cell_side(pixels: int) -> int:

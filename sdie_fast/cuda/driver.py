@@ -20,10 +20,8 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .._device_array import DeviceArray
 from ..errors import BackendUnavailableError
 
 INSTALL = 'pip install "sdie-fast[gpu]"'
@@ -38,7 +36,7 @@ LEGACY_STREAM = 1  # CU_STREAM_LEGACY
 
 
 @dataclass(frozen=True)
-class State:
+class Availability:
     """Whether kernels can run here; `reason` and `fix` say why not, `note` on what they run."""
 
     available: bool
@@ -55,15 +53,21 @@ def simulated() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0").strip() not in ("", "0")
 
 
+def _bindings() -> str:
+    """Version of cuda-bindings; "" where they are missing."""
+    from importlib import metadata  # takes longer than all the rest of `import sdie_fast`
+
+    try:
+        return metadata.version("cuda-bindings")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def _missing_package() -> str:
     for module, name in (("numba", "numba"), ("numba_cuda", "numba-cuda")):
         if importlib.util.find_spec(module) is None:
             return name
-    try:
-        version("cuda-bindings")
-    except PackageNotFoundError:
-        return "cuda-bindings"
-    return ""
+    return "" if _bindings() else "cuda-bindings"
 
 
 def _load_driver() -> ctypes.CDLL | None:
@@ -92,7 +96,7 @@ def _integer(function: Any, *arguments: Any) -> int:
     return value.value
 
 
-def _ask(library: Any, toolkit: int) -> State:
+def _ask(library: Any, toolkit: int) -> Availability:
     """What a loaded driver says of itself and its first device.
 
     Parameters
@@ -105,7 +109,7 @@ def _ask(library: Any, toolkit: int) -> State:
     """
     driver = _integer(library.cuDriverGetVersion)
     if driver and driver // 1000 < toolkit:
-        return State(
+        return Availability(
             False,
             f"the NVIDIA driver is too old: it runs CUDA {driver // 1000}.{driver % 1000 // 10}, "
             f"and the installed packages are for CUDA {toolkit}",
@@ -115,14 +119,14 @@ def _ask(library: Any, toolkit: int) -> State:
     if code == _NO_DEVICE or (code == 0 and _integer(library.cuDeviceGetCount) < 1):
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         seen = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES is {hidden!r})"
-        return State(
+        return Availability(
             False,
             f"the NVIDIA driver finds no GPU{seen}",
             "look at nvidia-smi; in a container, pass the GPU in (docker run --gpus all); "
             "CUDA_VISIBLE_DEVICES must name a GPU or be unset",
         )
     if code != 0:
-        return State(
+        return Availability(
             False,
             f"the NVIDIA driver does not start: {_error_name(library, code)}",
             "look at nvidia-smi; after a driver update, restart the machine",
@@ -138,24 +142,24 @@ def _ask(library: Any, toolkit: int) -> State:
     least = _LEAST_CAPABILITY.get(toolkit, _OLDEST_CAPABILITY)
     words = f"compute capability {capability[0]}.{capability[1]}"
     if capability < least:
-        return State(
+        return Availability(
             False,
             f"the GPU {name} is too old: {words}, and CUDA {toolkit} begins at {least[0]}.{least[1]}",
             'pip install "numba-cuda[cu12]", or another GPU' if toolkit > 12 else "another GPU is needed",
         )
-    return State(True, note=f"{name}, {words}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}")
+    return Availability(True, note=f"{name}, {words}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}")
 
 
 @functools.cache
-def state() -> State:
+def state() -> Availability:
     """Find out, once per process, whether kernels can run here."""
     package = _missing_package()
     if package:
-        return State(False, f"{package} is missing", INSTALL)
+        return Availability(False, f"{package} is missing", INSTALL)
     if simulated():
         if os.environ.get("SDIE_FAST_CUDA_SIMULATOR") == "1":
-            return State(True, note="Numba's simulator: for tests, some 100,000 times slower")
-        return State(
+            return Availability(True, note="Numba's simulator: for tests, some 100,000 times slower")
+        return Availability(
             False,
             "Numba's CUDA simulator is active (NUMBA_ENABLE_CUDASIM): kernels would run as Python, "
             "some 100,000 times slower",
@@ -163,16 +167,16 @@ def state() -> State:
         )
     library = _load_driver()
     if library is None:
-        return State(
+        return Availability(
             False,
             "no NVIDIA driver is installed (libcuda is missing)",
             "install the NVIDIA driver; in a container, pass the GPU in (docker run --gpus all)",
         )
-    return _ask(library, int(version("cuda-bindings").split(".")[0]))
+    return _ask(library, int(_bindings().split(".")[0]))
 
 
 @functools.cache
-def start() -> State:
+def start() -> Availability:
     """Import numba.cuda and let it look for its driver and compiler; once per process."""
     found = state()
     if not found.available:
@@ -180,10 +184,10 @@ def start() -> State:
     try:
         module: Any = importlib.import_module("numba.cuda")
     except ImportError as error:
-        return State(False, f"numba.cuda does not load: {error}", INSTALL)
+        return Availability(False, f"numba.cuda does not load: {error}", INSTALL)
     if not simulated() and not module.is_available():
         told = module.cuda_error() or "the compiler of CUDA kernels (libnvvm) is missing"
-        return State(False, f"numba.cuda does not start: {' '.join(str(told).split())}", INSTALL)
+        return Availability(False, f"numba.cuda does not start: {' '.join(str(told).split())}", INSTALL)
     # A small image fills no GPU; that is no news to who sends one.
     warnings.filterwarnings("ignore", message="Grid size .* low occupancy")
     return found
@@ -247,28 +251,6 @@ def stream(handle: int) -> Any:
     if simulated():
         return 0
     return cuda().external_stream(handle if handle else LEGACY_STREAM)
-
-
-class _Described:
-    """What Numba makes an array of; it keeps the memory's owner."""
-
-    def __init__(self, array: DeviceArray) -> None:
-        self.owner = array.owner
-        self.__cuda_array_interface__ = {
-            "version": 3,
-            "shape": array.shape,
-            "strides": array.strides,
-            "typestr": array.dtype.str,
-            "data": (array.pointer, False),
-        }
-
-
-def numba_array(array: DeviceArray) -> Any:
-    """View a device array as Numba's kernels take it: no copy, no synchronisation."""
-    if simulated():
-        simulator: Any = importlib.import_module("numba.cuda.cudadrv.devicearray")
-        return simulator.FakeCUDAArray(array.addresses)
-    return cuda().as_cuda_array(_Described(array), sync=False)
 
 
 def event() -> Any:

@@ -1,4 +1,4 @@
-"""Multigrid: interpolation that follows the couplings, the coarse operator, ways up and down.
+"""Multigrid: interpolation that follows the couplings, coarse operators, ways up and down, and one V-cycle of them.
 
 A pixel that a coarse level keeps has its value from there; one between two kept ones takes both in
 the ratio of its couplings to either side; one in the middle of four takes the average, by its
@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda, float32
 
-from ._device import HALF, ONE, PIXEL, ZERO, part
-from ._multigrid_levels import (
+from .kernels import F32, HALF, ONE, PIXEL, ZERO, part, section
+from .smoother import SIDE, smooth
+from .team import (
     EAST,
     FIRST,
     GROUND,
@@ -25,8 +26,11 @@ from ._multigrid_levels import (
     SOUTH_WEST,
     TO,
     WIDTH,
+    barrier,
+    places,
 )
-from ._multigrid_team import barrier, section
+
+HALF_SIDE = SIDE // 2
 
 # The planes at a level's `TO`, at the coarse pixel (i, j) of the fine one (2 i, 2 j): share of (i, j)
 # in the pixel to the right (the rest is its right neighbour's), in the one below, and those of the
@@ -37,7 +41,7 @@ PAIRS = 6  # of a cell's four corners
 
 
 @part
-def _row_of(i, width):
+def row_of(i, width):
     """The row of pixel i, by a division of 32 bits."""
     return np.int64(np.uint32(i) // np.uint32(width))
 
@@ -117,10 +121,8 @@ def _set_corners(work, levels, k, i, j):
             a, b, c, d = a * scale, b * scale, c * scale, d * scale
         else:
             a = ONE
-    work[at + CORNERS * n] = a
-    work[at + (CORNERS + 1) * n] = b
-    work[at + (CORNERS + 2) * n] = c
-    work[at + (CORNERS + 3) * n] = d
+    work[at + CORNERS * n], work[at + (CORNERS + 1) * n] = a, b
+    work[at + (CORNERS + 2) * n], work[at + (CORNERS + 3) * n] = c, d
 
 
 @part
@@ -170,31 +172,14 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
     if k > 0:
         se, sw = levels[k, SOUTH_EAST], levels[k, SOUTH_WEST]
         _add_edge(pairs, _at(work, se, y, x, h, w), ONE - p, -q, -r, -t)
-        _add_edge(
-            pairs,
-            _at(work, se, y, x + 1, h, w),
-            left,
-            ONE - left - upper_right,
-            ZERO,
-            upper_right - ONE,
-        )
+        _add_edge(pairs, _at(work, se, y, x + 1, h, w), left, ONE - left - upper_right, ZERO, upper_right - ONE)
         _add_edge(pairs, _at(work, sw, y, x + 1, h, w), left - upper, ONE - left, upper - ONE, ZERO)
         _add_edge(pairs, _at(work, sw, y, x + 2, h, w), -p, ONE - q, -r, -t)
-        _add_edge(
-            pairs,
-            _at(work, se, y + 1, x, h, w),
-            upper,
-            ZERO,
-            ONE - upper - left_below,
-            left_below - ONE,
-        )
+        _add_edge(pairs, _at(work, se, y + 1, x, h, w), upper, ZERO, ONE - upper - left_below, left_below - ONE)
         _add_edge(pairs, _at(work, se, y + 1, x + 1, h, w), p, q, r, t - ONE)
         _add_edge(pairs, _at(work, sw, y + 1, x + 1, h, w), p, q, r - ONE, t)
-        _add_edge(
-            pairs,
-            _at(work, sw, y + 1, x + 2, h, w),
-            ZERO, upper_right, -left_below, ONE - upper_right - (ONE - left_below),
-        )  # fmt: skip
+        far = ONE - upper_right - (ONE - left_below)
+        _add_edge(pairs, _at(work, sw, y + 1, x + 2, h, w), ZERO, upper_right, -left_below, far)
     c = k + 1
     right, below = j + 1 < columns, i + 1 < rows
     both = right and below
@@ -254,29 +239,29 @@ def _restrict(work, levels, k, source, i, j):
 
 
 @section
-def coarsen(work, levels, k, teams, team, rank, size):
+def coarsen(work, levels, k, crew):
     """Set level k's interpolation and level k + 1's operator."""
     pairs = cuda.local.array(PAIRS, float32)
     n, columns = levels[k + 1, PIXELS], levels[k + 1, WIDTH]
-    first, step = rank * cuda.blockDim.x + cuda.threadIdx.x, size * cuda.blockDim.x
+    first, step = places(crew)
     for p in range(first, n, step):
-        i = _row_of(p, columns)
+        i = row_of(p, columns)
         _set_sides(work, levels, k, i, p - i * columns)
-    barrier(teams, team, size)
+    barrier(crew)
     for p in range(first, n, step):
-        i = _row_of(p, columns)
+        i = row_of(p, columns)
         _set_corners(work, levels, k, i, p - i * columns)
-    barrier(teams, team, size)
+    barrier(crew)
     ground = levels[k, GROUND] if k > 0 else -1
     for p in range(first, n, step):
-        i = _row_of(p, columns)
+        i = row_of(p, columns)
         _coarsen_cell(work, levels, k, i, p - i * columns, pairs)
         work[levels[k + 1, GROUND] + p] = _restrict(work, levels, k, ground, i, p - i * columns)
-    barrier(teams, team, size)
+    barrier(crew)
     for p in range(first, n, step):
-        i = _row_of(p, columns)
+        i = row_of(p, columns)
         _finish_cell(work, levels, k + 1, i, p - i * columns)
-    barrier(teams, team, size)
+    barrier(crew)
 
 
 @part
@@ -289,6 +274,18 @@ def operator_of(levels, k):
 
 
 @part
+def _flux(work, couplings, plane, i, step, n):
+    """What flows from pixel i of a plane to those `step` before and after it."""
+    value = ZERO
+    at, c = plane + i, work[(plane + i) & PIXEL]
+    if i + step < n:
+        value += work[(couplings + i) & PIXEL] * (c - work[(at + step) & PIXEL])
+    if i >= step:
+        value += work[(couplings + i - step) & PIXEL] * (c - work[(at - step) & PIXEL])
+    return value
+
+
+@part
 def image_of(work, operator, nine, plane, i):
     """A times a plane, at pixel i, as fluxes: differences first, so that nothing large cancels.
 
@@ -296,68 +293,46 @@ def image_of(work, operator, nine, plane, i):
     another row have couplings of zero.
     """
     n, w, east, south, south_east, south_west, ground = operator
-    e, s = east + i, south + i
-    at = plane + i
-    c = work[at & PIXEL]
-    value = c
+    value = work[(plane + i) & PIXEL]
     if nine:
-        value = c * work[(ground + i) & PIXEL]
-    if i + 1 < n:
-        value += work[e & PIXEL] * (c - work[(at + 1) & PIXEL])
-    if i > 0:
-        value += work[(e - 1) & PIXEL] * (c - work[(at - 1) & PIXEL])
-    if i + w < n:
-        value += work[s & PIXEL] * (c - work[(at + w) & PIXEL])
-    if i >= w:
-        value += work[(s - w) & PIXEL] * (c - work[(at - w) & PIXEL])
+        value *= work[(ground + i) & PIXEL]
+    value += _flux(work, east, plane, i, 1, n) + _flux(work, south, plane, i, w, n)
     if nine:
-        se, sw = south_east + i, south_west + i
-        if i + w + 1 < n:
-            value += work[se & PIXEL] * (c - work[(at + w + 1) & PIXEL])
-        if i >= w + 1:
-            value += work[(se - w - 1) & PIXEL] * (c - work[(at - w - 1) & PIXEL])
-        if i + w - 1 < n:
-            value += work[sw & PIXEL] * (c - work[(at + w - 1) & PIXEL])
-        if i >= w - 1:
-            value += work[(sw - w + 1) & PIXEL] * (c - work[(at - w + 1) & PIXEL])
+        value += _flux(work, south_east, plane, i, w + 1, n) + _flux(work, south_west, plane, i, w - 1, n)
     return value
 
 
 @section
-def go_down(work, levels, k, z, teams, team, rank, size):
+def go_down(work, levels, k, z, crew):
     """Level k + 1's right-hand side, P^T (r - A z); overwrites level k's first correction."""
     rest = levels[k, FIRST]
-    first, step = rank * cuda.blockDim.x + cuda.threadIdx.x, size * cuda.blockDim.x
+    first, step = places(crew)
     operator, residual = operator_of(levels, k), levels[k, RESIDUAL]
     for i in range(first, operator[0], step):
         work[rest + i] = work[residual + i] - image_of(work, operator, k > 0, z, i)
-    barrier(teams, team, size)
+    barrier(crew)
     n, columns = levels[k + 1, PIXELS], levels[k + 1, WIDTH]
     for p in range(first, n, step):
-        i = _row_of(p, columns)
+        i = row_of(p, columns)
         work[levels[k + 1, RESIDUAL] + p] = _restrict(work, levels, k, rest, i, p - i * columns)
-    barrier(teams, team, size)
+    barrier(crew)
 
 
 @section
-def go_up(work, levels, k, z, coarse, teams, team, rank, size):
+def go_up(work, levels, k, z, coarse, crew):
     """Add to the plane z of level k what the plane `coarse` of level k + 1 is there: z += P coarse."""
     h, w = levels[k, HEIGHT], levels[k, WIDTH]
     n, columns = levels[k + 1, PIXELS], levels[k + 1, WIDTH]
-    first, step = rank * cuda.blockDim.x + cuda.threadIdx.x, size * cuda.blockDim.x
+    first, step = places(crew)
     for p in range(first, n, step):
-        i = _row_of(p, columns)
+        i = row_of(p, columns)
         y, x = 2 * i, 2 * (p - i * columns)
         at = levels[k, TO] + p
         # Where a neighbour does not exist its share is zero; its own value is read instead.
         a = work[coarse + p]
         right = 1 if x + 2 < w else 0
         below = columns if y + 2 < h else 0
-        b, c, d = (
-            work[coarse + p + right],
-            work[coarse + p + below],
-            work[coarse + p + below + right],
-        )
+        b, c, d = work[coarse + p + right], work[coarse + p + below], work[coarse + p + below + right]
         fine = z + y * w + x
         work[fine] += a
         if x + 1 < w:
@@ -371,4 +346,123 @@ def go_up(work, levels, k, z, coarse, teams, team, rank, size):
                     + work[at + (CORNERS + 2) * n] * c
                     + work[at + (CORNERS + 3) * n] * d
                 )
-    barrier(teams, team, size)
+    barrier(crew)
+
+
+@section
+def _invert(work, levels, k, inverse, a):
+    """Set the inverse of the last level's matrix; a: shared memory, COARSEST^2 float32.
+
+    Gauss-Jordan elimination without pivoting: the matrix is symmetric and positive definite. All
+    threads of a block work on it.
+    """
+    me, threads = cuda.threadIdx.x, cuda.blockDim.x
+    n, w = levels[k, PIXELS], levels[k, WIDTH]
+    for i in range(me, n * n, threads):
+        a[i] = ZERO
+    cuda.syncthreads()
+    if me == 0:
+        for p in range(n):
+            a[p * n + p] += work[levels[k, GROUND] + p]
+            for direction in range(4):
+                if direction == 0:
+                    place, q = levels[k, EAST], p + 1
+                elif direction == 1:
+                    place, q = levels[k, SOUTH], p + w
+                elif direction == 2:
+                    place, q = levels[k, SOUTH_EAST], p + w + 1
+                else:
+                    place, q = levels[k, SOUTH_WEST], p + w - 1
+                coupling = work[place + p]
+                if q < n and q != p:
+                    a[p * n + p] += coupling
+                    a[q * n + q] += coupling
+                    a[p * n + q] -= coupling
+                    a[q * n + p] -= coupling
+    cuda.syncthreads()
+    for pivot in range(n):
+        factor = ONE / max(a[pivot * n + pivot], F32(1e-20))
+        cuda.syncthreads()
+        for j in range(me, n, threads):
+            a[pivot * n + j] = factor if j == pivot else a[pivot * n + j] * factor
+        cuda.syncthreads()
+        for i in range(me, n, threads):
+            if i != pivot:
+                own = a[i * n + pivot]
+                a[i * n + pivot] = ZERO
+                for j in range(n):
+                    a[i * n + j] -= own * a[pivot * n + j]
+        cuda.syncthreads()
+    for i in range(me, n * n, threads):
+        work[inverse + i] = a[i]
+    cuda.syncthreads()
+
+
+@section
+def set_up(work, levels, inverse, crew, shared):
+    """Set all coarse operators from level 0's couplings."""
+    last = levels.shape[0] - 1
+    for k in range(last):
+        coarsen(work, levels, k, crew)
+    if crew[2] == 0:
+        _invert(work, levels, last, inverse, shared)
+    barrier(crew)
+
+
+@section
+def _smooth_level(work, levels, k, offset, start, backwards, crew, tile, origins):
+    """One pass of the smoother; returns where the correction is afterwards."""
+    z_in = start
+    z_out = levels[k, FIRST] if start == levels[k, SECOND] else levels[k, SECOND]
+    if start < 0:
+        z_out = levels[k, SECOND] if one_tile(levels, k) else levels[k, FIRST]
+    elif one_tile(levels, k):
+        z_out = start
+    smooth(work, levels, k, z_in, z_out, offset, backwards, crew, tile, origins)
+    barrier(crew)
+    return z_out
+
+
+@section
+def one_tile(levels, k):
+    """Whether a tile holds the level: then one pass is all there is to do."""
+    return levels[k, HEIGHT] <= SIDE and levels[k, WIDTH] <= SIDE
+
+
+@section
+def cycle(work, levels, inverse, deep, crew, tile, origins):
+    """Set level 0's second correction to M r, r its residual: M approximates the inverse of A.
+
+    Without `deep` level 0 is smoothed and no more. That M is positive definite whatever the image,
+    and so is the whole one wherever coarse operators have no negative couplings, of which they seldom
+    have any: lines of an M-matrix solved one after the other are a weak regular splitting, and so are
+    passes over tiles and their reversed ones after each other; hence smoothing shrinks the energy
+    norm of any error (Ortega & Rheinboldt 1967), level by level.
+    """
+    last = levels.shape[0] - 1
+    for turn in range(2 * last + 1):
+        k = turn if turn <= last else 2 * last - turn
+        if k > 0 and not deep:
+            continue
+        if turn == last:
+            # The coarsest level: by its inverse.
+            n = levels[k, PIXELS]
+            if crew[2] == 0:
+                for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
+                    value = ZERO
+                    for j in range(n):
+                        value += work[inverse + i * n + j] * work[levels[k, RESIDUAL] + j]
+                    work[levels[k, SECOND] + i] = value
+            barrier(crew)
+        else:
+            up = turn > last
+            z = levels[k, SECOND] if up else -1
+            if up and deep:
+                go_up(work, levels, k, z, levels[k + 1, SECOND], crew)
+            alone = one_tile(levels, k)
+            for step in range(1 if alone else 2):
+                # Down: whole tiles, then shifted ones; up: the other way round.
+                offset = HALF_SIDE if (step == 1) != up and not alone else 0
+                z = _smooth_level(work, levels, k, offset, z, up, crew, tile, origins)
+            if deep and not up:
+                go_down(work, levels, k, z, crew)

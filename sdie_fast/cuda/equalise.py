@@ -1,6 +1,6 @@
 """Histogram equalisation on 256 levels: by tiles with a contrast limit, and of the whole plane.
 
-The definitions are `sdie_fast.reference_spatiogram`'s "clahe" (Zuiderveld 1994 as OpenCV has it) and
+The definitions are `sdie_fast.filters.spatiogram`'s "clahe" (Zuiderveld 1994 as OpenCV has it) and
 "global", which is the former with one tile and no limit. A pixel between two levels counts for both
 and reads both. Counts are whole numbers of 2^-18 of a pixel, so that sums are exact in any order and
 results repeat to the bit.
@@ -9,13 +9,11 @@ results repeat to the bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-from numba import cuda, float32, int32, int64, types
+from numba import cuda, float32, int32, int64
 
-from ._device import F32, INDEX, ONE, ZERO, part
-from ._spatiogram_statistics import quotient, saturate
+from .kernels import ACTIVE, F32, INDEX, ONE, PLANES, ZERO, kernel, part
+from .moments import quotient, saturate
 
 LEVELS = 256
 COUNT_THREADS = 256  # of a block that counts, at most
@@ -27,6 +25,7 @@ COUNT_BITS = 18
 ONE_COUNT = 1 << COUNT_BITS
 PART_PIXELS = 1 << (31 - COUNT_BITS - 1)  # that a block counts: their sum fits int32
 TOP = F32(LEVELS - 1)
+_COUNTS = int32[:, :, :, ::1]
 
 
 @part
@@ -47,23 +46,12 @@ def _split_level(v):
     return level, saturate(cuda.fma(v, TOP, -F32(level)))
 
 
-@cuda.jit(fastmath=True)
+@kernel(PLANES, ACTIVE, *(int32,) * 4, _COUNTS, fastmath=True)
 def count_levels(image, active, tiles, tile_height, tile_width, parts, counts):
-    """Count the levels of every tile.
+    """Count the levels of every tile: `counts` (n, tiles^2, parts, LEVELS), pixels times `ONE_COUNT`.
 
-    Grid: planes * tiles^2 * parts blocks; a number of threads that `COPIES` divides.
-
-    Parameters
-    ----------
-    image : (n, H, W) float32
-    active : (n,) float32
-        A plane whose entry is 0 is passed over.
-    tiles, tile_height, tile_width : int32
-        Tiles a side, and their pixels. They may reach past the plane, which is reflected there.
-    parts : int32
-        Blocks per tile, each of `PART_PIXELS` pixels.
-    counts : (n, tiles^2, parts, LEVELS) int32
-        Written: pixels times `ONE_COUNT`.
+    Grid: planes * tiles^2 * parts blocks, each of `PART_PIXELS` pixels of a tile, and of a number of threads that
+    `COPIES` divides. There are `tiles` a side; they may reach past the plane, which is reflected there.
     """
     counters = cuda.shared.array(COUNTERS, int32)
     thread, threads = int32(cuda.threadIdx.x), int32(cuda.blockDim.x)
@@ -127,22 +115,12 @@ def _given_back(whole, level):
     return float32(given)
 
 
-@cuda.jit(fastmath=True)
+@kernel(_COUNTS, ACTIVE, int32, int32, float32, PLANES, fastmath=True)
 def make_tables(counts, active, limit, parts, area, tables):
-    """Turn a tile's counts into a table of intensities.
+    """Turn a tile's counts into a table of intensities: `tables` (n, tiles^2, LEVELS).
 
+    A level keeps `limit` pixels of the tile's `area` at the most; the others are given back to all levels.
     Grid: planes * tiles^2 blocks of `TABLE_THREADS` threads.
-
-    Parameters
-    ----------
-    counts : (n, tiles^2, parts, LEVELS) int32
-    active : (n,) float32
-    limit : int32
-        The most pixels that a level keeps; the others are given back to all levels.
-    parts : int32
-    area : float32
-        Pixels of a tile.
-    tables : (n, tiles^2, LEVELS) float32
     """
     kept_sums = cuda.shared.array(TABLE_THREADS, int64)
     excess_sums = cuda.shared.array(TABLE_THREADS, int64)
@@ -200,19 +178,11 @@ def _read(table, level, above, share):
     return value + share * (table[above] - value)
 
 
-@cuda.jit(fastmath=True)
+@kernel(PLANES, ACTIVE, *(int32,) * 3, PLANES, PLANES, fastmath=True)
 def read_tables(image, active, tiles, tile_height, tile_width, tables, out):
-    """Look every pixel up in the tables of the tiles around it.
+    """Look every pixel up in the tables of the tiles around it; `out` may be `image`.
 
     Grid: a block per (blockDim.y, blockDim.x) pixels, all of a plane's in turn.
-
-    Parameters
-    ----------
-    image, out : (n, H, W) float32
-        May be the same array.
-    active : (n,) float32
-    tiles, tile_height, tile_width : int32
-    tables : (n, tiles^2, LEVELS) float32
     """
     height, width = int32(image.shape[1]), int32(image.shape[2])
     across = quotient(width + cuda.blockDim.x - 1, cuda.blockDim.x)
@@ -238,18 +208,6 @@ def read_tables(image, active, tiles, tile_height, tile_width, tables, out):
     value_right = _read(tables[plane, lower * tiles + right], level, above, share)
     bottom = value_left + across_share * (value_right - value_left)
     out[plane, y, x] = top + down * (bottom - top)
-
-
-_PLANES = types.Array(types.float32, 3, "C")
-_ACTIVE = types.Array(types.float32, 1, "A")
-_COUNTS = types.Array(types.int32, 4, "C")
-_i32 = types.int32
-
-KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
-    ("count_levels", count_levels, (_PLANES, _ACTIVE, _i32, _i32, _i32, _i32, _COUNTS)),
-    ("make_tables", make_tables, (_COUNTS, _ACTIVE, _i32, _i32, types.float32, _PLANES)),
-    ("read_tables", read_tables, (_PLANES, _ACTIVE, _i32, _i32, _i32, _PLANES, _PLANES)),
-)
 
 
 def tile_size(pixels: int, tiles: int, even: bool) -> int:

@@ -16,18 +16,8 @@ from __future__ import annotations
 
 from numba import cuda
 
-from ._device import F32, INDEX, ONE, PIXEL, ZERO, part
-from ._multigrid_levels import (
-    EAST,
-    GROUND,
-    HEIGHT,
-    RESIDUAL,
-    SOUTH,
-    SOUTH_EAST,
-    SOUTH_WEST,
-    WIDTH,
-)
-from ._multigrid_team import section
+from .kernels import F32, INDEX, ONE, PIXEL, ZERO, part, section
+from .team import EAST, GROUND, HEIGHT, RESIDUAL, SOUTH, SOUTH_EAST, SOUTH_WEST, WIDTH
 
 SIDE = 16  # the code below has shifts and masks for it
 LINES = SIDE // 2  # of a tile that are solved at once
@@ -63,24 +53,21 @@ LEAST = F32(1e-20)  # ground that keeps a division harmless
 
 
 @part
+def _flux(tile, couplings, at, step):
+    """What flows from a pixel of z to those `step` before and after it."""
+    c = tile[at + _Z]
+    after = tile[at + couplings] * (c - tile[at + _Z + step])
+    return after + tile[at + couplings - step] * (c - tile[at + _Z - step])
+
+
+@part
 def _image(tile, at, nine):
     """A z at a pixel of a tile, as fluxes: differences first, so that nothing large cancels."""
-    c = tile[at + _Z]
-    value = (
-        tile[at + _E] * (c - tile[at + _Z + 1])
-        + tile[at + _E - 1] * (c - tile[at + _Z - 1])
-        + tile[at + _S] * (c - tile[at + _Z + PITCH])
-        + tile[at + _S - PITCH] * (c - tile[at + _Z - PITCH])
-    )
+    value = _flux(tile, _E, at, 1) + _flux(tile, _S, at, PITCH)
     if nine:
-        value += (
-            tile[at + _SE] * (c - tile[at + _Z + PITCH + 1])
-            + tile[at + _SE - PITCH - 1] * (c - tile[at + _Z - PITCH - 1])
-            + tile[at + _SW] * (c - tile[at + _Z + PITCH - 1])
-            + tile[at + _SW - PITCH + 1] * (c - tile[at + _Z - PITCH + 1])
-        )
-        return value + tile[at + _G] * c
-    return value + c
+        value += _flux(tile, _SE, at, PITCH + 1) + _flux(tile, _SW, at, PITCH - 1)
+        return value + tile[at + _G] * tile[at + _Z]
+    return value + tile[at + _Z]
 
 
 @part
@@ -256,13 +243,14 @@ def _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, pit
 
 
 @section
-def smooth(work, levels, k, z_in, z_out, offset, backwards, rank, size, tile, origins):
+def smooth(work, levels, k, z_in, z_out, offset, backwards, crew, tile, origins):
     """Smooth level k once: from the plane at z_in (below 0: zeros) to that at z_out.
 
     Tiles begin `offset` pixels outside the image. z_in and z_out may be the same only on a level of
     one tile. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A
     barrier must follow.
     """
+    _, _, rank, size = crew
     level = (
         levels[k, HEIGHT], levels[k, WIDTH], levels[k, EAST], levels[k, SOUTH],
         levels[k, SOUTH_EAST], levels[k, SOUTH_WEST], levels[k, GROUND], levels[k, RESIDUAL],

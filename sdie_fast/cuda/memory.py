@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..filters import FilterParams
 from ..errors import DeviceMemoryError
-from . import _driver
-from .graph import Replay
+from ..filters import TABLE, FilterParams
+from . import driver
+from .graph import Recorder
+from .rounds import Active, Rounds, Shape
 
-Shape = tuple[int, int, int, int]
-Active = tuple[bool, ...]
 Weights = npt.NDArray[np.float32]
 
 _KEPT = 4  # workspaces, of the shapes used last
@@ -40,12 +39,17 @@ class WeightBuffer:
     """
 
     def __init__(self, images: int, rounds: int) -> None:
-        self._device = _driver.cuda().device_array((images, rounds, 6), np.float32)
+        self._device = driver.cuda().device_array((images, rounds, len(TABLE)), np.float32)
         self._held: Weights | None = None
         self._pinned: list[tuple[Any, Any]] = []  # the oldest upload first
 
+    @staticmethod
+    def bytes(images: int, rounds: int) -> int:
+        """How much device memory one takes."""
+        return 4 * images * rounds * len(TABLE)
+
     def put(self, weights: Weights, stream: Any) -> Any:
-        """Enqueue the upload of (n, T, 6) weights; returns the device array they will be in."""
+        """Enqueue the upload of (n, T, filters) weights; returns the device array they will be in."""
         target = self._device[: len(weights)]
         if self._held is None or not np.array_equal(self._held, weights):
             pinned, event = self._next()
@@ -57,29 +61,28 @@ class WeightBuffer:
         return target
 
     def _next(self) -> tuple[Any, Any]:
-        if self._pinned and (len(self._pinned) >= _UPLOADS or _driver.finished(self._pinned[0][1])):
+        if self._pinned and (len(self._pinned) >= _UPLOADS or driver.finished(self._pinned[0][1])):
             pinned, event = self._pinned.pop(0)
             event.synchronize()
             return pinned, event
-        return _driver.cuda().pinned_array(self._device.shape, np.float32), _driver.event()
+        return driver.cuda().pinned_array(self._device.shape, np.float32), driver.event()
 
 
 class Buffers:
     """A batch and its result on the device, C-contiguous, at addresses that stay."""
 
     def __init__(self, shape: Shape, dtype: np.dtype[Any], rounds: int) -> None:
-        cuda = _driver.cuda()
+        cuda = driver.cuda()
         self.images = shape[0]
         self.src = cuda.device_array(shape, dtype)
         self.dst = cuda.device_array(shape, dtype)
         self.weights = WeightBuffer(shape[0], rounds)
-        self.replay = Replay()
+        self.recorder = Recorder()
 
     @staticmethod
     def bytes(shape: Shape, dtype: np.dtype[Any], rounds: int) -> int:
         """How much device memory one set takes."""
-        images, height, width, channels = shape
-        return images * (2 * height * width * channels * dtype.itemsize + rounds * 6 * 4)
+        return 2 * math.prod(shape) * dtype.itemsize + WeightBuffer.bytes(shape[0], rounds)
 
 
 class _Turns:
@@ -102,67 +105,18 @@ def turn(stream: Any) -> Iterator[None]:
     at once, each with a part of the device, might wait for ever. One batch fills the device in any
     case.
     """
-    device = _driver.current_device()
+    device = driver.current_device()
     with _turns_lock:
         turns = _turns.setdefault(device, _Turns())
     with turns.lock:
         if turns.last is None:
-            turns.last = _driver.event()
+            turns.last = driver.event()
         else:
             turns.last.wait(stream)
         try:
             yield
         finally:
             turns.last.record(stream)
-
-
-class Workspace:
-    """The rounds of one shape with their memory, and the buffers that go with them.
-
-    It is used by one caller at a time, who holds `lock` while enqueueing; on the device `turn`
-    orders what different callers' streams do with it.
-    """
-
-    def __init__(self, shape: Shape, params: FilterParams, per_channel: bool, active: Active) -> None:
-        from .rounds import Rounds
-
-        self.shape = shape
-        self.active = active
-        self.rounds = Rounds(shape, params, per_channel=per_channel, active=active)
-        self.lock = threading.Lock()
-        self._kinds: OrderedDict[tuple[np.dtype[Any], int], dict[int, Any]] = OrderedDict()
-        self._weights: OrderedDict[int, WeightBuffer] = OrderedDict()
-        self._streams: dict[bool, Any] = {}
-
-    def streams(self, make: Callable[[bool], Any], pipelined: bool) -> Any:
-        """Get the streams of the host's way, made once."""
-        if pipelined not in self._streams:
-            self._streams[pipelined] = make(pipelined)
-        return self._streams[pipelined]
-
-    def weights(self, rounds: int) -> WeightBuffer:
-        """Get the weights' buffer for T rounds of the whole batch."""
-        if rounds not in self._weights:
-            self._weights[rounds] = WeightBuffer(self.shape[0], rounds)
-        self._weights.move_to_end(rounds)
-        while len(self._weights) > _KINDS_KEPT:
-            self._weights.popitem(last=False)
-        return self._weights[rounds]
-
-    def buffers(self, slot: int, images: int, dtype: np.dtype[Any], rounds: int, make: Any) -> Any:
-        """Get the buffers of a slot for at least so many images, of one dtype and T rounds.
-
-        `make` is their class, `Buffers` or one derived from it, always the same for a slot.
-        """
-        slots = self._kinds.setdefault((dtype, rounds), {})
-        self._kinds.move_to_end((dtype, rounds))
-        while len(self._kinds) > _KINDS_KEPT:
-            self._kinds.popitem(last=False)
-        if slot in slots and slots[slot].images < images:
-            del slots[slot]  # before what replaces it is allocated
-        if slot not in slots:
-            slots[slot] = make((images, *self.shape[1:]), dtype, rounds)
-        return slots[slot]
 
 
 @dataclass(frozen=True)
@@ -184,15 +138,55 @@ class Job:
 
     def bytes(self, images: int) -> int:
         """What the rounds of so many images at a time take on the device."""
-        from .rounds import Rounds
+        shape = (images, *self.shape[1:])
+        return Rounds.workspace_bytes(shape, self.params, per_channel=self.per_channel, active=self.active)
 
-        size: int = Rounds.workspace_bytes(
-            (images, *self.shape[1:]),
-            self.params,
-            per_channel=self.per_channel,
-            active=self.active,
-        )
-        return size
+
+class Workspace:
+    """The rounds of one shape with their memory, and the buffers that go with them.
+
+    It is used by one caller at a time, who holds `lock` while enqueueing; on the device `turn`
+    orders what different callers' streams do with it.
+    """
+
+    def __init__(self, images: int, job: Job, active: Active) -> None:
+        self.shape = (images, *job.shape[1:])
+        self.active = active
+        self.rounds = Rounds(self.shape, job.params, per_channel=job.per_channel, active=active)
+        self.lock = threading.Lock()
+        self.streams: dict[bool, Any] = {}  # of the host's way: for one chunk, for several
+        self._kinds: OrderedDict[tuple[np.dtype[Any], int], dict[int, Any]] = OrderedDict()
+        self._weights: OrderedDict[int, WeightBuffer] = OrderedDict()
+
+    def suits(self, images: int, job: Job) -> bool:
+        """Whether it has the memory for so many images at a time."""
+        return self.shape[0] >= images and all(a or not b for a, b in zip(self.active, job.active, strict=True))
+
+    def weights(self, rounds: int) -> WeightBuffer:
+        """Get the weights' buffer for T rounds of the whole batch."""
+        return _recent(self._weights, rounds, _KINDS_KEPT, lambda: WeightBuffer(self.shape[0], rounds))
+
+    def buffers(self, slot: int, images: int, dtype: np.dtype[Any], rounds: int, make: Any) -> Any:
+        """Get the buffers of a slot for at least so many images, of one dtype and T rounds.
+
+        `make` is their class, `Buffers` or one derived from it, always the same for a slot.
+        """
+        slots = _recent(self._kinds, (dtype, rounds), _KINDS_KEPT, dict)
+        if slot in slots and slots[slot].images < images:
+            del slots[slot]  # before what replaces it is allocated
+        if slot not in slots:
+            slots[slot] = make((images, *self.shape[1:]), dtype, rounds)
+        return slots[slot]
+
+
+def _recent(held: OrderedDict[Any, Any], key: Any, most: int, make: Callable[[], Any]) -> Any:
+    """Get what is held for a key, or make it; those used longest ago go."""
+    if key not in held:
+        held[key] = make()
+    held.move_to_end(key)
+    while len(held) > most:
+        held.popitem(last=False)
+    return held[key]
 
 
 class _Cache:
@@ -204,30 +198,25 @@ class _Cache:
 
     @staticmethod
     def _key(job: Job) -> tuple[Any, ...]:
-        return _driver.current_device(), job.shape[1:], job.params, job.per_channel
+        return driver.current_device(), job.shape[1:], job.params, job.per_channel
 
     def get(self, images: int, job: Job) -> Workspace:
         """Get a workspace for at least so many images, or make one."""
         key = self._key(job)
         with self._lock:
-            found = self._held.pop(key, None)
+            found = self._held.get(key)
             active = job.active
-            if found is not None and not _suits(found, images, job):
+            if found is not None and not found.suits(images, job):
                 # Calls with other filters will come again: the new one serves both.
                 active = tuple(a or b for a, b in zip(active, found.active, strict=True))
-                found = None  # it goes before what replaces it comes
-            if found is None:
-                found = Workspace((images, *job.shape[1:]), job.params, job.per_channel, active)
-            self._held[key] = found
-            while len(self._held) > _KEPT:
-                self._held.popitem(last=False)
-            return found
+                del found, self._held[key]  # it goes before what replaces it comes
+            return _recent(self._held, key, _KEPT, lambda: Workspace(images, job, active))
 
     def has(self, images: int, job: Job) -> bool:
         """Whether a workspace for so many images is there."""
         with self._lock:
             found = self._held.get(self._key(job))
-            return found is not None and _suits(found, images, job)
+            return found is not None and found.suits(images, job)
 
     def clear(self) -> None:
         """Drop all that nobody is using."""
@@ -238,11 +227,6 @@ class _Cache:
         return len(self._held)
 
 
-def _suits(workspace: Workspace, images: int, job: Job) -> bool:
-    has = zip(workspace.active, job.active, strict=True)
-    return workspace.shape[0] >= images and all(a or not b for a, b in has)
-
-
 cache = _Cache()
 
 
@@ -250,27 +234,16 @@ def _fitting(images: int, job: Job, more: Callable[[int], int]) -> int:
     """How many of the images are to be done at a time: all, or as many as fit in free memory."""
     if cache.has(images, job):
         return images
-    room = _SHARE * _driver.free_memory()
+    room = _SHARE * driver.free_memory()
     if job.bytes(images) + more(images) > room:
         cache.clear()
-        room = _SHARE * _driver.free_memory()
+        room = _SHARE * driver.free_memory()
     while images > 1 and job.bytes(images) + more(images) > room:
         images = (images + 1) // 2
     return images
 
 
-def _once(images: int, job: Job, use: Callable[[Workspace, int], None]) -> None:
-    workspace = cache.get(images, job)
-    with workspace.lock:
-        use(workspace, images)
-
-
-def with_workspace(
-    images: int,
-    job: Job,
-    more: Callable[[int], int],
-    use: Callable[[Workspace, int], None],
-) -> None:
+def with_workspace(images: int, job: Job, more: Callable[[int], int], use: Callable[[Workspace, int], None]) -> None:
     """Do a job with a workspace: in fewer images at a time where memory does not suffice.
 
     Parameters
@@ -292,10 +265,10 @@ def with_workspace(
     images = _fitting(images, job, more)
     while True:
         try:
-            _once(images, job, use)
+            _with_lock(images, job, use)
             return
         except Exception as error:
-            if not _driver.is_out_of_memory(error):
+            if not driver.is_out_of_memory(error):
                 raise
         # Here the error is gone, and with it the frames that held what had been allocated.
         cache.clear()
@@ -306,8 +279,14 @@ def with_workspace(
     raise DeviceMemoryError(
         f"backend 'cuda': an image of {height} x {width} pixels with {channels} channel(s) needs "
         f"{_mebibytes(job.bytes(1) + more(1))} of GPU memory; free: "
-        f"{_mebibytes(_driver.free_memory())}; to fix: {_FIX}"
+        f"{_mebibytes(driver.free_memory())}; to fix: {_FIX}"
     )
+
+
+def _with_lock(images: int, job: Job, use: Callable[[Workspace, int], None]) -> None:
+    workspace = cache.get(images, job)
+    with workspace.lock:
+        use(workspace, images)
 
 
 def allocate(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -320,15 +299,15 @@ def allocate(shape: tuple[int, ...], dtype: Any) -> Any:
     """
     for _ in range(2):
         try:
-            return _driver.cuda().device_array(shape, dtype)
+            return driver.cuda().device_array(shape, dtype)
         except Exception as error:
-            if not _driver.is_out_of_memory(error):
+            if not driver.is_out_of_memory(error):
                 raise
         cache.clear()
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raise DeviceMemoryError(
         f"backend 'cuda': needs {_mebibytes(size)} more of GPU memory; free: "
-        f"{_mebibytes(_driver.free_memory())}; to fix: {_FIX}"
+        f"{_mebibytes(driver.free_memory())}; to fix: {_FIX}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Arrays of other libraries, taken where they lie on the GPU and answered in kind.
+"""Arrays on the GPU: what the checks see of them, and other libraries' taken where they lie and answered in kind.
 
 Known are torch's CUDA tensors, CuPy's arrays and Numba's device arrays; anything else that speaks
 ``__cuda_array_interface__`` (CAI; version 3 has the producer's stream) or DLPack
@@ -17,16 +17,119 @@ This module imports none of these libraries: an array can only come from one tha
 from __future__ import annotations
 
 import contextlib
+import importlib
+import math
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .._device_array import DeviceArray
 from ..errors import InvalidArgumentError, InvalidTypeError
-from . import _driver
+from . import driver
+
+
+class _Interface:
+    """What NumPy or Numba makes an array of: an address and a layout, and who keeps the memory."""
+
+    def __init__(self, array: DeviceArray, protocol: str, read_only: bool) -> None:
+        self.owner = array
+        described = {
+            "version": 3,
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+            "data": (array.pointer, read_only),
+        }
+        setattr(self, protocol, described)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceArray:
+    """An array that lies on a CUDA device.
+
+    Attributes
+    ----------
+    pointer : int
+        Address of its first element on the device.
+    shape, strides : tuple of int
+        In elements and in bytes.
+    dtype : numpy.dtype
+        Of its elements.
+    writeable : bool
+        Whether it may be written to.
+    device : int
+        Number of the device.
+    stream : int
+        Handle of the stream on which the work that fills it is ordered, and on which the caller
+        expects what follows: 1 is the legacy default stream, 2 the one of the thread.
+    library : str
+        Whose it is: "torch", "cupy", "numba" or "other".
+    owner : object
+        The caller's array; it keeps the memory.
+    """
+
+    pointer: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+    writeable: bool
+    device: int
+    stream: int
+    library: str
+    owner: Any
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.itemsize
+
+    @property
+    def addresses(self) -> npt.NDArray[Any]:
+        """An ndarray of the same addresses and layout, for arithmetic on those alone.
+
+        Its elements are not the host's: reading one, printing it or copying it is an access to
+        memory that the process does not have.
+        """
+        return np.asarray(_Interface(self, "__array_interface__", not self.writeable))
+
+    @property
+    def flags(self) -> Any:
+        """As of an ndarray."""
+        return self.addresses.flags
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> DeviceArray:
+        """View a part: slices, new axes, integers."""
+        whole = index if isinstance(index, tuple) else (index,)
+        if Ellipsis not in whole:
+            whole = (*whole, Ellipsis)  # so that NumPy answers with a view, never with an element
+        view = self.addresses[whole]
+        pointer = int(view.__array_interface__["data"][0])
+        return replace(self, pointer=pointer, shape=view.shape, strides=view.strides)
+
+
+def numba_array(array: DeviceArray) -> Any:
+    """View a device array as Numba's kernels take it: no copy, no synchronisation."""
+    if driver.simulated():
+        simulator: Any = importlib.import_module("numba.cuda.cudadrv.devicearray")
+        return simulator.FakeCUDAArray(array.addresses)
+    return driver.cuda().as_cuda_array(_Interface(array, "__cuda_array_interface__", False), sync=False)
+
 
 _DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged of dlpack.h
 _ACCEPTED = "uint8, uint16, float32, all in native byte order"
@@ -82,14 +185,14 @@ def describe(name: str, value: Any) -> DeviceArray:
     if _is_of(value, "torch", "Tensor"):
         array = _torch(name, value)
     elif _is_of(value, "cupy", "ndarray"):
-        array = _cupy(value)
+        array = _cupy(name, value)
     elif _is_numba(value):
         array = _numba(name, value)
     elif _has_interface(value):
         array = _interface(name, value, "other", value.__cuda_array_interface__)
     else:
         array = _dlpack(name, value)
-    current = _driver.current_device()
+    current = driver.current_device()
     if array.size and array.device != current:
         raise InvalidArgumentError(
             f"{name}: received {array.dtype} array of shape {array.shape} on CUDA device "
@@ -130,35 +233,23 @@ def _torch(name: str, value: Any) -> DeviceArray:
         dtype=dtype,
         writeable=True,
         device=int(value.device.index),
-        stream=int(torch.cuda.current_stream(value.device).cuda_stream) or _driver.LEGACY_STREAM,
+        stream=int(torch.cuda.current_stream(value.device).cuda_stream) or driver.LEGACY_STREAM,
         library="torch",
         owner=value,
     )
 
 
-def _cupy(value: Any) -> DeviceArray:
+def _cupy(name: str, value: Any) -> DeviceArray:
     with value.device:
         stream = int(sys.modules["cupy"].cuda.get_current_stream().ptr)
-    return DeviceArray(
-        pointer=int(value.data.ptr),
-        shape=tuple(value.shape),
-        strides=tuple(value.strides),
-        dtype=value.dtype,
-        writeable=True,
-        device=int(value.device.id),
-        stream=stream or _driver.LEGACY_STREAM,
-        library="cupy",
-        owner=value,
-    )
+    return _interface(name, value, "cupy", {**value.__cuda_array_interface__, "stream": stream})
 
 
 def _numba(name: str, value: Any) -> DeviceArray:
     # The simulator's arrays are NumPy's inside, and have NumPy's interface.
-    interface = value.__array_interface__ if _driver.simulated() else value.__cuda_array_interface__
-    array = _interface(name, value, "numba", {**interface, "stream": None})
+    interface = value.__array_interface__ if driver.simulated() else value.__cuda_array_interface__
     bound = getattr(value, "stream", 0)
-    handle = int(getattr(bound, "handle", 0) or 0) if bound else 0
-    return replace(array, stream=handle or _driver.LEGACY_STREAM)
+    return _interface(name, value, "numba", {**interface, "stream": int(getattr(bound, "handle", 0) or 0)})
 
 
 def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArray:
@@ -171,19 +262,15 @@ def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArr
     shape = tuple(int(n) for n in interface["shape"])
     if interface.get("mask") is not None:
         raise InvalidTypeError(f"{name}: received a masked array; accepted: one without a mask")
-    strides = interface.get("strides")
-    if strides is None:
-        strides = contiguous_strides(shape, dtype.itemsize)
     pointer, read_only = interface["data"]
-    pointer = int(pointer or 0)
     return DeviceArray(
-        pointer=pointer,
+        pointer=int(pointer or 0),
         shape=shape,
-        strides=tuple(int(n) for n in strides),
+        strides=tuple(interface.get("strides") or contiguous_strides(shape, dtype.itemsize)),
         dtype=dtype,
         writeable=not read_only,
-        device=_driver.device_of(pointer),
-        stream=int(interface.get("stream") or _driver.LEGACY_STREAM),
+        device=driver.device_of(int(pointer or 0)),
+        stream=int(interface.get("stream") or driver.LEGACY_STREAM),
         library=library,
         owner=value,
     )
@@ -192,29 +279,24 @@ def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArr
 def _dlpack(name: str, value: Any) -> DeviceArray:
     from cuda.core.utils import StridedMemoryView
 
+    received = f"{name}: received a {type(value).__name__}"
     # The producer makes the stream wait for its own work: that is what the argument is for.
-    stream = _driver.LEGACY_STREAM
+    stream = driver.LEGACY_STREAM
     try:
         view = StridedMemoryView.from_dlpack(value, stream_ptr=stream)
         dtype = view.dtype
     except (BufferError, NotImplementedError, TypeError) as error:
         raise InvalidTypeError(
-            f"{name}: received a {type(value).__name__} whose __dlpack__ gives no array: {error}; "
-            f"accepted dtypes: {_ACCEPTED}"
+            f"{received} whose __dlpack__ gives no array: {error}; accepted dtypes: {_ACCEPTED}"
         ) from error
     if dtype is None:
-        raise InvalidTypeError(
-            f"{name}: received a {type(value).__name__} of a dtype that NumPy does not know; "
-            f"accepted dtypes: {_ACCEPTED}"
-        )
-    shape = tuple(int(n) for n in view.shape)
-    dtype = np.dtype(dtype)
+        raise InvalidTypeError(f"{received} of a dtype that NumPy does not know; accepted dtypes: {_ACCEPTED}")
+    shape, dtype = tuple(int(n) for n in view.shape), np.dtype(dtype)
+    laid = view.strides and tuple(int(n) * dtype.itemsize for n in view.strides)
     return DeviceArray(
         pointer=int(view.ptr),
         shape=shape,
-        strides=contiguous_strides(shape, dtype.itemsize)
-        if view.strides is None
-        else tuple(int(n) * dtype.itemsize for n in view.strides),
+        strides=laid or contiguous_strides(shape, dtype.itemsize),
         dtype=dtype,
         writeable=not view.readonly,
         device=int(view.device_id),
@@ -243,11 +325,8 @@ def empty_like(array: DeviceArray) -> Any:
         return torch.empty(array.shape, dtype=array.owner.dtype, device=array.owner.device)
     if array.library == "cupy":
         return sys.modules["cupy"].empty(array.shape, array.dtype)
-    if array.library == "numba":
-        stream = getattr(array.owner, "stream", 0)
-    else:
-        stream = _driver.stream(array.stream)
-    return _driver.cuda().device_array(array.shape, array.dtype, stream=stream)
+    stream = array.owner.stream if array.library == "numba" and not driver.simulated() else driver.stream(array.stream)
+    return driver.cuda().device_array(array.shape, array.dtype, stream=stream)
 
 
 @contextlib.contextmanager
@@ -257,8 +336,8 @@ def ordered(source: DeviceArray, target: DeviceArray) -> Iterator[Any]:
     It is the source's. Where the target belongs to another stream, the work waits for what is
     enqueued there, and what is enqueued there later waits for the work.
     """
-    stream = _driver.stream(source.stream)
-    other = None if target.stream == source.stream else _driver.stream(target.stream)
+    stream = driver.stream(source.stream)
+    other = None if target.stream == source.stream else driver.stream(target.stream)
     if other is not None:
         _follow(stream, other)
     try:
@@ -269,6 +348,6 @@ def ordered(source: DeviceArray, target: DeviceArray) -> Iterator[Any]:
 
 
 def _follow(later: Any, earlier: Any) -> None:
-    event = _driver.event()
+    event = driver.event()
     event.record(earlier)
     event.wait(later)
