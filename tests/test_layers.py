@@ -23,7 +23,8 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-BESIDE = {("cuda", "actor")}
+# `cuda.arrays` describes arrays by the driver and the errors alone.
+BESIDE = {("cuda", "actor"), ("_validate", "cuda")}
 # A filter's function calls the backends, an actor ONNX Runtime, the device's path its backend: each when it is called.
 WHEN_CALLED = {("filters", "_backends"), ("actor", "segment")}
 

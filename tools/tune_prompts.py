@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from rich.progress import track
+from scenes import SIZE, scene
 
-from sdie_fast.data.scenes import SIZE, scene
 from sdie_fast.segment import Auto, Sam
 from sdie_fast.segment.prompts import everything
 

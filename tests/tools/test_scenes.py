@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from sdie_fast.data.scenes import MAX_SHARE, MAX_TARGETS, MIN_SHARE, scene
+from scenes import MAX_SHARE, MAX_TARGETS, MIN_SHARE, scene
 
 
 @pytest.mark.parametrize("size", [128, 256])
