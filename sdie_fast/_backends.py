@@ -7,9 +7,9 @@ import importlib
 import importlib.util
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from .filters import TABLE, FilterParams, toolkit
 if TYPE_CHECKING:
     from . import _core
 
-Planes = npt.NDArray[Any]
 _NAMES = tuple(TABLE)
 Array = TypeVar("Array")  # a numpy.ndarray, or an array on a CUDA device: the answer is of its kind
 
@@ -31,24 +30,17 @@ Array = TypeVar("Array")  # a numpy.ndarray, or an array on a CUDA device: the a
 CROSSOVER_ELEMENTS = math.inf
 
 
-class Run(Protocol):
-    """Enhances (N, H, W, C) `src` into `dst`, both of one dtype.
+class Options(NamedTuple):
+    """How images are to be enhanced: what `sdie_fast.enhance` says of each."""
 
-    They are ndarrays; to "cuda" they may also be two `DeviceArray`s. The weights are normalised,
-    float32 and (N, T, F), in the order of the table of filters.
-    """
+    white_level: float
+    per_channel: bool
+    threads: int
 
-    def __call__(
-        self,
-        src: Any,
-        dst: Any,
-        weights: npt.NDArray[np.float32],
-        params: FilterParams,
-        *,
-        white_level: float,
-        per_channel: bool,
-        threads: int,
-    ) -> None: ...
+
+# Enhances (N, H, W, C) `src` into `dst`, both of one dtype: ndarrays, or for "cuda" two `DeviceArray`s as well. The
+# weights are normalised, float32 and (N, T, F), in the order of the table of filters.
+Run = Callable[[Any, Any, npt.NDArray[np.float32], FilterParams, Options], None]
 
 
 @dataclass(frozen=True)
@@ -75,19 +67,10 @@ def core_params(params: FilterParams) -> _core.Params:
     return _core.Params(params.resolved())
 
 
-def _run_cpu(
-    src: Planes,
-    dst: Planes,
-    weights: npt.NDArray[np.float32],
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    threads: int,
-) -> None:
+def _run_cpu(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from . import _core
 
-    _core.enhance(src, dst, weights, core_params(params), white_level, per_channel, threads)
+    _core.enhance(src, dst, weights, core_params(params), *options)
 
 
 def _cpu() -> Backend:
@@ -103,19 +86,10 @@ def _cpu() -> Backend:
     return Backend("cpu", not reason, reason, fix, _run_cpu)
 
 
-def _run_reference(
-    src: Planes,
-    dst: Planes,
-    weights: npt.NDArray[np.float32],
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    threads: int,
-) -> None:
+def _run_reference(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from . import reference
 
-    del threads
+    white_level, per_channel, _ = options
     result = reference.enhance(src, weights, params, white_level=white_level, per_channel=per_channel)
     if dst.dtype == np.float32:
         dst[...] = result
@@ -129,27 +103,10 @@ def _reference() -> Backend:
     return Backend("reference", found, reason, fix, _run_reference)
 
 
-def _run_cuda(
-    src: Any,
-    dst: Any,
-    weights: npt.NDArray[np.float32],
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    threads: int,
-) -> None:
+def _run_cuda(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from .cuda.run import run as run_cuda
 
-    run_cuda(
-        src,
-        dst,
-        weights,
-        params,
-        white_level=white_level,
-        per_channel=per_channel,
-        threads=threads,
-    )
+    run_cuda(src, dst, weights, params, **options._asdict())
 
 
 def _cuda() -> Backend:
@@ -301,7 +258,7 @@ def run(
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.
         _validate.intensities(src, white)
-    chosen.run(src, dst, per_image, params, white_level=white, per_channel=each_channel, threads=count)
+    chosen.run(src, dst, per_image, params, Options(white, each_channel, count))
     answer: Array = result
     return answer
 
