@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from ._device_array import DeviceArray
+from .cuda.arrays import DeviceArray
 from .errors import BackendUnavailableError, InvalidArgumentError
 from .filters import TABLE, FilterParams, toolkit
 
@@ -144,7 +144,7 @@ def _run_cuda(
     run_cuda(
         src,
         dst,
-        np.ascontiguousarray(weights[..., :6]),  # BRIDGE
+        weights,
         params,
         white_level=white_level,
         per_channel=per_channel,
@@ -153,10 +153,10 @@ def _run_cuda(
 
 
 def _cuda() -> Backend:
-    from .cuda import _driver
+    from .cuda import FILTERS, driver
 
-    found = _driver.state()
-    return Backend("cuda", found.available, found.reason, found.fix, _run_cuda, found.note)
+    found = driver.state()
+    return Backend("cuda", found.available, found.reason, found.fix, _run_cuda, found.note, FILTERS)
 
 
 # Fastest first. For arrays on the host "auto" tries those in HOST in this order; it asks for the
@@ -229,9 +229,9 @@ def placed(name: str, value: Any) -> Any:
     """Describe an array on a CUDA device as a `DeviceArray`; anything else comes back as it is."""
     if value is None or isinstance(value, np.ndarray):
         return value
-    from .cuda import exchange
+    from .cuda import arrays
 
-    return exchange.describe(name, value) if exchange.on_device(value) else value
+    return arrays.describe(name, value) if arrays.on_device(value) else value
 
 
 def choose(name: str, image: Any, filters: tuple[str, ...] = ()) -> Backend:
@@ -248,9 +248,9 @@ def choose(name: str, image: Any, filters: tuple[str, ...] = ()) -> Backend:
         As for `resolve`.
     """
     if not isinstance(image, np.ndarray):
-        from .cuda import exchange
+        from .cuda import arrays
 
-        if exchange.on_device(image):
+        if arrays.on_device(image):
             if _name("backend", name) not in ("auto", "cuda"):
                 raise InvalidArgumentError(
                     f"backend: received {name!r} with an image on a CUDA device; accepted: 'cuda', "
@@ -295,8 +295,7 @@ def run(
     array = placed("image", image)
     src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
-    windows = dict(zip(_NAMES, params.windows(), strict=True))
-    _validate.size(src, max(windows[name] for name in used))
+    _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
     per_image = in_table(_validate.weights_per_image(normal, len(src)), names)
     result, dst = output(out, array)
     if not isinstance(array, DeviceArray):
@@ -321,7 +320,7 @@ def output(out: Any, image: Any) -> tuple[Any, Any]:
         result, planes = _validate.output(placed("out", out), image)
         return (result if out is None else out), planes
     if out is None:
-        from .cuda import exchange
+        from .cuda import arrays
 
-        out = exchange.empty_like(image)
+        out = arrays.empty_like(image)
     return out, _validate.output(placed("out", out), image)[1]

@@ -1,12 +1,23 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and image files opened."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+from .errors import SdieError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["IMAGE_SUFFIXES", "opened_image", "replace_file"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def replace_file(path: Path, save: Callable[[BinaryIO], object], *, durable: bool = False) -> None:
@@ -27,3 +38,29 @@ def replace_file(path: Path, save: Callable[[BinaryIO], object], *, durable: boo
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def opened_image(path: Path, failure: type[SdieError]) -> Iterator[Image.Image]:
+    """Open an image file by Pillow, without its limit on pixels below which it only warns.
+
+    Raises
+    ------
+    failure
+        The file is not there, or is none that Pillow can read to its end.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except SdieError:
+        raise
+    except FileNotFoundError as error:
+        raise failure(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise failure(f"{path}: not an image file that can be read here") from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise failure(f"{path}: cannot be read: {error}") from error

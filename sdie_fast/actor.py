@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
+from ._resize import shrink
 from .errors import InvalidArgumentError, RecipeError
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
 
@@ -171,13 +172,8 @@ def observe(images: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
     ndarray, uint8, (N, side, side)
         Means of areas.
     """
-    from PIL import Image
-
-    seen = np.empty((len(images), side, side), np.uint8)
-    for k, image in enumerate(images):
-        picture = Image.fromarray(np.asarray(np.rint(image * np.float32(255.0)), np.uint8))
-        seen[k] = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
-    return seen
+    levels = np.rint(images * np.float32(255.0)).astype(np.uint8)
+    return np.asarray(shrink(levels, side))
 
 
 def progress(rounds: int, at: int, count: int) -> Floats:
@@ -297,7 +293,7 @@ class Actor:
     """
 
     def __init__(self, file: ActorFile, kind: str, threads: int | None = None) -> None:
-        from ._runtime import Options, open_model
+        from .segment.onnx import Options, open_model
 
         self.file, self.kind = file, kind
         try:

@@ -107,9 +107,10 @@ def test_auto_leaves_the_gpu_alone_until_the_crossover_is_measured(python):
     code = (
         "import sys, numpy as np, sdie_fast as sdie; from sdie_fast import _backends as b;"
         "sdie.enhance(np.zeros((9, 9), np.uint8), np.ones(6)); sdie.Enhancer(sdie.default_recipe());"
-        "print(b.CROSSOVER_ELEMENTS, [m for m in sys.modules if m.startswith(('numba', 'sdie_fast.cuda'))])"
+        "from sdie_fast.cuda import driver;"
+        "print(b.CROSSOVER_ELEMENTS, [m for m in sys.modules if m.startswith('numba')], driver.state.cache_info().misses)"
     )
-    assert python(code) == "inf []"
+    assert python(code) == "inf [] 0"
 
 
 def test_above_the_crossover_auto_takes_the_gpu(monkeypatch, compiled):

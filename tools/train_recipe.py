@@ -20,14 +20,12 @@ import numpy as np
 from sdie_fast import FilterParams
 from sdie_fast.data import synthetic
 from sdie_fast.evaluate.metrics import Meter
-from sdie_fast.learn import folder as files
 from sdie_fast.learn.baselines import simple
-from sdie_fast.learn.cases import view_of
+from sdie_fast.learn.cases import Case, view_of
 from sdie_fast.learn.config import Config
-from sdie_fast.learn.env import Case, SdieEnv
+from sdie_fast.learn.env import SdieEnv, follow
 from sdie_fast.learn.memory import Memory
-from sdie_fast.learn.rollout import follow
-from sdie_fast.learn.runs import act_of
+from sdie_fast.learn.runs import VERIFIER, act_of
 from sdie_fast.learn.select import BLIND, final_mask
 from sdie_fast.learn.train import Training
 from sdie_fast.learn.verifier import References, Verifier, describe
@@ -58,7 +56,9 @@ def judge(env: SdieEnv, act, verifier: Verifier) -> dict[str, float]:
     """MIoU of the segmenter alone and under each rule."""
     labels = tuple(dict.fromkeys(c.label for c in env.cases))
     meters = {name: Meter(labels) for name in ("alone", *KNOWN, "oracle")}
-    for r in follow(env, act, verifier=verifier):
+    rollouts = follow(env, act)
+    verifier.score(rollouts, env.cases)
+    for r in rollouts:
         case = env.cases[r.case]
         for name, meter in meters.items():
             mask = r.answers[0].mask if name == "alone" else final_mask(name, r)
@@ -100,7 +100,7 @@ def main() -> None:
             threads=given.threads, options=config.auto, memory=memory,
         )  # fmt: skip
 
-    act = act_of(Recipe.load(given.run / "schedule"))
+    act = act_of(Recipe.load(given.run / "schedule"), config.actions)
     shown = env_of(given.verify_each, VERIFY_SEED)
     references = References(shown.cases)
     for start in range(0, len(shown), BATCH):
@@ -109,7 +109,7 @@ def main() -> None:
             reference = references.of(case.label, without=case.name)
             training.evidence.add(describe(case.image, r.answers, reference), r.answers, case)
     verifier = Verifier(training.evidence.fit(given.seed), references.all())
-    (given.run / files.VERIFIER).write_bytes(verifier.to_bytes())
+    (given.run / VERIFIER).write_bytes(verifier.to_bytes())
 
     tested_by = env_of(given.test_each, TEST_SEED)
     figures = {}
@@ -121,7 +121,7 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         for file in (given.run / "schedule").iterdir():
             shutil.copy(file, given.out / file.name)
-        shutil.copy(given.run / files.VERIFIER, given.out / files.VERIFIER)
+        shutil.copy(given.run / VERIFIER, given.out / VERIFIER)
 
 
 if __name__ == "__main__":

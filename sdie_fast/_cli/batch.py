@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from .. import Enhancer, Recipe, __version__
-from .._files import replace_file
+from .._files import IMAGE_SUFFIXES, replace_file
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from . import images
 
-MANIFEST = ".sdie-fast.json"
+JOURNAL = ".sdie-fast.json"
+
 _CHUNK = 64  # files read ahead; those of one shape and dtype are enhanced in one call
 _IO_THREADS = 4
 
@@ -37,16 +39,20 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
+        done, pixels = self.done, self.pixels / 1e6
         return {
-            "done": self.done,
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "pixels": self.pixels,
+            **dataclasses.asdict(self),
             "seconds": round(self.seconds, 4),
-            "images_per_second": round(self.done / self.seconds, 2) if self.seconds else None,
-            "megapixels_per_second": round(self.pixels / self.seconds / 1e6, 3) if self.seconds else None,
             "enhance_seconds": round(self.enhance_seconds, 4),
+            "images_per_second": round(done / self.seconds, 2) if self.seconds else None,
+            "megapixels_per_second": round(pixels / self.seconds, 3) if self.seconds else None,
         }
+
+    def __str__(self) -> str:
+        told = f"{self.done} enhanced, {self.skipped} skipped, {len(self.failed)} failed in {self.seconds:.2f} s"
+        if not self.done:
+            return told
+        return told + f" ({self.done / self.seconds:.0f} images/s, {self.pixels / self.seconds / 1e6:.1f} Mpx/s)"
 
 
 def find(source: Path, target: Path) -> list[Path]:
@@ -61,14 +67,14 @@ def find(source: Path, target: Path) -> list[Path]:
     found = sorted(
         p
         for p in source.rglob("*")
-        if p.suffix.lower() in images.SUFFIXES
+        if p.suffix.lower() in IMAGE_SUFFIXES
         and not p.name.startswith(".")
         and p.is_file()
         and not _is_mask(p)
         and not p.resolve().is_relative_to(inside)
     )
     if not found:
-        raise InvalidArgumentError(f"IN: no image files ({', '.join(images.SUFFIXES)}) under {source}")
+        raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
     return found
 
 
@@ -87,7 +93,7 @@ def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
     if not source.exists():
         raise InvalidArgumentError(f"IN: {source} does not exist")
     if source.is_file():
-        if target.suffix.lower() in images.SUFFIXES and not target.is_dir():
+        if target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir():
             pairs = {source: target}
         else:
             pairs = {source: target / (source.with_suffix(suffix).name if suffix else source.name)}
@@ -100,8 +106,8 @@ def plan(source: Path, target: Path, suffix: str | None) -> dict[Path, Path]:
         }
     taken: dict[Path, Path] = {}
     for a, b in pairs.items():
-        if b.suffix.lower() not in images.SUFFIXES:
-            raise InvalidArgumentError(f"OUT: {b} has no image suffix ({', '.join(images.SUFFIXES)})")
+        if b.suffix.lower() not in IMAGE_SUFFIXES:
+            raise InvalidArgumentError(f"OUT: {b} has no image suffix ({', '.join(IMAGE_SUFFIXES)})")
         if a.resolve() == b.resolve():
             raise InvalidArgumentError(f"OUT: {b} is an input; originals are never overwritten")
         if b in taken:
@@ -115,11 +121,11 @@ def _is_mask(path: Path) -> bool:
     return path.parent.name == "GT" and (path.parent.parent / "Images").is_dir()
 
 
-class Manifest:
+class Journal:
     """What was made from what, kept in OUT: lets `--resume` skip what is done and unchanged."""
 
     def __init__(self, directory: Path, key: str, *, resume: bool) -> None:
-        self._path = directory / MANIFEST
+        self._path = directory / JOURNAL
         self._key = key
         self._entries: dict[str, list[int]] = {}
         if not resume:
@@ -159,19 +165,6 @@ def recipe_key(recipe: Recipe, per_channel: bool) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _chunks(pairs: list[tuple[Path, Path]]) -> Iterator[list[tuple[Path, Path]]]:
-    rest = iter(pairs)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
-
-
-def _try_read(path: Path) -> images.Picture | ImageFileError:
-    try:
-        return images.read(path)
-    except ImageFileError as error:
-        return error
-
-
 def run(
     pairs: dict[Path, Path],
     recipe: Recipe,
@@ -179,58 +172,47 @@ def run(
     threads: int | None,
     backend: str,
     per_channel: bool,
-    manifest: Manifest | None,
-    progress: Callable[[int, int], None],
+    journal: Journal | None,
+    watch: Callable[[Summary], None],
 ) -> Summary:
     """Enhance every pair; a file that fails is noted and the rest go on.
 
-    `progress(files, pixels)` is called as files are finished.
+    `watch` is told the summary so far as files are finished.
     """
     enhancer = Enhancer(recipe, backend, threads, per_channel=per_channel)
     summary = Summary()
     start = time.perf_counter()
     todo = []
     for source, target in pairs.items():
-        if manifest is not None and manifest.is_done(source, target):
+        if journal is not None and journal.is_done(source, target):
             summary.skipped += 1
-            progress(1, 0)
+            watch(summary)
         else:
             todo.append((source, target))
 
     def fail(source: Path, error: Exception) -> None:
         summary.failed[str(source)] = str(error)
-        progress(1, 0)
-
-    def finish(source: Path, target: Path, pixels: int, written: Future[None]) -> None:
-        try:
-            written.result()
-        except SdieError as error:
-            fail(source, error)
-            return
-        if manifest is not None:
-            manifest.add(source, target)
-        summary.done += 1
-        summary.pixels += pixels
-        progress(1, pixels)
+        watch(summary)
 
     with ThreadPoolExecutor(_IO_THREADS) as io:
-        chunks = _chunks(todo)
+        rest = iter(todo)
 
-        def start_reading() -> list[tuple[Path, Path, Future[images.Picture | ImageFileError]]]:
-            return [(a, b, io.submit(_try_read, a)) for a, b in next(chunks, [])]
+        def read_ahead() -> list[tuple[Path, Path, Future[images.Picture]]]:
+            return [(a, b, io.submit(images.read, a)) for a, b in islice(rest, _CHUNK)]
 
-        reading = start_reading()
-        writing: list[tuple[Path, Path, int, Future[None]]] = []
+        reading = read_ahead()
         while reading:
-            ahead = start_reading()  # the next chunk is decoded while this one is enhanced
+            ahead = read_ahead()  # the next chunk is decoded while this one is enhanced
             groups: dict[tuple[Any, ...], list[tuple[Path, Path, images.Picture]]] = {}
             for source, target, future in reading:
-                picture = future.result()
-                if isinstance(picture, ImageFileError):
-                    fail(source, picture)
+                try:
+                    picture = future.result()
+                except ImageFileError as error:
+                    fail(source, error)
                 else:
                     key = (picture.pixels.shape, picture.pixels.dtype.str)
                     groups.setdefault(key, []).append((source, target, picture))
+            writing: list[tuple[Path, Path, int, Future[None]]] = []
             for group in groups.values():
                 begin = time.perf_counter()
                 try:
@@ -241,14 +223,21 @@ def run(
                     continue
                 summary.enhance_seconds += time.perf_counter() - begin
                 for (source, target, picture), pixels in zip(group, out, strict=True):
-                    result = images.Picture(pixels, picture.alpha, picture.info)
-                    written = io.submit(images.write, target, result)
+                    written = io.submit(images.write, target, dataclasses.replace(picture, pixels=pixels))
                     writing.append((source, target, pixels.shape[0] * pixels.shape[1], written))
-            for item in writing:
-                finish(*item)
-            writing.clear()
-            if manifest is not None:
-                manifest.save()
+            for source, target, count, written in writing:
+                try:
+                    written.result()
+                except SdieError as error:
+                    fail(source, error)
+                    continue
+                if journal is not None:
+                    journal.add(source, target)
+                summary.done += 1
+                summary.pixels += count
+                watch(summary)
+            if journal is not None:
+                journal.save()
             reading = ahead
     summary.seconds = time.perf_counter() - start
     return summary

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from ..errors import InvalidArgumentError, ModelError, SdieError
 
@@ -17,44 +18,37 @@ stderr = Console(stderr=True)
 
 SegmenterPath = Annotated[
     Path | None,
-    typer.Option(
-        "--segmenter",
-        help="Directory that export-sam wrote, or, run by torch, a SAM checkpoint.",
-        show_default="the small SAM that ships",
-    ),
+    typer.Option("--segmenter", help="What export-sam wrote, or a SAM checkpoint.", show_default="small SAM"),
 ]
 Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
 SegmenterBackend = Annotated[
-    str,
-    typer.Option(
-        "--segmenter-backend",
-        help="What runs the segmenter: onnx (quickest on a CPU), torch (a GPU's images stay there), or auto: torch for a "
-        "checkpoint, onnx for a directory.",
-    ),
+    str, typer.Option("--segmenter-backend", help="onnx, torch, or auto: torch for a checkpoint.")
 ]
 SegmenterDtype = Annotated[
-    str,
-    typer.Option(
-        "--segmenter-dtype",
-        help="With torch: float32, or bfloat16 for the encoder, quicker on a GPU and a little less exact.",
-    ),
+    str, typer.Option("--segmenter-dtype", help="With torch: float32 or, quicker on a GPU, bfloat16.")
 ]
 Threads = Annotated[
-    int | None,
-    typer.Option(help="Threads at most.", show_default="every CPU this process may use", min=1, max=1024),
+    int | None, typer.Option(help="Threads at most.", show_default="every usable CPU", min=1, max=1024)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-DataPath = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", help="A data set: FSSD-12, Defects-4i, or images and masks."),
-]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="FSSD-12, Defects-4i, or images and masks.")]
 DataKind = Annotated[str, typer.Option("--data", help="auto, fssd12, defect4i or folder.")]
 Fold = Annotated[int | None, typer.Option(help="Of FSSD-12 and Defects-4i: 0, 1 or 2.")]
 
 
+def say(text: str) -> None:
+    """Print a line on standard output, of whatever length."""
+    stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(text: str, style: str = "red") -> None:
+    """Print a line on standard error."""
+    stderr.print(text, markup=False, highlight=False, style=style, soft_wrap=True)
+
+
 def fail(message: str) -> typer.Exit:
     """Print an error; what is returned is to be raised: exit code 2."""
-    stderr.print(f"error: {message}", markup=False, highlight=False, style="red", soft_wrap=True)
+    complain(f"error: {message}")
     return typer.Exit(2)
 
 
@@ -67,12 +61,17 @@ def failing() -> Iterator[None]:
         raise fail(str(error)) from error
 
 
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Tell what an import lacks, and the extra that brings it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[{extra}]"') from error
+
+
 def open_segmenter(
-    source: Path | None,
-    provider: str,
-    threads: int | None,
-    backend: str = "auto",
-    dtype: str = "float32",
+    source: Path | None, provider: str, threads: int | None, backend: str = "auto", dtype: str = "float32"
 ) -> Any:
     """Open what export-sam wrote, a checkpoint, or the small SAM that ships.
 
@@ -104,12 +103,10 @@ def open_segmenter(
 
 
 def _open_torch(source: Path | None, provider: str, dtype: str) -> Any:
-    try:
+    with needing("sam"):
         import torch
 
         from ..segment.torch_sam import TorchSam
-    except ImportError as error:
-        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
     if provider not in ("auto", "cpu") and not provider.startswith("cuda"):
         raise InvalidArgumentError(
             f"--provider: received {provider!r} with a segmenter in torch; accepted: auto, cuda, cpu"
@@ -118,48 +115,31 @@ def _open_torch(source: Path | None, provider: str, dtype: str) -> Any:
     return TorchSam(source, device=there if provider == "auto" else provider, dtype=dtype)
 
 
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table whose first column is text and whose others are numbers."""
+    first, *others = columns
+    table = Table(first, box=None, pad_edge=False)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    stdout.print(table)
+
+
+def bars(show: bool = True) -> Any:
+    """Make a context in which tasks are shown with what is told of them: `add_task(what, total=n, told="")`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=stderr, disable=not show)
+
+
 @contextmanager
 def progress(what: str, total: int, show: bool) -> Iterator[Callable[[], None]]:
     """Show a bar; what is given is called for each step done."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr, disable=not show) as bar:
-        task = bar.add_task(what, total=total)
+    with bars(show) as bar:
+        task = bar.add_task(what, total=total, told="")
         yield lambda: bar.advance(task)
-
-
-def open_data(path: Path, kind: str, fold: int | None, size: int | None) -> Any:
-    """Open a data set by its kind, or by what it looks like."""
-    from ..data.defect4i import open_defect4i
-    from ..data.folder import open_folder
-    from ..data.fssd12 import FOLDS, open_fssd12
-
-    if kind == "auto":
-        names = {p.name for p in path.iterdir()} if path.is_dir() else set()
-        if "FSSD-12" in names or {n for group in FOLDS for n in group} <= names:
-            kind = "fssd12"
-        elif "data_list" in names or "all_defective.txt" in names:
-            kind = "defect4i"
-        else:
-            kind = "folder"
-    if kind == "fssd12":
-        return open_fssd12(path, fold=fold, size=size)
-    if kind == "defect4i":
-        return open_defect4i(path, fold=fold, size=size)
-    if kind != "folder" or fold is not None:
-        raise InvalidArgumentError(
-            f"--data, --fold: {kind!r}, {fold}; accepted: auto, fssd12, defect4i or folder, which has no folds"
-        )
-    return open_folder(path, size=size)

@@ -9,25 +9,16 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
+
 from .. import __version__, _backends, _validate
-from .._runtime import available
+from ..segment.onnx import available
 
 _PACKAGES = (
-    "numpy",
-    "scipy",
-    "pillow",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "numba",
-    "numba-cuda",
-    "cuda-bindings",
-    "cupy",
-    "torch",
-    "segment-anything",
-    "opencv-contrib-python-headless",
-    "scikit-image",
-    "pyamg",
-)
+    "numpy", "scipy", "pillow", "onnxruntime", "onnxruntime-gpu", "numba", "numba-cuda", "cuda-bindings", "cupy", "torch",
+    "segment-anything", "opencv-contrib-python-headless", "scikit-image", "pyamg",
+)  # fmt: skip
 
 
 def _installed(name: str) -> str | None:
@@ -41,9 +32,9 @@ def _started(backend: _backends.Backend) -> _backends.Backend:
     """Whether numba.cuda starts is known when it has been started: here there is time for that."""
     if backend.name != "cuda" or not backend.available:
         return backend
-    from ..cuda import _driver
+    from ..cuda import driver
 
-    found = _driver.start()
+    found = driver.start()
     return dataclasses.replace(backend, available=found.available, reason=found.reason, fix=found.fix)
 
 
@@ -56,11 +47,7 @@ def examine() -> dict[str, Any]:
     if "cpu" in usable:
         from .. import _core
 
-        core = {
-            **_core.build_info(),
-            "runnable": _core.isas(),
-            "active": _core.active_isa(),
-        }
+        core = {**_core.build_info(), "runnable": _core.isas(), "active": _core.active_isa()}
     return {
         "version": __version__,
         "python": platform.python_version(),
@@ -69,13 +56,7 @@ def examine() -> dict[str, Any]:
         "core": core,
         "SDIE_FAST_ISA": os.environ.get("SDIE_FAST_ISA"),
         "backends": [
-            {
-                "name": b.name,
-                "available": b.available,
-                "reason": b.reason,
-                "fix": b.fix,
-                "note": b.note,
-            }
+            {"name": b.name, "available": b.available, "reason": b.reason, "fix": b.fix, "note": b.note}
             for b in backends
         ],
         "auto": host[0] if host else None,
@@ -87,3 +68,30 @@ def examine() -> dict[str, Any]:
         "packages": {name: _installed(name) for name in _PACKAGES},
         "usable": bool(usable),
     }
+
+
+def table(facts: dict[str, Any]) -> Table:
+    """Lay out what `examine` found."""
+    rows = {
+        "sdie_fast": facts["version"],
+        "Python": f"{facts['python']} ({facts['executable']})",
+        "platform": facts["platform"],
+    }
+    core = facts["core"]
+    if core is not None:
+        rows["compiled core"] = f"{core['compiler']}, {core['build_type']}"
+        rows["instruction sets"] = f"{core['isas']}; in use: {core['active']}"
+    rows["SDIE_FAST_ISA"] = facts["SDIE_FAST_ISA"] or "not set"
+    for b in facts["backends"]:
+        state = "available" if b["available"] else f"missing: {b['reason']}. To fix: {b['fix']}"
+        rows[f"backend {b['name']}"] = state + (f": {b['note']}" if b["note"] else "")
+    host, device = facts["auto"] or "none can run", facts["auto_on_device"] or "none can run"
+    rows["backend auto"] = f"{host}; for arrays on a CUDA device: {device}"
+    for p in facts["segmentation"]:
+        rows[f"segmentation on {p['provider']}"] = "available" if p["available"] else f"missing: {p['reason']}"
+    rows["threads"] = "{default} of {cpu_count} CPUs".format(**facts["threads"])
+    rows |= {name: found or "not installed" for name, found in facts["packages"].items()}
+    laid = Table(show_header=False)
+    for name, told in rows.items():
+        laid.add_row(name, Text(told))  # as it is: what pip takes has brackets
+    return laid

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from .._files import replace_file
+from .._files import opened_image, replace_file
 from ..errors import ImageFileError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _GREY = {"L": np.uint8, "I;16": np.uint16, "I;16L": np.uint16, "I;16B": np.uint16}
 _MAX_PIXELS = 2**28
 
@@ -52,20 +50,8 @@ def read(path: Path, max_pixels: int = _MAX_PIXELS) -> Picture:
         Not an image, truncated, larger than max_pixels, several pages or frames, or pixels that
         would lose something here (16-bit colour, floating point).
     """
-    try:
-        with warnings.catch_warnings():
-            # Size is checked below, against a limit of our own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _convert(path, image, max_pixels)
-    except ImageFileError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{path}: too large: {error}") from error
-    except UnidentifiedImageError as error:
-        raise ImageFileError(f"{path}: not an image file that can be read here") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        raise ImageFileError(f"{path}: cannot be read: {error}") from error
+    with opened_image(path, ImageFileError) as image:
+        return _convert(path, image, max_pixels)
 
 
 def _convert(path: Path, image: Image.Image, max_pixels: int) -> Picture:
@@ -109,14 +95,7 @@ def _image(picture: Picture, path: Path) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 
 
 def write(path: Path, picture: Picture) -> None:

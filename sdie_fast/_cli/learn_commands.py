@@ -3,220 +3,142 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from ..errors import InvalidArgumentError, ModelError
-from .common import (
-    DataKind,
-    DataPath,
-    Fold,
-    SegmenterBackend,
-    SegmenterDtype,
-    SegmenterPath,
-    Threads,
-    failing,
-    open_data,
-    open_segmenter,
-    stderr,
-    stdout,
-)
+from ..errors import InvalidArgumentError
+from .common import bars, failing, needing, open_segmenter, say, show_table, stderr, stdout
 
 
-def _import_learning() -> Any:
-    try:
-        from ..learn import train as module
-    except ImportError as error:
-        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
-    return module
+def _path(text: str | None) -> str | None:
+    return None if text is None else str(Path(text).resolve())
+
+
+def _placed(job: Any) -> tuple[Any, Any]:
+    """A job whose device, backend and paths are settled, and its segmenter."""
+    import torch
+
+    from ..segment.tensors import usable_device
+
+    device = job.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = usable_device(device)
+    source, backend = job.segmenter, job.backend
+    if backend == "auto":
+        checkpoint = source is not None and Path(source).is_file()
+        rebuilt = source is None and place.type == "cuda" and importlib.util.find_spec("segment_anything")
+        backend = "torch" if checkpoint or rebuilt else "onnx"
+    if backend != "torch" and place.index:
+        raise InvalidArgumentError(
+            f"device: received {device!r} with a segmenter in ONNX Runtime; accepted: auto, cpu, cuda, or another with "
+            'backend = "torch"'
+        )
+    # "auto" may fall back; a device that was named may not.
+    usual = "auto" if job.device == "auto" else place.type
+    provider = {"onnx": usual, "tensorrt": "tensorrt", "torch": str(place)}[backend]
+    model = open_segmenter(
+        None if source is None else Path(source),
+        provider,
+        job.threads,
+        "torch" if backend == "torch" else "onnx",
+        job.dtype,
+    )
+    paths = {name: _path(getattr(job, name)) for name in ("data", "segmenter", "memory")}
+    return dataclasses.replace(job, device=str(place), backend=backend, **paths), model
 
 
 def train(
-    data: DataPath,
-    out: Annotated[Path, typer.Option(help="The run's folder; one that was interrupted is gone on with.")],
-    shots: Annotated[int, typer.Option(help="Labelled images of each class.", min=1)] = 5,
-    seed: Annotated[int, typer.Option(help="Of the shots, the networks and the noise.", min=0)] = 0,
-    segmentations: Annotated[int, typer.Option(help="Budget: segmentations that may be spent.", min=1)] = 5000,
-    prompt: Annotated[str, typer.Option(help="auto, support, or, from the truth, box and point.")] = "auto",
-    reward: Annotated[str, typer.Option(help="miou or fb-iou.")] = "miou",
-    credit: Annotated[
-        str,
-        typer.Option(
-            help="What a round is rewarded for: own (the paper's), or the best or the vote of the masks so far."
-        ),
-    ] = "best",
-    encoder: Annotated[str, typer.Option(help="small, resnet18 (the paper's), resnet18-imagenet.")] = "small",
-    rounds: Annotated[int, typer.Option(help="T, of each pass; the paper: 5.", min=1, max=64)] = 2,
-    passes: Annotated[
-        int,
-        typer.Option(
-            help="Series of rounds, each beginning with the image as it came; the paper: 1. ROUNDS times PASSES is 64 at most.",
-            min=1,
-            max=64,
-        ),
-    ] = 5,
-    each_class: Annotated[
-        bool,
-        typer.Option(
-            "--each-class",
-            help="A policy for each class, in OUT/CLASS, each with the whole budget: what helps one kind of defect harms another.",
-        ),
-    ] = False,
-    views: Annotated[int, typer.Option(help="Ways each shot is turned and mirrored: 1, 2, 4 or 8.")] = 8,
-    grid: Annotated[
-        int | None,
-        typer.Option(
-            help="With --prompt auto: points a side; fewer are quicker.",
-            min=1,
-            max=64,
-            show_default="12",
-        ),
+    out: Annotated[Path, typer.Option(help="Where to; an interrupted run goes on.")],
+    data: Annotated[Path | None, typer.Argument(help="FSSD-12, Defects-4i, or images and masks.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Labelled images a class.", show_default="5")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of shots, networks and noise.", show_default="0")] = None,
+    budget: Annotated[int | None, typer.Option(help="Segmentations to spend.", show_default="5000")] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option(help="export-sam's, or a checkpoint.", show_default="small SAM")
     ] = None,
-    solver: Annotated[str, typer.Option(help="Of the WLS filter: exact or fast.")] = "fast",
-    published: Annotated[
-        bool, typer.Option("--published-code", help="The published code's filters and numbers.")
-    ] = False,
-    compare: Annotated[
-        bool,
-        typer.Option(help="Afterwards search constant weights and a schedule by CMA-ES, with the same budget each."),
-    ] = True,
-    prior: Annotated[
-        bool | None,
-        typer.Option(
-            "--prior/--no-prior",
-            help="Whether the verifier that ships, learned on synthetic surfaces with the small SAM, has a say in the run's.",
-            show_default="with the small SAM",
-        ),
-    ] = None,
-    memory: Annotated[
-        Path | None,
-        typer.Option(help="A file that keeps the segmenter's answers; runs may share it."),
-    ] = None,
-    segmenter: SegmenterPath = None,
-    backend: SegmenterBackend = "auto",
-    dtype: SegmenterDtype = "float32",
-    kind: DataKind = "auto",
-    fold: Fold = None,
-    size: Annotated[int, typer.Option(help="Pixels a side that images are resized to.", min=16)] = 200,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="Of the networks and their memory of what was tried: cpu, cuda, cuda:1. Images and masks stay there too where "
-            "torch runs the segmenter on it: --device cuda --segmenter-backend torch."
-        ),
-    ] = "cpu",
-    provider: Annotated[
-        str,
-        typer.Option(help="Of the segmenter: auto, tensorrt, cuda or cpu; with torch, auto is --device."),
-    ] = "auto",
-    threads: Threads = None,
+    prompt: Annotated[str | None, typer.Option(help="auto, support, box or point.", show_default="auto")] = None,
+    filters: Annotated[str | None, typer.Option(help="The toolkit, such as identity,wls,median.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.", show_default="auto")] = None,
+    preset: Annotated[str, typer.Option(help="default, paper or published-code.")] = "default",
+    config: Annotated[Path | None, typer.Option(help="TOML with these and any other settings.")] = None,
 ) -> None:
-    """Learn how to mix the filters from a few labelled images of each class.
+    """Learn from a few labelled images how to mix the filters.
 
-    Leaves in OUT: policy, schedule and fixed (recipes for `enhance --recipe`), verifier.npz (which chooses the final mask),
-    split.json (which images were shots), checkpoint.pt, curve.png, result.json. `sdie-fast evaluate DATA --recipe OUT` then judges
-    it on the other images.
+    Options go before the file, the file before the preset. OUT/config.toml has every setting with what it means; as
+    --config it repeats the run.
+
+    Example: sdie-fast train photos/ --out run --shots 5
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     with failing():
-        module = _import_learning()
-        from ..filters import FilterParams
+        with needing("train"):
+            from ..learn.train import Training
+        from .. import _validate
+        from ..data.releases import open_dataset
         from ..data.shots import Split, draw
-        from ..learn import folder as files
+        from ..learn import runs as files
         from ..learn.cases import cases_of
-        from ..learn.config import Config
+        from ..learn.config import PRESETS
         from ..learn.memory import Memory
-        from ..learn.outcome import compare as compare_run
-        from ..segment.tensors import usable_device
+        from ..learn.settings import read_toml, settings
 
-        place = usable_device(device)
-        given: dict[str, Any] = {
-            "shots": shots, "seed": seed, "prompt": prompt, "reward": reward, "views": views,
-            "segmentations": segmentations, "auto": {} if grid is None else {"grid": grid},
-            "prior": segmenter is None if prior is None else prior,
+        typed = {
+            "data": data and str(data), "shots": shots, "seed": seed, "segmentations": budget,
+            "segmenter": segmenter and str(segmenter), "prompt": prompt, "device": device,
+            "filters": None if filters is None else [name.strip() for name in filters.split(",")],
         }  # fmt: skip
-        if grid is not None and prompt != "auto":
-            raise InvalidArgumentError("--grid: accepted only with --prompt auto")
-        if published:
-            config = Config.published_code(**given)
-        else:
-            config = Config(
-                **given,
-                credit=credit,
-                encoder=encoder,
-                rounds=rounds * passes,
-                passes=passes,
-                params=FilterParams(wls_solver=solver),  # type: ignore[arg-type]
-            )
-        found = open_data(data, kind, fold, size)
-        in_torch = backend == "torch" or (segmenter is not None and segmenter.is_file())
-        where = str(place) if in_torch and provider == "auto" else provider
-        model = open_segmenter(segmenter, where, threads, backend, dtype)
-        # On a GPU nothing is gained unless the segmenter is there too.
-        resident = getattr(model, "device", None) == place
-        kept = None if memory is None else Memory(memory, model)
+        basis = PRESETS[_validate.choice(*PRESETS)("--preset", preset)]
+        stored = {} if config is None else read_toml(config)
+        chosen, job = settings(basis, stored, {k: v for k, v in typed.items() if v is not None})
+        if "prior" not in {**basis, **stored}:
+            chosen = dataclasses.replace(chosen, prior=chosen.refer and job.segmenter is None)
+        if job.data is None:
+            raise InvalidArgumentError("DATA: received none; accepted: a data set's folder, or --config with `data`")
+        found = open_dataset(job.data, job.kind, fold=job.fold, size=job.size)
+        job, model = _placed(job)
+        kept = None if job.memory is None else Memory(Path(job.memory), model)
         parts = {"": found}
-        if each_class:
+        if job.each_class:
             parts = {c: found.subset([s.name for s in found.of_class(c)]) for c in found.classes}
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"),
-            TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=stderr) as bar:
+        with bars() as bar:
             for label, part in parts.items():
                 folder = out / label
                 with files.locked(folder):
-                    files.save_config(folder, config, found.name, model.name)
-                    split_file = folder / files.SPLIT
-                    if not split_file.exists():
-                        draw(part, shots, seed).save(split_file)
-                    split = Split.load(split_file)
+                    file = folder / files.SPLIT
+                    split = Split.load(file) if file.exists() else draw(part, chosen.shots, chosen.seed)
+                    files.save_config(folder, chosen, found.name, model.name, job)
+                    split.save(file)
                 shown, _ = split.parts(part)
-                cases = cases_of(shown, prompt, shown, own=True, views=views)
-                named = f" {label}" if label else ""
-                task = bar.add_task(f"training{named}", total=segmentations, told="")
+                task = bar.add_task(f"training {label}".rstrip(), total=chosen.segmentations, told="")
 
                 def watch(p: Any, task: Any = task) -> None:
                     bar.update(
                         task,
-                        completed=min(p.segmentations, segmentations),
+                        completed=min(p.segmentations, chosen.segmentations),
                         told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s",
                     )
 
-                run = module.Training(
-                    model,
-                    cases,
-                    config,
-                    folder,
-                    device=str(place),
-                    amp=place.type != "cpu",
-                    resident=resident,
-                    threads=threads,
-                    watch=watch,
-                    memory=kept,
-                )
+                run = Training(
+                    model, cases_of(shown, chosen.prompt, shown, own=True, views=chosen.views), chosen, folder,
+                    device=job.device, amp=job.device != "cpu", threads=job.threads, watch=watch, memory=kept,
+                    # On a GPU nothing is gained unless the segmenter is there too.
+                    resident=str(getattr(model, "device", None)) == job.device,
+                )  # fmt: skip
                 run.run()
-                if compare and not (folder / files.SEARCHED).exists():
-                    bar.update(task, description=f"searching{named}", completed=0)
-                    compare_run(run)
+                if job.compare and not (folder / files.SEARCHED).exists():
+                    bar.update(task, description=f"searching {label}".rstrip(), completed=0)
+                    run.compare()
     for label in parts:
         result = files.read_json(out / label / files.RESULT)
-        stdout.print(
+        say(
             f"{out / label}: on the shots, reward {100 * result['alone']:.1f} alone, "
-            f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']})",
-            highlight=False,
-            soft_wrap=True,
+            f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']})"
         )
-    stdout.print(
-        f"judge it on the other images: sdie-fast evaluate {data} --recipe {out}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"judge it on the other images: sdie-fast evaluate {job.data} --recipe {out}")
 
 
 def evaluate_recipes(
@@ -235,26 +157,18 @@ def evaluate_recipes(
     as_json: bool,
 ) -> None:
     """`sdie-fast evaluate DATA --recipe R`: the tables of the paper, and the report."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from ..evaluate.learned import evaluate_run
+    from ..evaluate.judge import evaluate_run
     from ..evaluate.tables import by_shots, class_table, gain, main_table, rule_table
     from ..learn.memory import Memory
 
+    for path in recipes:
+        if not path.exists():
+            raise InvalidArgumentError(f"--recipe: {path}: no such file or folder")
     kept = None if memory is None else Memory(memory, model)
     results, curves = [], []
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=stderr, disable=as_json) as bar:
+    with bars(not as_json) as bar:
         for path in recipes:
-            task = bar.add_task(path.name)
+            task = bar.add_task(path.name, told="")
             results.append(
                 evaluate_run(
                     model, data, path, limit=limit, baselines=baselines, prompt=prompt, auto=auto, rule=rule,
@@ -266,14 +180,11 @@ def evaluate_recipes(
                 curves.append((path / "curve.png").read_bytes())
     if len({r.rule for r in results}) > 1:
         stderr.print(
-            f"the runs fixed different rules on their shots: {', '.join(r.rule for r in results)}",
-            style="dim",
+            f"the runs fixed different rules on their shots: {', '.join(r.rule for r in results)}", style="dim"
         )
     if out is not None:
-        try:
-            from ..evaluate.learned_report import write_report
-        except ImportError as error:
-            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
+        with needing("train"):
+            from ..evaluate.report import write_report
         write_report(out, f"SDIE on {data.name}", results, curves)
     groups = by_shots(results)
     if as_json:
@@ -296,43 +207,17 @@ def evaluate_recipes(
         }
         print(json.dumps(told, indent=1))
         return
-    stdout.print(", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True)
+    say(", ".join(f"{k} {v}" for k, v in results[0].facts.items()))
     _print("class", class_table(results))
     for name, runs in groups.items():
         stdout.print(f"[bold]{name}[/bold]" + f", {len(runs)} runs" * (len(runs) > 1), highlight=False)
         _print("", main_table(runs))
         _print("rule", rule_table(runs))
-        stdout.print(
-            f"SDIE {gain(runs).mean:+.1f} MIoU against the segmenter alone (rule: {runs[0].rule}, fixed on the shots)\n",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            f"SDIE {gain(runs).mean:+.1f} MIoU against the segmenter alone (rule: {runs[0].rule}, fixed on the shots)\n"
         )
 
 
 def _print(title: str, rows: Any) -> None:
-    table = Table(title, box=None, pad_edge=False)
-    for name in rows[0].figures:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row.name, *(str(v) for v in row.figures.values()))
-    stdout.print(table)
+    show_table((title, *rows[0].figures), ((row.name, *map(str, row.figures.values())) for row in rows))
     stdout.print()
-
-
-def checked(recipes: list[Path]) -> list[Path]:
-    """Paths that exist.
-
-    Raises
-    ------
-    InvalidArgumentError
-        One that does not.
-    """
-    for path in recipes:
-        if not path.exists():
-            raise InvalidArgumentError(f"--recipe: {path}: no such file or folder")
-    return recipes
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(train)

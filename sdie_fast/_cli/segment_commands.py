@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from .. import _validate
 from .._files import replace_file
-from ..errors import InvalidArgumentError, SdieError
+from ..data.releases import open_dataset
+from ..errors import InvalidArgumentError, ModelError, SdieError
 from .common import (
     DataKind,
     DataPath,
@@ -23,7 +27,6 @@ from .common import (
     SegmenterPath,
     Threads,
     failing,
-    open_data,
     open_segmenter,
     progress,
     stderr,
@@ -33,19 +36,14 @@ from .common import (
 _Grid = Annotated[
     int | None,
     typer.Option(
-        help="With auto: points a side.",
-        min=1,
-        max=64,
-        show_default="12; with --recipe, what it was trained with",
+        help="With auto: points a side.", min=1, max=64, show_default="12; with --recipe, what it was trained with"
     ),
 ]
 _Quality = Annotated[
-    float | None,
-    typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's"),
+    float | None, typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's")
 ]
 _Stability = Annotated[
-    float | None,
-    typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's"),
+    float | None, typer.Option(help="With auto: lowest stability.", min=0.0, max=1.0, show_default="the model's")
 ]
 _Rule = Annotated[str, typer.Option(help="With auto: union or not-background.")]
 
@@ -73,22 +71,20 @@ def evaluate(
     fold: Fold = None,
     size: Annotated[int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)] = 200,
     limit: Annotated[
-        int | None,
-        typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1),
+        int | None, typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1)
     ] = None,
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
     select: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: the rule that chooses the final mask.",
-            show_default="the one fixed on the shots",
+            help="With --recipe: the rule that chooses the final mask.", show_default="the one fixed on the shots"
         ),
     ] = None,
     memory: Annotated[
         Path | None,
         typer.Option(
-            help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed, or have much in common."
+            help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed or are alike."
         ),
     ] = None,
     grid: _Grid = None,
@@ -101,17 +97,17 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU."""
+    from ..evaluate.judge import evaluate_segmenter
     from ..evaluate.report import Report
-    from ..evaluate.run import evaluate_segmenter
 
     with failing():
-        found = open_data(data, kind, fold, size or None)
+        found = open_dataset(data, kind, fold=fold, size=size or None)
         model = open_segmenter(segmenter, provider, threads, backend, dtype)
         if recipe:
             from . import learn_commands
 
             learn_commands.evaluate_recipes(
-                found, model, learn_commands.checked(recipe), limit=limit, baselines=baselines,
+                found, model, recipe, limit=limit, baselines=baselines,
                 prompt=prompt, auto=None if grid is None else {"grid": grid}, rule=select, memory=memory,
                 threads=threads, out=out, as_json=as_json,
             )  # fmt: skip
@@ -143,12 +139,7 @@ def evaluate(
             report.write(out, f"{found.name}: {model.name}", facts, result)
     if as_json:
         split = None if result.split is None else vars(result.split)
-        print(
-            json.dumps(
-                {**facts, "scores": scores.to_dict(), "split": split, "images": result.images},
-                indent=1,
-            )
-        )
+        print(json.dumps({**facts, "scores": scores.to_dict(), "split": split, "images": result.images}, indent=1))
         return
     stdout.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
     table = Table("class", box=None, pad_edge=False)
@@ -166,39 +157,36 @@ def evaluate(
 
 def segment(
     source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders."),
+        Path, typer.Argument(metavar="IN", help="An image file, or a folder searched with its subfolders.")
     ],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json."),
+        Path, typer.Argument(metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json.")
     ],
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="A folder that `train` wrote, or a recipe: SDIE. Segments every picture that it makes of an image and keeps "
-            "the best mask; adds X.enhanced.png, the picture that it was found in."
+            help="A folder that `train` wrote, or a recipe: SDIE. Segments every picture that it makes of an image "
+            "and keeps the best mask; adds X.enhanced.png, the picture that it was found in."
         ),
     ] = None,
     select: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: the rule that chooses the mask: last, predicted-iou, stability, agreement, vote or verifier.",
+            help="With --recipe: how the mask is chosen: last, predicted-iou, stability, agreement, vote or verifier.",
             show_default="the one fixed on the shots",
         ),
     ] = None,
     label: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: the class of defect looked for.",
-            show_default="whichever suits a mask best",
+            help="With --recipe: the class of defect looked for.", show_default="whichever suits a mask best"
         ),
     ] = None,
     size: Annotated[
         int,
         typer.Option(
-            help="With --recipe: pixels a side that images are reduced to, as in `train`; masks have the image's own size. "
-            "0 keeps the image's.",
+            help="With --recipe: pixels a side that images are reduced to, as in `train`; masks have the image's "
+            "size. 0 keeps the image's.",
             min=0,
         ),
     ] = 200,
@@ -206,8 +194,7 @@ def segment(
     backend: SegmenterBackend = "auto",
     dtype: SegmenterDtype = "float32",
     box: Annotated[
-        list[str] | None,
-        typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated."),
+        list[str] | None, typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated.")
     ] = None,
     point: Annotated[list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")] = None,
     grid: _Grid = None,
@@ -226,7 +213,6 @@ def segment(
     from ..segment import Prompt
     from . import images
     from .batch import find
-    from .segmenting import Plain, Sdie, write
 
     failed = 0
     with failing():
@@ -237,39 +223,93 @@ def segment(
         if recipe is None:
             if select is not None or label is not None:
                 raise InvalidArgumentError("--select, --label: accepted only with --recipe")
-            prompt: Any = "auto"
+            facts: dict[str, Any] = {}
+            ask = functools.partial(model, grid=grid or 12, quality=quality, stability=stability, rule=rule)
             if boxes is not None:
-                prompt = Prompt(boxes=boxes)
+                ask = functools.partial(model, prompt=Prompt(boxes=boxes))
             elif points is not None:
-                prompt = Prompt(points[:, None], np.ones((len(points), 1), np.float32))
-            options = {"grid": grid or 12, "quality": quality, "stability": stability, "rule": rule}
-            way: Plain | Sdie = Plain(model, prompt, options)
+                ask = functools.partial(model, prompt=Prompt(points[:, None], np.ones((len(points), 1), np.float32)))
+            way: _Way = functools.partial(_plain, ask)
         else:
             if boxes is not None or points is not None:
                 raise InvalidArgumentError("--box, --point: accepted only without --recipe")
-            way = Sdie(recipe, model, select, label, size, grid, threads)
+            way, facts = _sdie(recipe, model, select, label, size, grid, threads)
         files = [source] if source.is_file() else find(source, target)
         judged = {}
         with progress("segmenting", len(files), True) as advance:
             for file in files:
                 name = file.name if source.is_file() else file.relative_to(source).as_posix()
                 try:
-                    judged[name] = write(target / name, *way(images.read(file).pixels))
+                    pictures, judged[name] = way(images.read(file).pixels)
+                    for suffix, picture in pictures.items():
+                        save = functools.partial(picture.save, format="PNG")
+                        replace_file(target / f"{name}.{suffix}.png", save)
                 except SdieError as error:
                     failed += 1
-                    stderr.print(
-                        f"skipped: {error}",
-                        markup=False,
-                        highlight=False,
-                        style="yellow",
-                        soft_wrap=True,
-                    )
+                    told = f"skipped: {error}"
+                    stderr.print(told, markup=False, highlight=False, style="yellow", soft_wrap=True)
                 advance()
-        text = json.dumps({"segmenter": model.name, **way.facts, "images": judged}, indent=1)
+        text = json.dumps({"segmenter": model.name, **facts, "images": judged}, indent=1)
         replace_file(target / "quality.json", lambda f: f.write(text.encode()))
     stdout.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
     if failed:
         raise typer.Exit(1)
+
+
+_Way = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]  # an image's pictures by suffix, and figures
+
+
+def _grey(pixels: Any) -> Any:
+    """An image's luma as data sets read it (Pillow's, BT.601), 8 bits: what training saw."""
+    import numpy as np
+    from PIL import Image
+
+    levels = pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0).astype(np.uint8)
+    return Image.fromarray(levels).convert("L")
+
+
+def _done(grey: Any, mask: Any, quality: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    import numpy as np
+    from PIL import Image
+
+    from ..evaluate.report import overlay
+
+    painted = Image.fromarray(overlay(np.asarray(grey), mask))
+    pictures = {"mask": Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), "overlay": painted}
+    return pictures, {"predicted_iou": quality, "foreground": float(mask.mean())}
+
+
+def _plain(ask: Callable[[Any], Any], pixels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The segmenter alone, on one image (H, W) or (H, W, 3)."""
+    mask, score = ask(pixels)
+    return _done(_grey(pixels), mask, float(score[0]))
+
+
+def _sdie(
+    recipe: Path, segmenter: Any, rule: str | None, label: str | None, size: int, grid: int | None, threads: int | None
+) -> tuple[_Way, dict[str, Any]]:
+    """A recipe's pictures, and the mask that its rule chooses; of a run for each class, that of the label."""
+    import numpy as np
+    from PIL import Image
+
+    from ..learn.inspector import Inspector
+    from ..learn.runs import runs_in
+
+    runs = {path.name: path for path in runs_in(recipe)}
+    if len(runs) > 1:
+        recipe = runs[_validate.choice(*runs)("label", label)]
+    auto = None if grid is None else {"grid": grid}
+    inspect = Inspector(recipe, segmenter, rule=rule, label=label, auto=auto, threads=threads)
+
+    def way(pixels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        grey = _grey(pixels)
+        found = inspect(np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR) if size else grey))
+        mask = Image.fromarray(found.mask.view(np.uint8)).resize(grey.size, Image.Resampling.NEAREST)
+        pictures, figures = _done(grey, np.asarray(mask) > 0, found.quality)
+        told = {} if math.isnan(found.score) else {"score": found.score}
+        return {**pictures, "enhanced": Image.fromarray(found.image)}, {**figures, "round": found.round, **told}
+
+    return way, {"recipe": inspect.recipe.name, "rule": inspect.rule}
 
 
 def _numbers(texts: list[str] | None, count: int, name: str) -> Any:
@@ -288,15 +328,11 @@ def _numbers(texts: list[str] | None, count: int, name: str) -> Any:
 def export_sam(
     checkpoint: Annotated[
         Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="An official SAM checkpoint, or one of tools/train_small_sam.py.",
-        ),
+        typer.Argument(metavar="CHECKPOINT", help="An official SAM checkpoint, or one of tools/train_small_sam.py."),
     ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; new or empty.")],
     architecture: Annotated[
-        str | None,
-        typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is"),
+        str | None, typer.Option(help="vit_b, vit_l, vit_h or small.", show_default="what the checkpoint is")
     ] = None,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")] = "fp32",
     as_json: Json = False,
@@ -309,16 +345,10 @@ def export_sam(
         try:
             from ..segment.export import export_sam as export
         except ImportError as error:
-            from ..errors import ModelError
-
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
         with stderr.status("") as status:
             manifest = export(
-                checkpoint,
-                directory,
-                architecture=architecture,
-                precision=precision,
-                progress=status.update,
+                checkpoint, directory, architecture=architecture, precision=precision, progress=status.update
             )
     if as_json:
         print(json.dumps({"directory": str(directory), **vars(manifest)}, indent=1))
@@ -326,7 +356,8 @@ def export_sam(
     size = sum((directory / name).stat().st_size for name in manifest.files)
     stdout.print(
         f"{directory}: {manifest.name} {manifest.precision}, {size / 1e6:.1f} MB; against torch: embedding within "
-        f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU {manifest.parity['mask_iou']:.4f} or better",
+        f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU "
+        f"{manifest.parity['mask_iou']:.4f} or better",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,19 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._shapes import (
-    Canvas,
-    Defect,
-    Mask,
-    cover,
-    ellipse,
-    merge,
-    ragged,
-    relief,
-    spindle,
-    traced,
-    turned,
-)
+from ._shapes import Canvas, Defect, Mask, cover, ellipse, merge, ragged, relief, spindle, traced, turned
 from ._texture import Plane, Rng, blur, chance, log_uniform, noise, profile
 
 
@@ -220,10 +208,7 @@ def inclusion(rng: Rng, canvas: Canvas) -> Defect:
         width = min(length * log_uniform(rng, 0.09, 0.25), 24 * u)
         # A wide one is torn lengthwise into several leaves.
         for _ in range(rng.integers(1, 5)):
-            shift = (
-                centre[0] + rng.normal(0, 0.2) * length,
-                centre[1] + rng.normal(0, 0.4) * width,
-            )
+            shift = (centre[0] + rng.normal(0, 0.2) * length, centre[1] + rng.normal(0, 0.4) * width)
             part = length * rng.uniform(0.4, 1.0)
             spindle(rng, marks, shift, (part, max(width * rng.uniform(0.4, 0.9), 1.4)), lean=lean)
     for _ in range(rng.integers(0, 9)):

@@ -136,14 +136,7 @@ def ellipse(canvas: Canvas, centre: tuple[float, float], radii: tuple[float, flo
     return np.asarray((1 - np.hypot(along / radii[0], across / radii[1])) * min(radii))
 
 
-def ragged(
-    rng: Rng,
-    distance: Plane,
-    scale: tuple[float, float],
-    depth: float,
-    *,
-    slope: float | None = 1.5,
-) -> Plane:
+def ragged(rng: Rng, distance: Plane, scale: tuple[float, float], depth: float, *, slope: float | None = 1.5) -> Plane:
     """Displace an outline by random `depth` pixels, correlated over `scale` along and across."""
     return distance + depth * noise(rng, _shape(distance), *scale, slope=slope)
 

@@ -47,14 +47,7 @@ def liquid(rng: Rng, canvas: Canvas) -> Defect:
             run = canvas.empty()
             length = log_uniform(rng, 30, 140) * u
             start = (centre[0] + length / 2, centre[1] + rng.normal(0, 0.4) * size)
-            spindle(
-                rng,
-                run,
-                start,
-                (length, rng.uniform(4, 12) * u),
-                lean=rng.normal(0, 0.08),
-                calm=True,
-            )
+            spindle(rng, run, start, (length, rng.uniform(4, 12) * u), lean=rng.normal(0, 0.08), calm=True)
             pool = merge(pool, run, 8 * u)
     for _ in range(rng.integers(0, 9)):
         drop = log_uniform(rng, 1.5, 5) * u
@@ -113,14 +106,7 @@ def oil_spot(rng: Rng, canvas: Canvas) -> Defect:
         if chance(rng, 0.35):
             tail = canvas.empty()
             length = r * drag * rng.uniform(2, 5)
-            spindle(
-                rng,
-                tail,
-                (centre[0] + 0.4 * length, centre[1]),
-                (length, 0.9 * r),
-                lean=lean,
-                calm=True,
-            )
+            spindle(rng, tail, (centre[0] + 0.4 * length, centre[1]), (length, 0.9 * r), lean=lean, calm=True)
             spots = merge(spots, tail, 4 * u)
     spots = ragged(rng, spots, (14 * u, 9 * u), 1.3 * u, slope=2.2)
     soft = rng.uniform(0.8, 3.0) * u

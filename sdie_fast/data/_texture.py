@@ -43,13 +43,7 @@ def _fast_length(n: int) -> int:
 
 
 def noise(
-    rng: Rng,
-    shape: tuple[int, int],
-    along: float,
-    across: float,
-    *,
-    slope: float | None = None,
-    angle: float = 0.0,
+    rng: Rng, shape: tuple[int, int], along: float, across: float, *, slope: float | None = None, angle: float = 0.0
 ) -> Plane:
     """Random field of zero mean and unit standard deviation, made in the Fourier plane.
 
@@ -76,10 +70,7 @@ def noise(
     cos, sin = np.cos(angle), np.sin(angle)
     reach_y = max(abs(along * cos), abs(across * sin)) * _SEAM
     reach_x = max(abs(along * sin), abs(across * cos)) * _SEAM
-    padded = (
-        _fast_length(height + min(height, int(reach_y) + 1)),
-        _fast_length(width + min(width, int(reach_x) + 1)),
-    )
+    padded = (_fast_length(height + min(height, int(reach_y) + 1)), _fast_length(width + min(width, int(reach_x) + 1)))
     fy = np.fft.fftfreq(padded[0])[:, None]
     fx = np.fft.rfftfreq(padded[1])[None, :]
     q2 = (2 * np.pi) ** 2 * ((along * (fy * cos + fx * sin)) ** 2 + (across * (fx * cos - fy * sin)) ** 2)

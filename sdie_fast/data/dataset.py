@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from .._files import opened_image
 from ..errors import DataSetError, InvalidArgumentError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-PAPER_SIZE = 200  # pixels a side in SDIE's experiments
-PAPER_COUNT = 50  # images a class there
+__all__ = ["MASK_RULES", "DataSet", "Sample"]
+
 MASK_RULES = ("half", "strict")
 
 
@@ -85,15 +85,7 @@ class DataSet:
 
     def at_most(self, count: int) -> DataSet:
         """The first `count` samples of every class."""
-        if count < 1:
-            raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
-        seen: dict[str, int] = {}
-        kept = []
-        for s in self.samples:
-            seen[s.label] = seen.get(s.label, 0) + 1
-            if seen[s.label] <= count:
-                kept.append(s)
-        return replace(self, samples=tuple(kept))
+        return self._first(count, self.samples)
 
     def drawn(self, count: int) -> DataSet:
         """`count` samples of every class, drawn by a hash of their names, in the data set's order.
@@ -101,9 +93,11 @@ class DataSet:
         The first of a list are often the plainest, and not like the rest. Two data sets that share most names share most of what
         is drawn.
         """
+        return self._first(count, sorted(self.samples, key=lambda s: blake2b(s.name.encode()).digest()))
+
+    def _first(self, count: int, order: Sequence[Sample]) -> DataSet:
         if count < 1:
             raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
-        order = sorted(self.samples, key=lambda s: blake2b(s.name.encode()).digest())
         kept = {s.name for label in self.classes for s in [s for s in order if s.label == label][:count]}
         return replace(self, samples=tuple(s for s in self.samples if s.name in kept))
 
@@ -137,10 +131,8 @@ class DataSet:
             )
         # The rule comes before resizing: it is about what the file holds.
         values = np.asarray(mask)
-        if values.max() <= 1:
-            truth = values == 1
-        else:
-            truth = values == 255 if self.mask_rule == "strict" else values > 127
+        below = 0 if values.max() <= 1 else 254 if self.mask_rule == "strict" else 127
+        truth = values > below
         if self.size is not None and image.size != (self.size, self.size):
             shape = (self.size, self.size)
             image = image.resize(shape, Image.Resampling.BILINEAR)
@@ -156,63 +148,9 @@ class DataSet:
 
 def _read(path: Path) -> Image.Image:
     """Read a file as 8-bit grey."""
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-                wide = np.asarray(image).astype(np.float64)
-                return Image.fromarray(np.round(wide / 257.0).clip(0, 255).astype(np.uint8))
-            return image.convert("L")
-    except FileNotFoundError as error:
-        raise DataSetError(f"{path}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise DataSetError(f"{path}: not an image file that can be read here") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataSetError(f"{path}: cannot be read: {error}") from error
-
-
-def read_list(path: Path) -> list[tuple[str, str]]:
-    """Read a release's list: lines `path  id`, with or without a byte-order mark or CRLF.
-
-    Raises
-    ------
-    DataSetError
-        The file cannot be read, or a line is not of that form.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataSetError(f"{path}: cannot be read: {error}") from error
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        parts = line.rsplit(maxsplit=1)
-        if len(parts) != 2 or not parts[1].isdecimal():
-            raise DataSetError(f"{path}:{number}: {line!r}; lines are 'path  class number'")
-        rows.append((parts[0].strip().replace("\\", "/"), parts[1]))
-    return rows
-
-
-def listed(root: Path, path: Path) -> tuple[Sample, ...]:
-    """Samples of a list of images, whose masks have GT for Images and png for the suffix.
-
-    Raises
-    ------
-    DataSetError
-        A line that names no `.../Images/...` file, or one outside the data set, or a file that is
-        not there.
-    """
-    samples = []
-    for name, _ in read_list(path):
-        parts = Path(name).parts
-        if "Images" not in parts or ".." in parts or Path(name).is_absolute():
-            raise DataSetError(f"{path}: {name!r}; paths are <class>/Images/<file>")
-        at = len(parts) - 1 - parts[::-1].index("Images")
-        image = root / name
-        mask = root.joinpath(*parts[:at], "GT", *parts[at + 1 :]).with_suffix(".png")
-        for file in (image, mask):
-            if not file.is_file():
-                raise DataSetError(f"{file}: no such file, though {path} names {name!r}")
-        samples.append(Sample(image, mask, "/".join(parts[:at]), name))
-    return tuple(samples)
+    with opened_image(path, DataSetError) as file:
+        image = ImageOps.exif_transpose(file)
+        if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+            wide = np.asarray(image).astype(np.float64)
+            return Image.fromarray(np.round(wide / 257.0).clip(0, 255).astype(np.uint8))
+        return image.convert("L")

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .._files import IMAGE_SUFFIXES
 from ..errors import DataSetError
-from .dataset import SUFFIXES, DataSet, Sample
+from .dataset import DataSet, Sample
+
+__all__ = ["open_folder"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "test", "jpegimages")
 MASK_FOLDERS = (
@@ -58,7 +61,7 @@ def open_folder(root: Path | str, *, size: int | None = None, mask_rule: str = "
         raise DataSetError(f"{root}: no such folder")
     images: dict[tuple[str, ...], Path] = {}
     masks: dict[tuple[str, ...], Path] = {}
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
         parts = path.relative_to(root).parts
         if any(part.startswith(".") for part in parts):
             continue

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .._files import replace_file
 from ..errors import DataSetError, InvalidArgumentError
 from .dataset import DataSet
 
-FORMAT = "sdie_fast split 1"
+__all__ = ["Split", "draw"]
+
+_FORMAT = "sdie_fast split 1"
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,7 @@ class Split:
 
     def save(self, path: Path | str) -> None:
         """Write the split as JSON, by atomic rename."""
-        from .._files import replace_file
-
-        text = json.dumps({"format": FORMAT, **vars(self)}, indent=1)
+        text = json.dumps({"format": _FORMAT, **vars(self)}, indent=1)
         replace_file(Path(path), lambda file: file.write(text.encode()))
 
     @classmethod
@@ -73,8 +74,8 @@ class Split:
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise DataSetError(f"{path}: cannot be read: {error}") from error
         try:
-            if content["format"] != FORMAT:
-                raise DataSetError(f"{path}: format {content['format']!r}; {FORMAT!r} is accepted")
+            if content["format"] != _FORMAT:
+                raise DataSetError(f"{path}: format {content['format']!r}; {_FORMAT!r} is accepted")
             groups = [
                 {str(c): tuple(str(n) for n in names) for c, names in content[part].items()}
                 for part in ("support", "query")

@@ -29,15 +29,7 @@ from ..errors import ImageFileError, InvalidArgumentError, InvalidTypeError
 from . import _marks, _stains, _texture
 from ._shapes import Canvas, Defect
 
-__all__ = [
-    "FSSD_CODES",
-    "KINDS",
-    "Sample",
-    "clean",
-    "dataset",
-    "surface",
-    "write_dataset",
-]
+__all__ = ["FSSD_CODES", "KINDS", "Photograph", "clean", "dataset", "surface", "write_dataset"]
 
 _Draw = Callable[[np.random.Generator, Canvas], Defect]
 
@@ -87,7 +79,7 @@ _kind = _validate.choice(*KINDS)
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Photograph:
     """A photograph and the truth about it.
 
     Attributes
@@ -108,7 +100,9 @@ class Sample:
     seed: int
 
 
-def surface(kind: str, *, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8) -> Sample:
+def surface(
+    kind: str, *, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8
+) -> Photograph:
     """Photograph of a strip with one kind of defect on it.
 
     Parameters
@@ -125,7 +119,7 @@ def surface(kind: str, *, seed: int, size: tuple[int, int] = (200, 200), dtype: 
 
     Returns
     -------
-    Sample
+    Photograph
         Its mask covers 0.5 % to 35 % of the image.
 
     Raises
@@ -137,7 +131,7 @@ def surface(kind: str, *, seed: int, size: tuple[int, int] = (200, 200), dtype: 
     return _make(name, _seed("seed", seed), _checked_size(size), _checked_dtype(dtype))
 
 
-def clean(*, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8) -> Sample:
+def clean(*, seed: int, size: tuple[int, int] = (200, 200), dtype: npt.DTypeLike = np.uint8) -> Photograph:
     """Photograph of a sound strip: a sample of kind ``"clean"`` whose mask is empty.
 
     Parameters and errors are those of `surface`.
@@ -152,7 +146,7 @@ def dataset(
     seed: int,
     size: tuple[int, int] = (200, 200),
     dtype: npt.DTypeLike = np.uint8,
-) -> Iterator[Sample]:
+) -> Iterator[Photograph]:
     """Make samples of several kinds, one kind after the other, as they are asked for.
 
     Parameters
@@ -169,7 +163,7 @@ def dataset(
 
     Returns
     -------
-    iterator of Sample
+    iterator of Photograph
 
     Raises
     ------
@@ -236,7 +230,7 @@ def write_dataset(
     return target
 
 
-def _write(directory: Path, samples: Iterator[Sample]) -> None:
+def _write(directory: Path, samples: Iterator[Photograph]) -> None:
     """Write images, masks and lists of samples that come one kind after the other."""
     from PIL import Image
 
@@ -269,7 +263,7 @@ def _stream(kind: str, seed: int, size: tuple[int, int], *which: int) -> np.rand
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
-def _make(kind: str, seed: int, size: tuple[int, int], dtype: np.dtype[Any]) -> Sample:
+def _make(kind: str, seed: int, size: tuple[int, int], dtype: np.dtype[Any]) -> Photograph:
     setting = _stream(kind, seed, size, 0, 0)
     coarse = _texture.chance(setting, _COARSE.get(kind, _COARSE_ELSE))
     sideways = _texture.chance(setting, _SIDEWAYS.get(kind, _SIDEWAYS_ELSE))
@@ -295,7 +289,7 @@ def _make(kind: str, seed: int, size: tuple[int, int], dtype: np.dtype[Any]) -> 
     image = _texture.photograph(_stream(kind, seed, size, 2, 0), light * (1 + texture), strip.focus, strip.grain)
     if sideways:
         image, mask = image.T, mask.T
-    return Sample(_as_dtype(image, dtype), np.ascontiguousarray(mask), kind, seed)
+    return Photograph(_as_dtype(image, dtype), np.ascontiguousarray(mask), kind, seed)
 
 
 def _draw(kind: str, seed: int, size: tuple[int, int], canvas: Canvas) -> Defect:

@@ -1,1 +1,1 @@
-"""Judging masks: metrics, tables, reports."""
+"""Evaluation: what masks scored, and the tables, charts and pages that say so."""

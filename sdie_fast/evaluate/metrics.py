@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..errors import InvalidArgumentError, InvalidTypeError
+
+__all__ = ["Meter", "Scores"]
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,6 @@ class Scores:
         return {name: plain(value) for name, value in vars(self).items()}
 
 
-@dataclass
-class _Sums:
-    images: int = 0
-    intersection: int = 0
-    union: int = 0
-    background_intersection: int = 0
-    background_union: int = 0
-
-
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
@@ -87,7 +82,6 @@ def _check(prediction: Any, truth: Any, axes: int, shape: str) -> None:
         )
 
 
-@dataclass
 class Meter:
     """Sums up masks one by one.
 
@@ -97,13 +91,10 @@ class Meter:
         Names in the order to report; others are added when first met.
     """
 
-    classes: Iterable[str] = ()
-    _sums: dict[str, _Sums] = field(default_factory=dict, init=False, repr=False)
-    _published: float = field(default=0.0, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in self.classes:
-            self._sums[name] = _Sums()
+    def __init__(self, classes: Iterable[str] = ()) -> None:
+        # By class: images, and pixels of intersection, of union and in all.
+        self._counts = {name: np.zeros(4, np.int64) for name in classes}
+        self._published = 0.0
 
     def add(self, label: str, prediction: Any, truth: Any) -> float:
         """Count one image.
@@ -159,12 +150,7 @@ class Meter:
         return [self._count(*counts, size) for counts in zip(labels, both, either, strict=True)]
 
     def _count(self, label: str, both: int, either: int, size: int) -> float:
-        sums = self._sums.setdefault(label, _Sums())
-        sums.images += 1
-        sums.intersection += both
-        sums.union += either
-        sums.background_intersection += size - either
-        sums.background_union += size - both
+        self._counts.setdefault(label, np.zeros(4, np.int64))[:] += (1, both, either, size)
         own = both / either if either else 1.0
         self._published += (1.0 + own) / 2.0
         return own
@@ -177,22 +163,19 @@ class Meter:
         InvalidArgumentError
             Nothing was counted.
         """
-        count = sum(s.images for s in self._sums.values())
-        if count == 0:
+        counts = {name: row.tolist() for name, row in self._counts.items()}
+        images, both, either, size = (sum(row) for row in zip(*counts.values(), strict=True)) if counts else [0] * 4
+        if images == 0:
             raise InvalidArgumentError("scores: no image was counted")
-        total = _Sums()
-        for s in self._sums.values():
-            for name in vars(total):
-                setattr(total, name, getattr(total, name) + getattr(s, name))
-        iou = {name: _share(s.intersection, s.union) for name, s in self._sums.items()}
-        foreground = _share(total.intersection, total.union)
-        background = _share(total.background_intersection, total.background_union)
+        iou = {name: _share(row[1], row[2]) for name, row in counts.items()}
+        # The background's intersection is what neither mask has, its union what not both have.
+        foreground, background = _share(both, either), _share(size - either, size - both)
         return Scores(
             iou=iou,
             miou=_mean(iou.values()),
             fb_iou=_mean((foreground, background)),
             foreground_iou=foreground,
             background_iou=background,
-            fb_iou_published_code=self._published / count,
-            images={name: s.images for name, s in self._sums.items()},
+            fb_iou_published_code=self._published / images,
+            images={name: row[0] for name, row in counts.items()},
         )

@@ -1,4 +1,4 @@
-"""From a policy to a schedule: one look at the first image gives all rounds' actions.
+"""From a policy to a schedule, one look at the first image giving all rounds' actions, and from either to ONNX.
 
 By Theorem 2 of the paper (Liu et al. 2024) every state follows from the first image and the actions so far, so that a
 deterministic policy's actions are a function of that image alone. Learning it costs no segmentation.
@@ -6,17 +6,27 @@ deterministic policy's actions are a function of that image alone. Learning it c
 
 from __future__ import annotations
 
+import copy
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ..actor import observe
+from .._files import replace_file
+from ..actor import Actions, Actor, ActorFile, observe, progress
 from ..enhance import one_round
+from ..errors import ModelError
+from ..segment.onnx_files import to_onnx
 from .config import Config
-from .env import Floats, SdieEnv, State, begins_pass
+from .env import Act, SdieEnv
+from .episode import Observation
 from .networks import ScheduleNet, random_shift
-from .rollout import Act
+from .places import Floats
+
+__all__ = ["BATCH", "ENCODER", "RATE", "STEPS", "VARIANTS", "demonstrations", "distill", "export_actor"]
 
 VARIANTS = 12  # of each image: turned, mirrored, lighter and darker
 # Whatever the policy has: a schedule is there to be fast, and beside a ResNet18 the filters would be the smaller part.
@@ -24,6 +34,7 @@ ENCODER = "small"
 STEPS = 1500
 BATCH = 64
 RATE = 1e-3
+_PARITY = 1e-3  # largest difference of an exported action in [-1, 1]
 
 
 def _variants(images: Floats, seed: int) -> Floats:
@@ -43,15 +54,15 @@ def _variants(images: Floats, seed: int) -> Floats:
 
 def demonstrations(env: SdieEnv, act: Act, seed: int) -> tuple[np.ndarray, Floats]:
     """What a policy does with variants of the shots: first observations (N, side, side), actions (N, T, size)."""
-    raw = np.stack([c.image for c in env.cases]).astype(np.float32) / np.float32(255.0)
+    raw = np.stack(env.pictures).astype(np.float32) / np.float32(255.0)
     first = state = _variants(raw, seed)[..., None]
     seen = observe(state[..., 0], env.side)
     actions = []
     for at in range(env.rounds):
-        if begins_pass(at, env.rounds, env.passes):
+        if env.begins_pass(at):
             state = first
         now = observe(state[..., 0], env.side)
-        actions.append(act(State(now, at)))
+        actions.append(act(Observation(now, at)))
         state = one_round(state, actions[-1], env.actions, env.params, threads=env.threads)
     return seen, np.stack(actions, 1)
 
@@ -76,7 +87,7 @@ def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet
     device = next(actor.parameters()).device
 
     @torch.no_grad()
-    def act(state: State) -> Floats:
+    def act(state: Observation) -> Floats:
         found = []
         for part in np.array_split(state.seen, -(-len(state.seen) // 256)):
             hot = functional.one_hot(torch.full((len(part),), state.at), config.rounds).float()
@@ -103,3 +114,53 @@ def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet
         own = net(inputs[: len(env)]).cpu().numpy()
     gap = env.actions.weights(own) - env.actions.weights(actions[: len(env)])
     return net, float(np.abs(gap).mean())
+
+
+def export_actor(net: nn.Module, kind: str, path: Path, rounds: int, side: int, actions: Actions) -> ActorFile:
+    """Write a policy's or a schedule's network to ONNX, if onnxruntime answers as torch does.
+
+    Parameters
+    ----------
+    net : Module
+        `ActorNet`, or `ScheduleNet`.
+    kind : {"policy", "schedule"}
+    path : Path
+        The file, replaced at once.
+    rounds, side : int
+        T; of observations in pixels.
+    actions : Actions
+        What its answers mean.
+
+    Returns
+    -------
+    ActorFile
+
+    Raises
+    ------
+    ModelError
+        onnxruntime's actions differ from torch's by more than 0.001; nothing is written.
+    """
+    net = copy.deepcopy(net).cpu().float().eval()
+    rng = np.random.default_rng(0)
+    seen = rng.integers(0, 256, (3, side, side), dtype=np.uint8)
+    given = [torch.from_numpy(seen)]
+    names = ["observation"]
+    if kind == "policy":
+        given.append(torch.from_numpy(progress(rounds, rounds - 1, len(seen))))
+        names.append("round")
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "actor.onnx"
+        to_onnx(net, tuple(given), made, (names, ["action"]), tuple({0: batch} for _ in given))
+        with torch.no_grad():
+            expected = net(*given).numpy()
+        file = ActorFile.of(made, rounds, side, actions)
+        error = float(np.abs(Actor(file, kind)(seen, rounds - 1) - expected).max())
+        if not error <= _PARITY:
+            raise ModelError(
+                f"{path}: onnxruntime's actions differ from torch's by {error:.1e}; "
+                f"at most {_PARITY:.0e} is accepted, and nothing was written"
+            )
+        data = made.read_bytes()
+    replace_file(path, lambda stream: stream.write(data))
+    return ActorFile.of(path, rounds, side, actions)

@@ -1,90 +1,64 @@
-"""The decision process of SDIE (Liu et al. 2024, eqs. 4 to 7): states are images, actions mix filters, rewards judge masks.
+"""The decision process of SDIE (Liu et al. 2024, eqs. 4 to 7): episodes whose masks are judged by the truth.
 
-n participants, one image each, are stepped as one batch: one fused round, one batch of segmentations.
+States are images, actions mix filters, rewards judge masks; `follow` runs whole episodes of either kind.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _validate
-from ..filters import FilterParams
-from ..actor import Actions
-from ..errors import InvalidArgumentError
 from ..segment import Segmenter
-from ..segment.prompts import Answer, answer
-from .memory import Memory, prompt_key
-from .place import Host, Images, Place, on_host
-from .rewards import REWARDS, Case, Floats, Masks, iou, reward_of, vote
+from ..segment.prompts import Answer
+from .cases import Case
+from .episode import Episode, Observation, Step
+from .places import Floats, Images, Masks, vote
 
 __all__ = [
-    "CREDITS", "REWARDS", "Case", "Floats", "Masks", "SdieEnv", "State", "Step", "begins_pass", "iou", "reward_of",
-    "vote",
+    "CREDITS", "REWARDS", "Act", "RewardedStep", "Rollout", "SdieEnv", "follow", "reward_from", "reward_of",
 ]  # fmt: skip
 
+REWARDS = ("fb-iou", "miou")
 CREDITS = ("own", "vote", "best")
+Act = Callable[[Observation], Floats]  # actions (n, size) of a state
 
 
-def begins_pass(at: int, rounds: int, passes: int) -> bool:
-    """Whether the round after `at` others works on the image as it came."""
-    return at % (rounds // passes) == 0
+def reward_of(mask: Masks, truth: Masks, kind: str) -> float:
+    """Reward of one mask (eq. 7), in [0, 1]: the foreground's IoU ("miou"), or its mean with the background's ("fb-iou")."""
+    both, either = np.count_nonzero(mask & truth), np.count_nonzero(mask | truth)
+    return reward_from(int(both), int(either), truth.size, kind)
 
 
-@dataclass(frozen=True)
-class State:
-    """What the agent sees of n participants.
+def reward_from(both: int, either: int, size: int, kind: str) -> float:
+    """`reward_of` a mask whose pixels in common with the truth, in either, and in all are counted."""
+    foreground = _ratio(both, either)
+    # The background's intersection is what neither has, its union what not both have.
+    return foreground if kind == "miou" else (foreground + _ratio(size - either, size - both)) / 2.0
 
-    Attributes
-    ----------
-    seen : ndarray or Tensor, uint8, (n, side, side)
-        The images, reduced; a tensor where the environment has a device.
-    at : int
-        Rounds taken so far; at `rounds`, the episode is over.
-    """
 
-    seen: Any
-    at: int
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a round led to.
+class RewardedStep(Step):
+    """What a round led to, and what it was worth.
 
     Attributes
     ----------
-    state : State
     reward : ndarray, float32, (n,)
-    done : bool
-        The horizon is finite: the last round ends the episode for good, nothing is to come after it.
-    answers : list of Answer
-        The segmenter's.
-    made : ndarray or Tensor, uint8, (n, H, W)
-        The enhanced images, as a caller of `enhance` gets them, where the environment keeps them.
     """
 
-    state: State
     reward: Floats
-    done: bool
-    answers: list[Answer]
-    made: Any
-
-    @functools.cached_property
-    def images(self) -> Images:
-        """What was made, as an array: copied when it is first asked for, if it is on a device."""
-        found: Images = on_host(self.made)
-        return found
 
 
-class SdieEnv:
-    """n participants, each with an image of its own, all in the same round.
+class SdieEnv(Episode):
+    """An episode of labelled images, each round rewarded for the mask that it led to.
 
     Parameters
     ----------
@@ -92,15 +66,6 @@ class SdieEnv:
         The frozen model.
     cases : sequence of Case
         All of one shape, 1 or more.
-    rounds : int
-        Of an episode, 1 to 64: T in each pass.
-    passes : int
-        Parts of equal length of an episode: each begins with the image as it came. The paper has one. With more, the agent
-        makes several series of pictures of one image, and a later one may try what the others did not.
-    params : FilterParams, optional
-        Of what no action chooses.
-    actions : Actions, optional
-        What actions mean: weights alone unless told.
     reward : {"fb-iou", "miou"}
         Of the segmented new image (eq. 7).
     relative : bool
@@ -109,35 +74,13 @@ class SdieEnv:
     credit : {"own", "vote", "best"}
         What a round is rewarded for: its own mask, as the paper has it; the vote of all answers so far, the unenhanced image's
         among them; or the best of them. With the last two, what it adds to the others counts, and rounds may differ.
-    side : int
-        Of observations in pixels.
-    threads : int, optional
-        Of the filters.
-    options : dict, optional
-        Fields of `Auto`, where the prompt is "auto".
-    remembered : int
-        Segmentations kept; a repeated one costs nothing.
-    memory : Memory, optional
-        Where answers are kept beyond this process: by their images, which are copied from a device for it.
-    device : str, optional
-        Where images, masks and truths are kept, as tensors: "cuda" is for a segmenter that is there too, such as
-        `segment.torch_sam.TorchSam`. None means arrays on the host, and filters on the CPU.
-
-    Attributes
-    ----------
-    calls : int
-        Images that steps had segmented so far, remembered ones included, so that a run that was killed counts alike:
-        the budget of every comparison.
-    seconds : dict of str to float
-        Time spent in "enhance", "segment" and the "other" parts of a step; on a GPU, which works on while the next part has
-        begun, only their sum is right.
+    **options
+        Of `Episode`.
 
     Raises
     ------
-    InvalidArgumentError, InvalidTypeError
-        No case, cases of several shapes, or a value that cannot be used.
-    ModelError
-        A device that is not there.
+    InvalidArgumentError, InvalidTypeError, ModelError
+        As `Episode`.
     """
 
     def __init__(
@@ -145,204 +88,135 @@ class SdieEnv:
         segmenter: Segmenter,
         cases: Sequence[Case],
         *,
-        rounds: int = 5,
-        passes: int = 1,
-        params: FilterParams | None = None,
-        actions: Actions | None = None,
         reward: str = "fb-iou",
         relative: bool = False,
         credit: str = "own",
-        side: int = 64,
-        threads: int | None = None,
-        options: dict[str, Any] | None = None,
-        remembered: int = 8192,
-        memory: Memory | None = None,
-        device: str | None = None,
+        **options: Any,
     ) -> None:
-        if not cases:
-            raise InvalidArgumentError("cases: received none; accepted: 1 or more")
-        shapes = sorted({c.image.shape for c in cases})
-        if len(shapes) > 1:
-            raise InvalidArgumentError(
-                f"cases: received images of {shapes[0]} and {shapes[-1]}; accepted: one shape "
-                "(data sets are resized by size=200)"
-            )
-        if reward not in REWARDS:
-            raise InvalidArgumentError(f"reward: received {reward!r}; accepted: {', '.join(REWARDS)}")
-        self.segmenter, self.cases = segmenter, tuple(cases)
-        self.rounds = _validate.integer(1, 64)("rounds", rounds)
-        self.passes = _validate.passes(passes, self.rounds)
-        self.params = FilterParams() if params is None else params
-        _validate.instance("params", self.params, FilterParams)
-        self.actions = Actions() if actions is None else actions
-        self.reward, self.relative = reward, _validate.flag("relative", relative)
-        if credit not in CREDITS:
-            raise InvalidArgumentError(f"credit: received {credit!r}; accepted: {', '.join(CREDITS)}")
-        self.credit, self._memory = credit, memory
-        self._prompts: dict[int, bytes] = {}  # keys of the cases' prompts in memory
-        self.side = _validate.integer(8, 1024)("side", side)
-        self.threads, self.options = _validate.threads(threads), options or {}
-        self.calls, self.seconds = 0, dict.fromkeys(("enhance", "segment", "other"), 0.0)
-        self._remembered = remembered
-        self._known: dict[bytes, tuple[Answer, float]] = {}
-        given = (self.cases, self.params, self.actions, self.threads)
-        if device is None:
-            self.place: Place = Host(*given)
-        else:
-            from .device import Device
-
-            self.place = Device(*given, device)
-        self._first: Any = None
-        self._image: Any = None
-        self._which: list[int] = []
+        self.reward = _validate.choice(*REWARDS)("reward", reward)
+        self.credit = _validate.choice(*CREDITS)("credit", credit)
+        self.relative = _validate.flag("relative", relative)
+        super().__init__(segmenter, [c.image for c in cases], [c.prompt for c in cases], **options)
+        self.cases = tuple(cases)
+        self._truths = self.place.take(np.stack([c.truth for c in cases]))
         self._base: Any = np.float32(0.0)
         self._best: Any = np.float32(0.0)  # reward of each participant's best answer so far
         self._answers: list[list[Answer]] = []  # of each participant so far
-        self._at = self.rounds
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def one_pass(self) -> SdieEnv:
-        """The same with a single pass, of as many rounds; what either remembers, both do."""
-        env = copy.copy(self)
-        env.rounds, env.passes = self.rounds // self.passes, 1
-        env.calls, env.seconds = 0, dict.fromkeys(self.seconds, 0.0)
-        env._at = env.rounds
-        return env
 
     def judge(self, which: Sequence[int], images: Any) -> tuple[list[Answer], Floats]:
-        """Segment images of those cases: the answers, and the reward of each without `relative`.
+        """Segment images of those cases (`Episode.segment`): the answers, and the reward of each without `relative`."""
+        answers = self.segment(which, images)
+        return answers, self._rewards(self.place.masks(answers), which)
 
-        Parameters
-        ----------
-        which : sequence of int, (n,)
-            The cases that the images come from.
-        images : ndarray or Tensor, uint8, (n, H, W)
-        """
-        images = self.place.take(images)
-        keys = [int(k).to_bytes(4, "little") + key for k, key in zip(which, self.place.keys(images), strict=True)]
-        new = {key: n for n, key in enumerate(keys) if key not in self._known}
-        found: dict[bytes, tuple[Answer, float]] = {}
-        for key, n in new.items():
-            case = self.cases[which[n]]
-            if case.prompt is None:
-                nothing = Answer(np.zeros_like(case.truth))
-                found[key] = (nothing, reward_of(nothing.mask, case.truth, self.reward))
-        # One batch for each kind of prompt: "auto" is one for all, the others one an image.
-        for auto in (True, False):
-            part = [
-                (key, n)
-                for key, n in new.items()
-                if key not in found and isinstance(self.cases[which[n]].prompt, str) == auto
-            ]
-            if not part:
-                continue
-            begin = time.perf_counter()
-            answers = self._segment([which[n] for _, n in part], images[[n for _, n in part]], auto)
-            self.seconds["segment"] += time.perf_counter() - begin
-            rewards = self.place.rewards(answers, [which[n] for _, n in part], self.reward)
-            for (key, _), a, r in zip(part, answers, rewards, strict=True):
-                found[key] = (a, r)
-        judged = [found[key] if key in found else self._known[key] for key in keys]
-        if len(self._known) + len(found) > self._remembered:
-            self._known.clear()
-        self._known.update(found)
-        return [a for a, _ in judged], np.array([r for _, r in judged], np.float32)
+    def _rewards(self, masks: Any, which: Sequence[int]) -> Floats:
+        """Rewards of masks (n, H, W), counted where they are."""
+        truths = self._truths[list(which)]
+        size = truths[0].shape[0] * truths[0].shape[1]
+        both, either = (pixels.sum((1, 2)).tolist() for pixels in (masks & truths, masks | truths))
+        return np.array([reward_from(*pair, size, self.reward) for pair in zip(both, either, strict=True)], np.float32)
 
-    def _segment(self, which: Sequence[int], images: Any, auto: bool) -> list[Answer]:
-        """Segment by prompts of one kind, or remember."""
-        options = self.options if auto else {}
-        known: dict[int, Answer] = {}
-        keys: list[bytes] = []
-        if self._memory is not None:
-            for k, image in zip(which, self.place.host(images), strict=True):
-                if k not in self._prompts:
-                    self._prompts[k] = prompt_key(self.cases[k].prompt, options)
-                keys.append(self._memory.key(self._prompts[k], image))
-            there = self._memory.get(keys)
-            known = {n: there[key] for n, key in enumerate(keys) if key in there}
-        rest = [n for n in range(len(which)) if n not in known]
-        if rest:
-            prompts = [self.cases[which[n]].prompt for n in rest]
-            given = prompts[0] if auto else prompts
-            shown = self.place.given(images[rest], self.segmenter.takes_tensors)
-            answers = answer(self.segmenter, shown, given, options)
-            known |= dict(zip(rest, answers, strict=True))
-            if self._memory is not None:
-                self._memory.put({keys[n]: known[n] for n in rest})
-        return [known[n] for n in range(len(which))]
-
-    def reset(self, which: Sequence[int] | None = None) -> State:
-        """Begin an episode.
-
-        Parameters
-        ----------
-        which : sequence of int, optional
-            The participants' cases; None means each once.
-        """
-        self._which = list(range(len(self.cases))) if which is None else [int(k) for k in which]
-        if not self._which or not all(0 <= k < len(self.cases) for k in self._which):
-            raise InvalidArgumentError(
-                f"which: received {self._which}; accepted: indices of {len(self.cases)} case(s)"
-            )
-        raw = self.place.images(self._which)
-        self._first = self._image = self.place.begin(raw)
-        self._at = 0
+    def reset(self, which: Sequence[int] | None = None) -> Observation:
+        """Begin an episode of those cases; None means each once."""
+        state = super().reset(which)
         self._base = np.float32(0.0)
         if self.relative or self.credit != "own":
-            answers, rewards = self.judge(self._which, raw)
+            answers, rewards = self.judge(self._which, self._images[self._which])
             self._answers, self._best = [[a] for a in answers], rewards
             self._base = rewards if self.relative else self._base
-        return self._state()
+        return state
 
-    def _state(self) -> State:
-        return State(self.place.observe(self._image, self.side), self._at)
-
-    def step(self, actions: npt.ArrayLike) -> Step:
-        """Take a round.
-
-        Parameters
-        ----------
-        actions : array_like, (n, size)
-            In [-1, 1].
-
-        Raises
-        ------
-        InvalidArgumentError
-            Actions of another shape or not finite, or the episode is over.
-        """
-        if self._at >= self.rounds:
-            raise InvalidArgumentError("step: the episode is over, or none was begun; call reset() first")
-        chosen = np.asarray(actions, np.float32)
-        expected = (len(self._which), self.actions.size)
-        if chosen.shape != expected or not np.isfinite(chosen).all():
-            raise InvalidArgumentError(
-                f"actions: received shape {chosen.shape}; accepted: {expected}, finite numbers in [-1, 1]"
-            )
-        begin = time.perf_counter()
-        self._image = self.place.round(self._image, chosen)
-        images = self.place.levels(self._image)
-        middle = time.perf_counter()
-        self.seconds["enhance"] += middle - begin
-        before = self.seconds["segment"]
-        answers, reward = self.judge(self._which, images)
+    def step(self, actions: npt.ArrayLike) -> RewardedStep:
+        """Take a round: see `Episode.step`."""
+        step = super().step(actions)
+        reward = self._rewards(self.place.masks(step.answers), self._which)
         if self.credit == "best":
             reward = self._best = np.maximum(self._best, reward)
         elif self.credit == "vote":
-            for own, a in zip(self._answers, answers, strict=True):
+            for own, a in zip(self._answers, step.answers, strict=True):
                 own.append(a)
-            reward = np.array(self.place.votes(self._answers, self._which, self.reward), np.float32)
-        self.calls += len(images)
-        self._at += 1
-        if self._at < self.rounds and begins_pass(self._at, self.rounds, self.passes):
-            self._image = self._first
-        state = self._state()
-        self.seconds["other"] += time.perf_counter() - middle - (self.seconds["segment"] - before)
-        return Step(
-            state,
-            reward - np.asarray(self._base, np.float32),
-            self._at == self.rounds,
-            answers,
-            images,
-        )
+            reward = self._rewards(self.place.votes(self._answers), self._which)
+        return RewardedStep(**vars(step), reward=reward - np.asarray(self._base, np.float32))
+
+
+@dataclass
+class Rollout:
+    """One image's episode: what a way of acting made of it, round by round.
+
+    Attributes
+    ----------
+    case : int
+        Which of the environment's.
+    answers : list of Answer, T + 1
+        The segmenter's: of the image as it came, then after each round.
+    rewards : list of float, T + 1
+        Of each answer by itself: without `relative`, whatever the `credit`; empty without a truth.
+    actions : list of ndarray, float32, (size,), T
+    values : list of float, T
+        A critic's value of each round's state and action; empty without a critic.
+    scores : list of float, T + 1
+        A verifier's of each answer; empty without a verifier.
+    images : list of ndarray, uint8, (H, W), T + 1
+    vote : ndarray, bool, (H, W)
+        See `episode.vote`.
+    vote_reward : float
+        Without `relative`; NaN without a truth.
+    gained : float
+        The return: the environment's own rewards, summed.
+    """
+
+    case: int
+    answers: list[Answer] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    actions: list[Floats] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    images: list[Images] = field(default_factory=list)
+    vote: Masks = field(default_factory=lambda: np.zeros((0, 0), bool))
+    vote_reward: float = float("nan")
+    gained: float = 0.0
+
+
+def follow(
+    episode: Episode,
+    act: Act,
+    which: Sequence[int] | None = None,
+    value: Callable[[Observation, Floats], Any] | None = None,
+) -> list[Rollout]:
+    """Run an episode of each image.
+
+    Parameters
+    ----------
+    episode : Episode
+        Of an `SdieEnv`, rewards are told too.
+    act : callable
+        Gives the actions of a state.
+    which : sequence of int, optional
+        The participants; None means all.
+    value : callable, optional
+        Gives the values (n,) of a state and its actions.
+    """
+    state = episode.reset(which)
+    chosen = list(range(len(episode))) if which is None else list(which)
+    rollouts = [Rollout(k, images=[episode.pictures[k]]) for k in chosen]
+    for r, answer in zip(rollouts, episode.segment(chosen, np.stack([r.images[0] for r in rollouts])), strict=True):
+        r.answers.append(answer)
+    for _ in range(episode.rounds):
+        actions = act(state)
+        values = None if value is None else value(state, actions)
+        step = episode.step(actions)
+        for n, r in enumerate(rollouts):
+            r.answers.append(step.answers[n])
+            r.actions.append(actions[n])
+            r.images.append(step.images[n])
+            if isinstance(step, RewardedStep):
+                r.gained += float(step.reward[n])
+            if values is not None:
+                r.values.append(float(values[n]))
+        state = step.state
+    for r in rollouts:
+        r.vote = vote(r.answers)
+        if isinstance(episode, SdieEnv):
+            truth = episode.cases[r.case].truth
+            r.rewards = [reward_of(a.mask, truth, episode.reward) for a in r.answers]
+            r.vote_reward = reward_of(r.vote, truth, episode.reward)
+    return rollouts

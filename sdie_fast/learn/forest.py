@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import RunError
-from .env import Floats
+from .places import Floats
+
+__all__ = ["LEAF", "TREES", "Forest"]
 
 TREES, LEAF = 120, 5
 
@@ -61,24 +62,19 @@ class Forest:
         forest = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, max_features=0.5, random_state=seed).fit(
             features, targets
         )
-        nodes: dict[str, list[Any]] = {name: [] for name in ("feature", "threshold", "left", "right", "value")}
-        roots, first = [], 0
+        roots, parts, first = [], [], 0
         for tree in (e.tree_ for e in forest.estimators_):
-            leaf = tree.children_left < 0
-            at = np.arange(tree.node_count)
+            leaf, at = tree.children_left < 0, np.arange(tree.node_count)
+            below = [np.where(leaf, at, child) + first for child in (tree.children_left, tree.children_right)]
+            parts.append((np.where(leaf, 0, tree.feature), tree.threshold, *below, tree.value[:, 0, 0]))
             roots.append(first)
-            nodes["feature"].append(np.where(leaf, 0, tree.feature))
-            nodes["threshold"].append(tree.threshold)
-            nodes["left"].append(np.where(leaf, at, tree.children_left) + first)
-            nodes["right"].append(np.where(leaf, at, tree.children_right) + first)
-            nodes["value"].append(tree.value[:, 0, 0])
             first += tree.node_count
-        real = ("threshold", "value")
-        arrays: dict[str, Any] = {
-            name: np.concatenate(parts).astype(np.float32 if name in real else np.int32)
-            for name, parts in nodes.items()
-        }
-        return cls(np.array(roots, np.int32), **arrays, width=features.shape[1])
+        feature, threshold, left, right, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+        index, real = np.int32, np.float32
+        return cls(
+            np.array(roots, index), feature.astype(index), threshold.astype(real), left.astype(index),
+            right.astype(index), value.astype(real), features.shape[1],
+        )  # fmt: skip
 
     @classmethod
     def blended(cls, forests: Sequence[Forest], features: Floats) -> Forest:

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from .. import _validate
-from ..errors import InvalidArgumentError, InvalidTypeError, RunError
+from ..errors import InvalidArgumentError, RunError
 from ..segment import Segmenter
-from . import folder as files
-from .env import Case, Masks, SdieEnv
-from .rollout import follow
-from .runs import act_of, open_run
+from .env import follow
+from .episode import Episode
+from .places import Images, Masks
+from .runs import RESULT, VERIFIER, act_of, episode_options, open_run, read_json
 from .select import BLIND, choose, final_mask
 from .verifier import Verifier
+
+__all__ = ["RULES", "Finding", "Inspector"]
 
 RULES = tuple(rule for rule in BLIND if rule != "critic")  # whose networks are not part of a recipe
 
@@ -44,7 +43,7 @@ class Finding:
     """
 
     mask: Masks
-    image: npt.NDArray[np.uint8]
+    image: Images
     round: int
     quality: float
     score: float
@@ -93,10 +92,10 @@ class Inspector:
                 f"recipe: {run} was trained with the prompt {config.prompt!r}, which needs labelled images; "
                 "accepted: runs trained with 'auto'"
             )
-        there = run / files.VERIFIER
+        there = run / VERIFIER
         self.verifier = Verifier.load(there) if there.exists() else None
         if rule is None and split is not None:
-            rule = files.read_json(run / files.RESULT)["rule"]
+            rule = read_json(run / RESULT)["rule"]
         usual = "agreement" if self.verifier is None else "verifier"
         self.rule = _validate.choice(*RULES)("rule", usual if rule is None else rule)
         if self.rule == "verifier" and self.verifier is None:
@@ -107,11 +106,13 @@ class Inspector:
                 f"label: received {label!r}; the verifier of {run} knows {', '.join(known) or 'no classes'}"
             )
         self.label, self.recipe = label, recipe
-        self._config, self._segmenter, self._threads = config, segmenter, threads
-        self._auto = config.auto if auto is None else auto
+        self._segmenter = segmenter
+        self._options = {
+            **episode_options(config), "threads": threads, "options": config.auto if auto is None else auto,
+        }  # fmt: skip
         self._act = act_of(recipe, config.actions)
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> Finding:
+    def __call__(self, image: Images) -> Finding:
         """Inspect one image.
 
         Parameters
@@ -125,17 +126,7 @@ class Inspector:
         InvalidArgumentError, InvalidTypeError
             Another shape or dtype.
         """
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2:
-            received = f"{getattr(image, 'dtype', type(image).__name__)} {np.shape(image)}"
-            raise InvalidTypeError(f"image: received {received}; accepted: uint8 (H, W)")
-        # An episode's rewards want a truth; here there is none, and nothing below looks at them.
-        case = Case(image, np.zeros(image.shape, bool))
-        c = self._config
-        env = SdieEnv(
-            self._segmenter, [case], rounds=c.rounds, passes=c.passes, params=c.params, actions=c.actions, side=c.side,
-            threads=self._threads, options=self._auto,
-        )  # fmt: skip
-        (found,) = follow(env, self._act)
+        (found,) = follow(Episode(self._segmenter, [image], ["auto"], **self._options), self._act)
         if self.verifier is not None:
             found.scores = self.verifier.scores(image, found.answers, self.label)
         at = choose(self.rule, found)

@@ -16,6 +16,8 @@ from ..errors import RunError
 from ..segment import Prompt, Segmenter, Support
 from ..segment.prompts import Answer
 
+__all__ = ["Memory", "prompt_key"]
+
 _MANY = 500  # keys in a query; SQLite's limit is 999
 
 

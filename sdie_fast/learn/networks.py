@@ -8,14 +8,15 @@ ImageNet weights they belong to.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from ..errors import InvalidArgumentError, ModelError
+from .config import ENCODERS
 
-ENCODERS = ("resnet18", "resnet18-imagenet", "small")
+__all__ = ["ActorNet", "CriticNet", "ScheduleNet", "build_encoder", "random_shift"]
 
 
 def _group_norm(channels: int) -> nn.Module:
@@ -165,6 +166,3 @@ def random_shift(seen: torch.Tensor, offsets: torch.Tensor, pad: int) -> torch.T
     columns = (line[None] + offsets[:, 1:] - pad).clamp(0, side - 1)
     at = torch.arange(len(seen), device=seen.device)[:, None, None]
     return seen[at, rows[:, :, None], columns[:, None, :]]
-
-
-Builder = Callable[[], nn.Module]

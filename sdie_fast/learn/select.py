@@ -8,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from .. import _validate
 from ..errors import InvalidArgumentError
-from .env import Case, Floats, Masks, iou
-from .rollout import Rollout
+from ..segment.prompts import agreements
+from .cases import Case
+from .env import Rollout
+from .places import Floats, Masks
+
+__all__ = [
+    "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "judge_rule", "pooled_miou",
+    "signal", "usable",
+]  # fmt: skip
 
 RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement", "vote", "verifier")
 BLIND = RULES[1:]  # those that never see the truth
@@ -36,35 +44,24 @@ def signal(rule: str, rollout: Rollout, gamma: float = 0.99) -> Floats:
     InvalidArgumentError
         No such rule, "critic" without values, or "verifier" without scores.
     """
+    _validate.choice(*RULES)("rule", rule)
+    if not usable(rule, rollout):
+        needed = "a critic's values" if rule == "critic" else "a verifier's scores"
+        raise InvalidArgumentError(f"rule: {rule!r} needs {needed}, and there are none")
     answers = rollout.answers[1:]
-    if rule == "oracle":
-        found = rollout.rewards[1:]
-    elif rule == "last":
-        found = [float(k) for k in range(len(answers))]
-    elif rule == "predicted-iou":
-        found = [a.quality for a in answers]
-    elif rule == "stability":
-        found = [a.stability for a in answers]
-    elif rule == "agreement":
-        masks = [a.mask for a in rollout.answers]  # the image as it came has a say, but is no candidate
-        pairs = np.array([[iou(a, b) for b in masks] for a in masks])
-        found = [float(v) for v in (pairs.sum(1) - 1.0)[1:] / max(len(masks) - 1, 1)]
-    elif rule == "verifier":
-        found = list(_scores(rollout)[1:])
-    elif rule == "critic":
-        if not rollout.values:
-            raise InvalidArgumentError("rule: 'critic' needs a critic's values, and there are none")
+    if rule == "critic":
         after = [*rollout.values[1:], 0.0]
-        found = [q - gamma * later for q, later in zip(rollout.values, after, strict=True)]
-    else:
-        raise InvalidArgumentError(f"rule: received {rule!r}; accepted: {', '.join(RULES)}")
-    return np.asarray(found, np.float32)
-
-
-def _scores(rollout: Rollout) -> Floats:
-    if not rollout.scores:
-        raise InvalidArgumentError("rule: 'verifier' needs a verifier's scores, and there are none")
-    return np.asarray(rollout.scores, np.float32)
+        return np.asarray([q - gamma * later for q, later in zip(rollout.values, after, strict=True)], np.float32)
+    if rule == "agreement":  # the image as it came has a say, but is no candidate
+        return agreements([a.mask for a in rollout.answers])[1:]
+    found: dict[str, Sequence[float]] = {
+        "oracle": rollout.rewards[1:],
+        "last": range(len(answers)),
+        "predicted-iou": [a.quality for a in answers],
+        "stability": [a.stability for a in answers],
+        "verifier": rollout.scores[1:],
+    }
+    return np.asarray(found[rule], np.float32)
 
 
 def usable(rule: str, rollout: Rollout) -> bool:
@@ -79,11 +76,13 @@ def choose(rule: str, rollout: Rollout) -> int:
     "verifier" may choose 0, the image as it came: a line would rather not enhance than spoil. "vote" chooses none: the last
     stands for it where a picture is to be shown.
     """
-    if rule == "verifier":
-        return int(_scores(rollout).argmax())
     if rule == "vote":
         return len(rollout.answers) - 1
-    return int(signal(rule, rollout).argmax()) + 1
+    best = int(signal(rule, rollout).argmax()) + 1
+    if rule == "verifier":
+        scores = np.asarray(rollout.scores, np.float32)
+        return best if scores[best] > scores[0] else 0
+    return best
 
 
 def final_mask(rule: str, rollout: Rollout) -> Masks:
@@ -121,15 +120,12 @@ def judge_rule(rule: str, rollouts: Sequence[Rollout]) -> Judgement:
 
     got = float(np.mean([final_reward(rule, r) for r in rollouts]))
     best = float(np.mean([max(r.rewards[1:]) for r in rollouts]))
-    if rule == "vote":  # it has no signal
-        return Judgement(got, best - got, float("nan"))
-    signals = np.concatenate([signal(rule, r) for r in rollouts])
-    truth = np.concatenate([r.rewards[1:] for r in rollouts])
-    ranks = rankdata(signals), rankdata(truth)
-    if min(np.ptp(r) for r in ranks) == 0:
-        correlation = float("nan")
-    else:
-        correlation = float(np.corrcoef(*ranks)[0, 1])
+    correlation = float("nan")
+    if rule != "vote":  # which has no signal
+        signals = np.concatenate([signal(rule, r) for r in rollouts])
+        ranks = rankdata(signals), rankdata(np.concatenate([r.rewards[1:] for r in rollouts]))
+        if min(np.ptp(r) for r in ranks) > 0:
+            correlation = float(np.corrcoef(*ranks)[0, 1])
     return Judgement(got, best - got, correlation)
 
 

@@ -1,10 +1,14 @@
-"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018), as SDIE uses it (Liu et al. 2024, Algorithm 1)."""
+"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018), as SDIE uses it (Liu et al. 2024, Algorithm 1).
+
+Below the algorithm: a run's agent, built from its settings, read back from its folder, and asked what it would do.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
+
+from ..actor import progress
+from ..errors import RunError
+from .baselines import start_schedule
+from .config import Config
+from .env import Act
+from .episode import Observation
+from .networks import ActorNet, CriticNet, random_shift
+from .places import Floats
+from .runs import CHECKPOINT, load_checkpoint, load_config
+
+__all__ = ["TD3", "Batch", "ReplayBuffer", "load_agent", "make_agent", "policy_of", "tensors"]
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -35,42 +51,6 @@ class Batch:
     done: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What an update needs to know beside the networks; the values are those of the published code.
-
-    Attributes
-    ----------
-    actor_rate, critic_rate : float
-        Adam's learning rates.
-    gamma : float
-        Discount.
-    tau : float
-        Share of the new weights in a soft update of the targets.
-    policy_noise, noise_clip : float
-        Standard deviation of the target policy's smoothing, and where it is cut off (c).
-    policy_delay : int
-        Updates of the critics to one of the actor and the targets (d).
-    actor_after : int
-        Updates before the actor's first: with few segmentations, critics that know nothing yet lead it away from
-        where it began, and it does not find back (ours; published code: 0).
-    anchor : float, optional
-        Ours: how much the critic counts against staying near the actions that were tried (alpha of TD3+BC, Fujimoto and Gu 2021, whose
-        value is 2.5). None leaves the critic alone, as Algorithm 1 has it: with the few thousand transitions that there are here,
-        the actor then runs to a corner of the actions that nothing has been tried near.
-    """
-
-    actor_rate: float = 3e-4
-    critic_rate: float = 3e-4
-    gamma: float = 0.99
-    tau: float = 0.005
-    policy_noise: float = 0.1
-    noise_clip: float = 0.5
-    policy_delay: int = 2
-    actor_after: int = 0
-    anchor: float | None = None
-
-
 class TD3:
     """An actor, two critics, their targets, and how they learn.
 
@@ -79,28 +59,31 @@ class TD3:
     make_actor, make_critic : callable
         Build `actor(*state) -> action` in [-1, 1] and `critic(*state, action) -> value (N, 1)`; the second
         critic is a second call.
-    rates : Rates
+    config : Config, optional
+        Its learning rates, gamma, tau, policy_noise, noise_clip, policy_delay, actor_after and anchor.
     device : str
     amp : bool
         Whether networks run in bfloat16 where that is accurate enough (torch.autocast); weights stay float32.
     """
 
+    _PARTS = ("actor", "critics", "actor_target", "critic_targets", "actor_optimizer", "critic_optimizer")
+
     def __init__(
         self,
         make_actor: Callable[[], nn.Module],
         make_critic: Callable[[], nn.Module],
-        rates: Rates | None = None,
+        config: Config | None = None,
         device: str = "cpu",
         *,
         amp: bool = False,
     ) -> None:
-        self.rates, self.device = Rates() if rates is None else rates, device
+        self.config, self.device = Config() if config is None else config, device
         self.actor = make_actor().to(device)
         self.critics = nn.ModuleList([make_critic(), make_critic()]).to(device)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_targets = copy.deepcopy(self.critics).requires_grad_(False)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.rates.actor_rate)
-        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), self.rates.critic_rate)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.config.actor_rate)
+        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), self.config.critic_rate)
         self.updates = 0
         self._amp = amp
 
@@ -126,10 +109,10 @@ class TD3:
     @torch.no_grad()
     def target(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """Y = r + gamma * min_i Q'_i(s', pi'(s') + eps), eps = clip(noise, -c, c) (Algorithm 1)."""
-        c = self.rates.noise_clip
+        c = self.config.noise_clip
         action = (self.actor_target(*batch.next_state) + noise.clamp(-c, c)).clamp(-1.0, 1.0)
         values = [q(*batch.next_state, action).float() for q in self.critic_targets]
-        return batch.reward + (1.0 - batch.done) * self.rates.gamma * torch.minimum(*values)
+        return batch.reward + (1.0 - batch.done) * self.config.gamma * torch.minimum(*values)
 
     def critic_loss(self, batch: Batch, target: torch.Tensor) -> torch.Tensor:
         """Sum over both critics of the mean of (y - Q_i(s, a))^2."""
@@ -140,20 +123,17 @@ class TD3:
         """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient. With `anchor`, scaled, and the distance from a."""
         action = self.actor(*batch.state)
         value = self.critics[0](*batch.state, action).float()
-        if self.rates.anchor is None:
+        if self.config.anchor is None:
             return -value.mean()
-        scale = self.rates.anchor / value.detach().abs().mean().clamp(min=1e-6)
+        scale = self.config.anchor / value.detach().abs().mean().clamp(min=1e-6)
         return functional.mse_loss(action.float(), batch.action) - scale * value.mean()
 
     @torch.no_grad()
     def soft_update(self) -> None:
         """Theta' <- tau * theta + (1 - tau) * theta'."""
-        for target, source in (
-            (self.actor_target, self.actor),
-            (self.critic_targets, self.critics),
-        ):
+        for target, source in ((self.actor_target, self.actor), (self.critic_targets, self.critics)):
             for old, new in zip(target.parameters(), source.parameters(), strict=True):
-                old.lerp_(new, self.rates.tau)
+                old.lerp_(new, self.config.tau)
 
     def update(self, batch: Batch, noise: torch.Tensor) -> dict[str, float]:
         """Learn from a batch: the critics, and every `policy_delay`-th time the actor and the targets.
@@ -178,8 +158,8 @@ class TD3:
         critic_loss.backward()
         self.critic_optimizer.step()
         told = {"critic_loss": float(critic_loss.detach()), "target": float(target.mean())}
-        if self.updates % self.rates.policy_delay == 0:
-            if self.updates > self.rates.actor_after:
+        if self.updates % self.config.policy_delay == 0:
+            if self.updates > self.config.actor_after:
                 told["actor_loss"] = self._update_actor(batch)
             self.soft_update()
         return told
@@ -196,21 +176,16 @@ class TD3:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on as if nothing had happened."""
-        return {name: getattr(self, name).state_dict() for name in self._parts()} | {"updates": self.updates}
+        return {name: getattr(self, name).state_dict() for name in self._PARTS} | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        for name in self._parts():
+        for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.updates = int(state["updates"])
 
-    def _parts(self) -> tuple[str, ...]:
-        return (
-            "actor", "critics", "actor_target", "critic_targets", "actor_optimizer", "critic_optimizer",
-        )  # fmt: skip
 
-
-class Replay:
+class ReplayBuffer:
     """The last transitions, in tensors that are written round and round.
 
     Parameters
@@ -261,8 +236,6 @@ class Replay:
 
     def sample(self, rng: np.random.Generator, count: int, shift: int, device: str) -> Batch:
         """Draw `count` transitions with replacement, their images shifted by up to `shift` pixels."""
-        from .networks import random_shift
-
         rows = self._rows(rng.integers(len(self), size=count))
         drawn = {name: kept[rows].to(device) for name, kept in self._kept.items()}
         for name in ("seen", "next_seen"):
@@ -290,3 +263,45 @@ class Replay:
         self.written = int(state["written"])
         for name, kept in self._kept.items():
             kept[: len(self)] = state["arrays"][name].to(self.device)
+
+
+def make_agent(config: Config, device: str, *, amp: bool = False) -> TD3:
+    """Build the networks of a run: the same for the same seed."""
+    shape = (config.encoder, config.rounds, config.actions.size)
+    start = start_schedule(config.start, config.rounds, config.passes, config.actions).tolist()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return TD3(lambda: ActorNet(*shape, start=start), lambda: CriticNet(*shape), config, device, amp=amp)
+
+
+def tensors(state: Observation, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an agent sees, as the networks take it: what is on a device stays there."""
+    hot = progress(rounds, min(state.at, rounds - 1), len(state.seen))
+    return torch.as_tensor(state.seen), torch.from_numpy(hot)
+
+
+def policy_of(agent: TD3, rounds: int) -> tuple[Act, Callable[[Observation, Floats], Any]]:
+    """The agent's way of acting without exploration, and its critics' value."""
+    return (
+        lambda state: agent.act(*tensors(state, rounds)),
+        lambda state, actions: agent.value(tensors(state, rounds), torch.from_numpy(actions)),
+    )
+
+
+def load_agent(run: Path) -> tuple[TD3, Config]:
+    """The agent of a run with the policy that it kept, for its critics.
+
+    Raises
+    ------
+    RunError
+        Not a run's folder, or a damaged one.
+    """
+    config, _ = load_config(run)
+    state = load_checkpoint(run / CHECKPOINT)
+    agent = make_agent(config, "cpu")
+    try:
+        agent.load_state_dict(state["agent"])
+        agent.actor.load_state_dict(state["kept"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RunError(f"{run / CHECKPOINT}: not this run's: {error!r}") from error
+    return agent, config

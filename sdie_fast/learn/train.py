@@ -9,27 +9,33 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ..errors import InvalidArgumentError, RunError
+from ..recipe import Recipe
 from ..segment import Segmenter
 from ..segment.prompts import Answer
-from . import folder as files
-from .agent import make_agent, tensors
-from .baselines import SIGMA
+from . import runs as files
+from .baselines import SIGMA, searches, start_schedule
+from .cases import Case
 from .config import Config
-from .env import Case, Floats, SdieEnv, State
+from .curve import return_curve
+from .distill import distill, export_actor
+from .env import Rollout, SdieEnv, follow
+from .episode import Observation
 from .memory import Memory
-from .outcome import finish
-from .rollout import follow, start_schedule
-from .td3 import Replay
-from .verifier import Evidence, References, describe
+from .places import Floats
+from .select import BLIND, best_rule, judge_rule, usable
+from .td3 import ReplayBuffer, make_agent, policy_of, tensors
+from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
+
+__all__ = ["Progress", "Training"]
 
 # Streams of random numbers: (seed, stream, counter).
 _EXPLORE, _UPDATE, _VIEW = 1, 2, 7
@@ -66,8 +72,8 @@ class Training:
     ----------
     segmenter : Segmenter
         The frozen model.
-    cases : sequence of Case
-        The shots, each in all its views one after the other: see `env.cases_of`.
+    cases : iterable of Case
+        The shots, each in all its views one after the other: see `cases.cases_of`.
     config : Config
     out : Path
         The folder.
@@ -95,7 +101,7 @@ class Training:
     def __init__(
         self,
         segmenter: Segmenter,
-        cases: Sequence[Case],
+        cases: Iterable[Case],
         config: Config,
         out: Path,
         *,
@@ -108,25 +114,23 @@ class Training:
         memory: Memory | None = None,
     ) -> None:
         self.config, self.out, self.device = config, out, device
+        cases = list(cases)
         self.env = SdieEnv(
-            segmenter, cases, rounds=config.rounds, passes=config.passes, params=config.params, actions=config.actions,
-            reward=config.reward, relative=config.relative, credit=config.credit, side=config.side, threads=threads,
-            options=config.auto, memory=memory, device=device if resident else None,
+            segmenter, cases, reward=config.reward, relative=config.relative, credit=config.credit, threads=threads,
+            options=config.auto, memory=memory, device=device if resident else None, **files.episode_options(config),
         )  # fmt: skip
         self.agent = make_agent(config, device, amp=amp)
         self._first = copy.deepcopy(self.agent.actor.state_dict())
         self.begun: list[float] = []  # each shot's return without exploration: at first
         self.ended: list[float] = []  # and last
-        self.replay = Replay(config.capacity, config.side, config.rounds, config.actions.size, device)
+        self.replay = ReplayBuffer(config.capacity, config.side, config.rounds, config.actions.size, device)
         self.progress = Progress()
         self.evidence = Evidence()
         if len(cases) % config.views:
-            raise InvalidArgumentError(
-                f"cases: received {len(cases)}; accepted: a multiple of the {config.views} views"
-            )
+            raise InvalidArgumentError(f"cases: received {len(cases)}; accepted: a multiple of {config.views} views")
         self.upright = list(range(0, len(cases), config.views))  # each shot as it is
         self.references = References([cases[k] for k in self.upright])
-        self._start = start_schedule(config.start, config.rounds, config.passes, config.actions.size)
+        self._start = start_schedule(config.start, config.rounds, config.passes, config.actions)
         self.history: list[dict[str, float]] = []
         self.watch, self._tensorboard = watch, tensorboard
 
@@ -159,7 +163,7 @@ class Training:
             self._save(checkpoint)
             if writer is not None:
                 writer.close()
-            finish(self)
+            self.finish()
 
     def _writer(self) -> Any:
         if not self._tensorboard:
@@ -170,7 +174,7 @@ class Training:
             return None  # an extra of the extra
         return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.progress.segmentations + 1)
 
-    def _explore(self, state: State) -> Floats:
+    def _explore(self, state: Observation) -> Floats:
         """The policy's actions and noise; at first, noise about the start, as wide as a search's (`baselines.SIGMA`)."""
         c, count = self.config, len(state.seen)
         rng = np.random.default_rng((c.seed, _EXPLORE, self.progress.episode * c.rounds + state.at))
@@ -235,7 +239,7 @@ class Training:
         """Mean return of an episode of the averaged policy, without exploration."""
         rounds = self.config.rounds
 
-        def act(state: State) -> Floats:
+        def act(state: Observation) -> Floats:
             return self.agent.act(*tensors(state, rounds), averaged=True)
 
         rollouts = follow(self.env, act, self.upright)
@@ -308,3 +312,66 @@ class Training:
             self.history = list(state["history"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.out / files.CHECKPOINT}: not a checkpoint of this run: {error!r}") from error
+
+    def finish(self) -> list[Rollout]:
+        """Write the recipes, the verifier, the curve and the figures on the shots; gives the shots' episodes back."""
+        c = self.config
+        self.agent.actor.load_state_dict(self.kept)
+        act, value = policy_of(self.agent, c.rounds)
+        rollouts = follow(self.env, act, self.upright, value)
+        self._verify(rollouts)
+        rule = best_rule(rollouts, self.env.cases)
+        schedule, loss = distill(self.agent.actor, self.env, c)
+        notes = f"{c.shots} shot(s), seed {c.seed}, prompt {c.prompt}; {self.progress.segmentations} segmentations"
+        nets: dict[Literal["policy", "schedule"], Any] = {"policy": self.agent.actor, "schedule": schedule}
+        for kind, net in nets.items():
+            path = self.out / "made" / f"{kind}.onnx"
+            actor = export_actor(net, kind, path, c.rounds, c.side, c.actions)
+            Recipe(None, c.params, self.out.name, notes, kind, actor, c.passes).save(self.out / kind)
+        mean = np.mean([c.actions.weights(np.stack(r.actions)) for r in rollouts], 0)
+        told = f"{notes}; mean over the shots"
+        fixed = Recipe(mean, c.params, self.out.name, told, passes=c.passes, filters=c.actions.filters)
+        fixed.save(self.out / "fixed")
+        rules = [name for name in ("oracle", *BLIND) if all(usable(name, r) for r in rollouts)]
+        result = {
+            "rule": rule,
+            "policy": "the last" if self.improved else "the first",
+            "alone": float(np.mean([r.rewards[0] for r in rollouts])),
+            "rules_on_shots": {name: asdict(judge_rule(name, rollouts)) for name in rules},
+            "distillation_error": loss,
+            "segmentations": self.progress.segmentations,
+            "seconds": self.env.seconds,
+        }
+        files.write_json(self.out / files.RESULT, result)
+        files.write_bytes(self.out / "curve.png", return_curve(self.history))
+        return rollouts
+
+    def _verify(self, rollouts: Sequence[Rollout]) -> None:
+        """Write the verifier, and score the shots' episodes by others that have not seen these shots."""
+        seed = self.config.seed
+        prior = Verifier.load(SHIPPED).forest if self.config.prior else None
+        forest = self.evidence.fit(seed, prior=prior)
+        verifier = Verifier(forest, self.references.all() if self.config.refer else {})
+        files.write_bytes(self.out / files.VERIFIER, verifier.to_bytes())
+        folds = self.evidence.folds(seed)
+        for fold in folds if len(folds) > 1 else ():
+            forest = self.evidence.fit(seed, without=fold, prior=prior)
+            for r in rollouts:
+                if group_of(self.env.cases[r.case]) in fold:
+                    r.scores = forest.predict(self.describe(r.case, r.answers)).tolist()
+
+    def compare(self) -> None:
+        """Search the best constant weights and the best schedule of one pass, each with the same budget, and write them.
+
+        Raises
+        ------
+        RunError
+            They cannot be written.
+        """
+
+        def told(spent: int, best: float) -> None:
+            self.watch(replace(self.progress, segmentations=spent, greedy=best))
+
+        c = self.config
+        found = searches(self.env, c.start, c.segmentations, c.seed, self.upright, told)
+        files.write_json(self.out / files.SEARCHED, {name: rows.tolist() for name, rows in found})

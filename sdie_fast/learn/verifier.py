@@ -20,9 +20,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ..errors import RunError
-from ..segment.prompts import Answer
-from .env import Case, Floats, Masks, iou
+from ..segment.prompts import Answer, agreements
+from .cases import Case
+from .env import Rollout
 from .forest import Forest
+from .places import Floats, Images, Masks
+
+__all__ = [
+    "COMPARED", "FEATURES", "FOLDS", "LOOKS", "OPINIONS", "REFERRED", "SHIPPED", "Evidence", "Looks", "Reference",
+    "References", "Verifier", "describe", "group_of",
+]  # fmt: skip
 
 LOOKS = (
     "log share of the picture",
@@ -64,7 +71,7 @@ class Looks:
         As it came, whatever a mask was found in.
     """
 
-    def __init__(self, image: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, image: Images) -> None:
         plane = image.astype(np.float32) / np.float32(255.0)
         self._deviation = float(plane.std()) + 1e-3
         self._smooth = ndimage.gaussian_filter(plane, 2.0)
@@ -98,17 +105,7 @@ class Looks:
         return found
 
 
-def agreements(masks: Sequence[Masks]) -> Floats:
-    """Mean IoU of each mask with the others, float32 (N,); 1 where it is the only one."""
-    count = len(masks)
-    pairs = np.eye(count)
-    for a in range(count):
-        for b in range(a):
-            pairs[a, b] = pairs[b, a] = iou(masks[a], masks[b])
-    return np.asarray((pairs.sum(1) - 1.0) / (count - 1) if count > 1 else np.ones(1), np.float32)
-
-
-def describe(image: npt.NDArray[np.uint8], answers: Sequence[Answer], reference: Reference | None = None) -> Floats:
+def describe(image: Images, answers: Sequence[Answer], reference: Reference | None = None) -> Floats:
     """Describe an episode's answers.
 
     Parameters
@@ -191,7 +188,7 @@ class Verifier:
     forest: Forest
     references: Mapping[str, Reference] = field(default_factory=dict)
 
-    def scores(self, image: npt.NDArray[np.uint8], answers: Sequence[Answer], label: str | None) -> list[float]:
+    def scores(self, image: Images, answers: Sequence[Answer], label: str | None) -> list[float]:
         """Tell the worth of each answer of an episode: the highest is the best, and only the order means anything.
 
         Parameters
@@ -215,6 +212,12 @@ class Verifier:
                 f"verifier: knows the classes {', '.join(self.references) or 'of no shots'}; received {label!r}"
             )
         return [float(v) for v in np.max([self.forest.predict(r) for r in rows], 0)]
+
+    def score(self, rollouts: Sequence[Rollout], cases: Sequence[Case]) -> None:
+        """Give episodes of those cases their scores."""
+        for r in rollouts:
+            case = cases[r.case]
+            r.scores = self.scores(case.image, r.answers, case.label)
 
     def to_bytes(self) -> bytes:
         """As a file, for `load`."""

@@ -1,6 +1,6 @@
 """SAM checkpoints to ONNX: an encoder and a decoder that TensorRT takes, checked against torch before they are kept.
 
-Needs `pip install "sdie-fast[sam]"`. The decoder is `decoder.Decoder`, without the two things that TensorRT rejects: a
+Needs `pip install "sdie-fast[sam]"`. The decoder is `modules.Decoder`, without the two things that TensorRT rejects: a
 picture's size as an input, and `repeat_interleave`.
 """
 
@@ -19,14 +19,15 @@ import torch
 from torch import nn
 
 from .. import __version__
-from .._runtime import Options, open_session
-from .._torch_onnx import to_onnx
 from ..errors import InvalidArgumentError, ModelError
-from .attention import by_rows
 from .checkpoint import load_checkpoint
-from .decoder import Decoder
-from .manifest import PRECISIONS, Manifest, file_hash
-from .storage import quantise, store_in_half
+from .geometry import Geometry, Prompt
+from .modules import Decoder, RowAttention, restate
+from .onnx import Options, open_session
+from .onnx_files import quantise, store_in_half, to_onnx
+from .sam import PRECISIONS, SamManifest, file_hash, point_arrays
+
+__all__ = ["export_decoder", "export_encoder", "export_sam", "measure_parity"]
 
 # The lowest IoU of masks, and the largest error of the embedding relative to its standard deviation.
 PARITY_IOU = {"fp32": 0.99, "fp16": 0.99, "int8": 0.95}
@@ -69,16 +70,15 @@ def _halve(module: nn.Module) -> nn.Module:
 
 def export_encoder(sam: Any, precision: str, path: Path) -> None:
     """Write the image encoder: "images" (N, 3, S, S) fp32, normalised, to "embedding" (N, C, h, w) fp32."""
-    encoder = sam.image_encoder
-    side = encoder.img_size
-    images = torch.zeros(2, 3, side, side)
+    half = precision == "fp16"
+    # A copy, whose attention is replaced; unless they are halved, its weights are the model's own.
+    shared = {} if half else {id(p): p for p in sam.image_encoder.parameters()}
+    encoder = copy.deepcopy(sam.image_encoder, shared)
+    restate(encoder, RowAttention)
+    images = torch.zeros(2, 3, encoder.img_size, encoder.img_size)
+    wrapped = _Encoder(_halve(encoder), torch.float16) if half else _Encoder(encoder, torch.float32)
     batch = torch.export.Dim("batch", min=1, max=1024)
-    with by_rows(encoder):
-        if precision == "fp16":
-            wrapped = _Encoder(_halve(copy.deepcopy(encoder)), torch.float16)
-        else:
-            wrapped = _Encoder(encoder, torch.float32)
-        to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
+    to_onnx(wrapped.eval(), (images,), path, (["images"], ["embedding"]), ({0: batch},))
     if precision == "int8":
         quantise(path)
     elif precision == "fp32":
@@ -87,31 +87,17 @@ def export_encoder(sam: Any, precision: str, path: Path) -> None:
 
 def export_decoder(sam: Any, path: Path) -> None:
     """Write the decoder, always fp32; see `Sam.decode` for its inputs."""
-    channels = sam.prompt_encoder.embed_dim
-    side = sam.prompt_encoder.image_embedding_size[0]
-    args = (
-        torch.zeros(1, channels, side, side),
-        torch.zeros(2, 3, 2),
-        torch.zeros(2, 3),
-        torch.zeros(2, 1, 4 * side, 4 * side),
-        torch.zeros(2, 1, 1, 1),
-    )
+    decoder = Decoder(sam).eval()
     prompts = torch.export.Dim("prompts", min=1, max=65536)
     points = torch.export.Dim("points", min=1, max=1024)
-    dynamic: Any = (
-        {},
-        {0: prompts, 1: points},
-        {0: prompts, 1: points},
-        {0: prompts},
-        {0: prompts},
-    )
+    dynamic: Any = ({}, {0: prompts, 1: points}, {0: prompts, 1: points}, {0: prompts}, {0: prompts})
     names = ["embedding", "points", "labels", "masks", "has_masks"]
-    to_onnx(Decoder(sam).eval(), args, path, (names, ["logits", "quality"]), dynamic)
+    to_onnx(decoder, decoder.example(2, 3), path, (names, ["logits", "quality"]), dynamic)
     store_in_half(path)
 
 
 @torch.no_grad()
-def measure_parity(sam: Any, directory: Path, manifest: Manifest) -> dict[str, float]:
+def measure_parity(sam: Any, directory: Path, manifest: SamManifest) -> dict[str, float]:
     """Compare the files with segment-anything itself, on a seeded picture.
 
     Returns
@@ -125,39 +111,36 @@ def measure_parity(sam: Any, directory: Path, manifest: Manifest) -> dict[str, f
     image = torch.from_numpy(rng.standard_normal((1, 3, side // 16, side // 16)).astype(np.float32))
     image = nn.functional.interpolate(image, (side, side), mode="bicubic")
     expected = sam.image_encoder(image)
-    key = {name: manifest.files[name] for name in ("encoder.onnx", "decoder.onnx")}
-    cpu = Options("cpu")
-    encoder = open_session(directory / "encoder.onnx", cpu, key=key["encoder.onnx"], precision=manifest.precision)
-    decoder = open_session(directory / "decoder.onnx", cpu, key=key["decoder.onnx"], precision="fp32")
+    encoder, decoder = (
+        open_session(directory / name, Options("cpu"), key=manifest.files[name], precision=precision)
+        for name, precision in (("encoder.onnx", manifest.precision), ("decoder.onnx", "fp32"))
+    )
     (found,) = encoder.run(images=image.numpy())
     error = float((torch.from_numpy(found) - expected).abs().max() / expected.std())
     low = 4 * sam.prompt_encoder.image_embedding_size[0]
-    point = torch.tensor([[[0.4 * side, 0.6 * side]]])
-    one = torch.ones(1, 1)
-    box = torch.tensor([[0.2 * side, 0.1 * side, 0.7 * side, 0.8 * side]])
-    mask = nn.functional.interpolate(image[:, :1], (low, low), mode="bilinear") * 4.0
+    mask = (nn.functional.interpolate(image[:, :1], (low, low), mode="bilinear") * 4.0)[0].numpy()
+    point, inside = np.array([[[0.4, 0.6]]], np.float32) * side, np.ones((1, 1), np.float32)
+    box = np.array([[0.2, 0.1, 0.7, 0.8]], np.float32) * side
     worst, quality_error = 1.0, 0.0
-    for points, boxes, masks in (
-        ((point, one), None, None),
-        (None, box, None),
-        ((point, one), box, mask),
-    ):
-        sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
+    for prompt in (Prompt(point, inside), Prompt(boxes=box), Prompt(point, inside, box, mask)):
+        at, labels, boxes, masks = (
+            None if v is None else torch.from_numpy(v)
+            for v in (prompt.points, prompt.labels, prompt.boxes, prompt.masks)
+        )
+        masks = None if masks is None else masks[None]
+        sparse, dense = sam.prompt_encoder(points=None if at is None else (at, labels), boxes=boxes, masks=masks)
         truth, quality = sam.mask_decoder.predict_masks(
             image_embeddings=expected,
             image_pe=sam.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
         )
-        parts = [] if points is None else [point]
-        labels = [] if points is None else [one]
-        parts.append(torch.zeros(1, 1, 2) if boxes is None else box.reshape(1, 2, 2))
-        labels.append(torch.full((1, 1), -1.0) if boxes is None else torch.tensor([[2.0, 3.0]]))
+        given = point_arrays(prompt, Geometry(side, side, side))
         logits, judged = decoder.run(
             embedding=found,
-            points=torch.cat(parts, 1).numpy(),
-            labels=torch.cat(labels, 1).numpy(),
-            masks=(torch.zeros(1, 1, low, low) if masks is None else mask).numpy(),
+            points=given[0],
+            labels=given[1],
+            masks=np.zeros((1, 1, low, low), np.float32) if masks is None else masks.numpy(),
             has_masks=np.full((1, 1, 1, 1), masks is not None, np.float32),
         )
         # Random weights give masks of noise around zero: there, compare where torch itself is sure.
@@ -178,7 +161,7 @@ def export_sam(
     precision: str = "fp32",
     model: Any = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> Manifest:
+) -> SamManifest:
     """Export a checkpoint, and keep it only if it answers as torch does.
 
     Parameters
@@ -224,7 +207,7 @@ def export_sam(
         export_encoder(model, precision, scratch / "encoder.onnx")
         progress("exporting the decoder")
         export_decoder(model, scratch / "decoder.onnx")
-        manifest = Manifest(
+        manifest = SamManifest(
             name=str(architecture),
             precision=precision,
             size=int(model.image_encoder.img_size),

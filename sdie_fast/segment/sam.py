@@ -2,24 +2,136 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .._runtime import Held, Options, open_session
-from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
-from .geometry import Geometry
-from .manifest import load_manifest
-from .segmenter import Embeddings, Floats, Prompt, Segmenter, as_images, geometries_of
+from .. import _validate
+from .._files import replace_file
+from ..errors import ModelError
+from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
+from .onnx import Held, Options, open_session
+from .segmenter import Segmenter, geometries_of, geometry_of_one
 
-# On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on photographs, whose edges
-# are softer, the stricter ones leave out half of what is right.
-SMALL_THRESHOLDS = (0.5, 0.6)
-
+__all__ = [
+    "PRECISIONS", "SMALL_SAM", "SMALL_THRESHOLDS", "Sam", "SamManifest", "file_hash", "load_manifest", "point_arrays",
+]  # fmt: skip
 
 SMALL_SAM = Path(__file__).parents[1] / "models" / "small_sam"  # what ships
+# On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on
+# photographs, whose edges are softer, the stricter ones leave out half of what is right.
+SMALL_THRESHOLDS = (0.5, 0.6)
+
+FORMAT = "sdie_fast sam 1"
+FILE_NAME = "manifest.json"
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class SamManifest:
+    """A model's facts.
+
+    Attributes
+    ----------
+    name : str
+        Architecture: "vit_b", "vit_l", "vit_h" or "small".
+    precision : {"fp32", "fp16", "int8"}
+        Of the encoder's weights and arithmetic; layer normalisation is always fp32. int8: of its
+        linear layers.
+    size : int
+        Side of the square input in pixels.
+    channels, embedding_size : int
+        The embedding is (channels, embedding_size, embedding_size).
+    pixel_mean, pixel_std : tuple of float
+        Of the three channels, for intensities of 0 to 255.
+    mask_threshold : float
+        Logits above it are inside.
+    files : dict of str to str
+        SHA-256 of each file, by its name in the directory.
+    parity : dict
+        What the export measured against torch.
+    made_with : dict of str to str
+        Versions.
+    """
+
+    name: str
+    precision: str
+    size: int
+    channels: int
+    embedding_size: int
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    mask_threshold: float = 0.0
+    files: dict[str, str] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        """Write it, by atomic rename."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        replace_file(directory / FILE_NAME, lambda file: file.write(text.encode()))
+
+
+def load_manifest(directory: Path, *, verify: bool = True) -> SamManifest:
+    """Read a directory's manifest and check its files.
+
+    Parameters
+    ----------
+    directory : Path
+        As `sdie-fast export-sam` writes it.
+    verify : bool
+        Whether to hash the files (about a second a gigabyte).
+
+    Raises
+    ------
+    ModelError
+        No manifest, not a valid one, or a file that is missing or not the one it names.
+    """
+    path = directory / FILE_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; {directory} is not what `sdie-fast export-sam` writes") from error
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from error
+    try:
+        if content.pop("format") != FORMAT:
+            raise ModelError(f"{path}: another format than {FORMAT!r}")
+        content["pixel_mean"] = tuple(float(v) for v in content["pixel_mean"])
+        content["pixel_std"] = tuple(float(v) for v in content["pixel_std"])
+        manifest = SamManifest(**content)
+        numbers = (manifest.size, manifest.channels, manifest.embedding_size)
+        if any(not isinstance(n, int) or n < 1 for n in numbers) or manifest.precision not in PRECISIONS:
+            raise ModelError(f"{path}: sizes {numbers}, precision {manifest.precision!r}")
+        files = dict(manifest.files)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a valid manifest: {error!r}") from error
+    for name in ("encoder.onnx", "decoder.onnx"):
+        if name not in files:
+            raise ModelError(f"{path}: names no {name}")
+    strange = [name for name in files if Path(name).name != name]
+    if strange:
+        raise ModelError(f"{path}: names {strange[0]!r}, outside of its directory")
+    for name, expected in files.items():
+        file = directory / name
+        if not file.is_file():
+            raise ModelError(f"{file}: no such file, though {path} names it")
+        if verify and file_hash(file) != expected:
+            raise ModelError(f"{file}: not the file that {path} names: its SHA-256 differs")
+    return manifest
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class Sam(Segmenter):
@@ -55,34 +167,23 @@ class Sam(Segmenter):
         prompts: int | None = None,
         verify: bool = True,
     ) -> None:
-        for name, value in (("batch", batch), ("prompts", 1 if prompts is None else prompts)):
-            if not isinstance(value, int) or value < 1:
-                raise InvalidArgumentError(f"{name}: received {value!r}; accepted: an integer from 1")
+        count = _validate.integer(1, 2**16)
+        self._batch: int = count("batch", batch)
         self.directory = SMALL_SAM if directory is None else Path(directory)
         self.options = Options() if options is None else options
         self.manifest = load_manifest(self.directory, verify=verify)
         m = self.manifest
-        self._encoder = open_session(
-            self.directory / "encoder.onnx",
-            self.options,
-            key=m.files["encoder.onnx"],
-            precision=m.precision,
-        )
-        self._decoder = open_session(
-            self.directory / "decoder.onnx",
-            self.options,
-            key=m.files["decoder.onnx"],
-            precision="fp32",
+        self._encoder, self._decoder = (
+            open_session(self.directory / name, self.options, key=m.files[name], precision=precision)
+            for name, precision in (("encoder.onnx", m.precision), ("decoder.onnx", "fp32"))
         )
         usual = 8 if self._decoder.provider == "cpu" else 64
-        self._batch, self._prompts = batch, usual if prompts is None else prompts
+        self._prompts: int = count("prompts", usual if prompts is None else prompts)
         # Embeddings stay on a GPU; a decoder that runs on the CPU beside an encoder that does not could not see them.
         self._held = "cpu" not in self.providers
         self._mean = np.array(m.pixel_mean, np.float32)
         self._std = np.array(m.pixel_std, np.float32)
-        # Made once, used for every image.
-        self._input = np.zeros((batch, 3, m.size, m.size), np.float32)
-        self._scratch = np.zeros(m.size * m.size * 4, np.float32)
+        self._input = np.zeros((self._batch, 3, m.size, m.size), np.float32)  # made once, used for every image
 
     @property
     def name(self) -> str:
@@ -109,26 +210,8 @@ class Sam(Segmenter):
         """What the encoder and the decoder really run on."""
         return self._encoder.provider, self._decoder.provider
 
-    def _prepare(self, image: npt.NDArray[Any], out: Floats) -> None:
-        """Resize, pad and normalise an (H, W, C) image into out (3, size, size)."""
-        height, width, channels = image.shape
-        geometry = Geometry(height, width, self.size)
-        high, wide = geometry.inner
-        if self._scratch.size < high * width:
-            self._scratch = np.zeros(high * width, np.float32)
-        white = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}[image.dtype.str[1:]]
-        for c in range(channels):
-            plane = image[..., c].astype(np.float32)
-            plane *= np.float32(255.0 / white)
-            geometry.fill(plane, out[c], self._scratch)
-        if channels == 1:
-            out[1:] = out[0]
-        inner = out[:, :high, :wide]
-        inner -= self._mean[:, None, None]
-        inner /= self._std[:, None, None]
-
     def take(self, images: Any) -> list[Any]:
-        """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (which takes torch) stay where they are."""
+        """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (by torch) stay where they are."""
         if _on_host(images):
             return list(as_images(images))
         return list(_tensors().as_views(images))
@@ -145,7 +228,8 @@ class Sam(Segmenter):
         Returns
         -------
         Embeddings
-            On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as it is.
+            On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as
+            it is.
         """
         views = self.take(images)
         geometries = geometries_of(views, self.size)
@@ -163,8 +247,10 @@ class Sam(Segmenter):
     def _input_of(self, views: list[Any], geometries: list[Geometry]) -> Any:
         """The encoder's input: an array, or memory of a device where the images lie on one."""
         if isinstance(views[0], np.ndarray):
-            for k, view in enumerate(views):
-                self._prepare(view, self._input[k])
+            for view, geometry, out in zip(views, geometries, self._input, strict=False):
+                planes = view.transpose(2, 0, 1).astype(np.float32, order="C")
+                planes *= np.float32(255.0 / _validate.white_level(None, view.dtype))
+                geometry.fill(planes, out, self._mean, self._std)
             return self._input[: len(views)]
         batch = _tensors().input_of(views, geometries, self._mean, self._std)
         if batch.device.type == "cuda" and self._encoder.device == "cpu":
@@ -173,20 +259,15 @@ class Sam(Segmenter):
 
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
         """Decode K prompts on one image's embedding: see `Segmenter.decode`."""
-        if not isinstance(embedding, Embeddings) or len(embedding) != 1:
-            received = len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
-            raise InvalidTypeError(f"embedding: received {received}; accepted: Embeddings of one image")
-        geometry = embedding.geometries[0]
-        prompt = prompt.checked(geometry)
-        count, side = len(prompt), 4 * self.manifest.embedding_size
+        geometry = geometry_of_one(embedding)
+        side = 4 * self.manifest.embedding_size
+        prompt = prompt.checked(geometry, side)
         points, labels = point_arrays(prompt, geometry)
         masks = prompt.masks
-        if masks is not None and masks.shape[1:] != (side, side):
-            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: ({count}, {side}, {side})")
         logits, quality = [], []
         features: Any = embedding.features
         features = features.span() if isinstance(features, Held) else self._decoder.hold(features)
-        for start in range(0, count, self._prompts):
+        for start in range(0, len(prompt), self._prompts):
             part = slice(start, start + self._prompts)
             n = len(points[part])
             given = np.zeros((n, 1, side, side), np.float32) if masks is None else masks[part][:, None]

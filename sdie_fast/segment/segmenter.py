@@ -3,143 +3,18 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import _validate
-from ..errors import InvalidArgumentError, InvalidTypeError
-from .geometry import Geometry
+from ..errors import InvalidTypeError
+from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
+from .prompts import answer
 
-Floats = npt.NDArray[np.float32]
-Masks = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """What an encoder makes of images.
-
-    Attributes
-    ----------
-    features : ndarray, Tensor or Held, float32, (N, C, h, w)
-        One map an image, where the model computes: see `numpy`.
-    geometries : tuple of Geometry
-        How each image lies in the model's input.
-    """
-
-    features: Any
-    geometries: tuple[Geometry, ...]
-
-    def __len__(self) -> int:
-        return len(self.geometries)
-
-    def numpy(self) -> Floats:
-        """Give the maps as an array, copied where they are on a GPU."""
-        if isinstance(self.features, np.ndarray):
-            return self.features
-        host = self.features.cpu() if hasattr(self.features, "cpu") else self.features
-        return np.asarray(host.numpy(), np.float32)
-
-    def __getitem__(self, at: int) -> Embeddings:
-        """One image's embedding, kept as a batch of one."""
-        at = range(len(self))[at]
-        return Embeddings(self.features[at : at + 1], (self.geometries[at],))
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What points at the wanted masks: K prompts for one image, each decoded on its own.
-
-    Attributes
-    ----------
-    points : ndarray, float32, (K, P, 2), optional
-        x, y in the image's pixels.
-    labels : ndarray, float32, (K, P), optional
-        1 inside, 0 outside; with points.
-    boxes : ndarray, float32, (K, 4), optional
-        x0, y0, x1, y1 in the image's pixels.
-    masks : ndarray, float32, (K, h, w), optional
-        Logits of an earlier decoding.
-    """
-
-    points: Floats | None = None
-    labels: Floats | None = None
-    boxes: Floats | None = None
-    masks: Floats | None = None
-
-    def __len__(self) -> int:
-        given = self.points if self.points is not None else self.boxes
-        return 0 if given is None else len(given)
-
-    def checked(self, geometry: Geometry) -> Prompt:
-        """Check against an image, and bring to float32.
-
-        Raises
-        ------
-        InvalidArgumentError, InvalidTypeError
-            No prompt, shapes that do not fit, a label other than 0 and 1, a point outside of the
-            image, a box without area or outside of it.
-        """
-        height, width = geometry.height, geometry.width
-        points = _array("points", self.points, "(K, P, 2)")
-        labels = _array("labels", self.labels, "(K, P)")
-        boxes = _array("boxes", self.boxes, "(K, 4)")
-        if points is None and boxes is None:
-            raise InvalidArgumentError("prompt: received neither points nor boxes")
-        for name, given in (("points", points), ("boxes", boxes)):
-            if given is not None and given.size == 0:
-                raise InvalidArgumentError(f"{name}: received none, shape {given.shape}")
-        if points is not None:
-            if points.ndim != 3 or points.shape[2] != 2:
-                raise InvalidArgumentError(f"points: received shape {points.shape}; accepted: (K, P, 2)")
-            if labels is None or labels.shape != points.shape[:2]:
-                received = None if labels is None else labels.shape
-                raise InvalidArgumentError(
-                    f"labels: received shape {received}; accepted: {points.shape[:2]}, as points"
-                )
-            if not np.isin(labels, (0.0, 1.0)).all():
-                raise InvalidArgumentError("labels: received other values; accepted: 0 (outside) and 1 (inside)")
-            outside = ~((points >= 0).all(2) & (points[..., 0] <= width) & (points[..., 1] <= height))
-            if outside.any():
-                k, p = np.argwhere(outside)[0]
-                raise InvalidArgumentError(
-                    f"points: received {points[k, p].tolist()} at [{k}, {p}], outside of the image, "
-                    f"{width} x {height} pixels"
-                )
-        if boxes is not None:
-            if boxes.ndim != 2 or boxes.shape[1] != 4:
-                raise InvalidArgumentError(f"boxes: received shape {boxes.shape}; accepted: (K, 4)")
-            if points is not None and len(points) != len(boxes):
-                raise InvalidArgumentError(f"boxes: received {len(boxes)} with {len(points)} sets of points")
-            low, high = boxes[:, :2], boxes[:, 2:]
-            bad = ~((low >= 0).all(1) & (low < high).all(1) & (high <= (width, height)).all(1))
-            if bad.any():
-                k = int(np.argmax(bad))
-                raise InvalidArgumentError(
-                    f"boxes: received {boxes[k].tolist()} at [{k}]; accepted: 0 <= x0 < x1 <= {width}, "
-                    f"0 <= y0 < y1 <= {height}"
-                )
-        masks = _array("masks", self.masks, "(K, h, w)")
-        if masks is not None and (masks.ndim != 3 or len(masks) != len(self)):
-            raise InvalidArgumentError(f"masks: received shape {masks.shape}; accepted: ({len(self)}, h, w)")
-        return Prompt(points, labels, boxes, masks)
-
-
-def _array(name: str, value: Any, shape: str) -> Floats | None:
-    if value is None:
-        return None
-    try:
-        array = np.asarray(value, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidTypeError(
-            f"{name}: received {type(value).__name__}; accepted: numbers of shape {shape}"
-        ) from error
-    if not np.isfinite(array).all():
-        raise InvalidArgumentError(f"{name}: received NaN or an infinite number")
-    return array
+__all__ = ["Segmenter", "geometries_of", "geometry_of_one"]
 
 
 class Segmenter(abc.ABC):
@@ -149,9 +24,12 @@ class Segmenter(abc.ABC):
     ----------
     takes_tensors : bool
         Whether images may be tensors, or arrays on a GPU.
+    at_once : int
+        Prompts whose logits fit in memory together; those of one image always do.
     """
 
     takes_tensors: bool = False
+    at_once: int = 1
 
     @property
     @abc.abstractmethod
@@ -201,28 +79,36 @@ class Segmenter(abc.ABC):
             Predicted IoU.
         """
 
-    def answers(self, views: Sequence[Any], prompts: Sequence[Any]) -> list[Any]:
-        """Answer each image's prompt.
+    def predict(self, embeddings: Embeddings, prompts: Sequence[Prompt], masks: Any = None) -> tuple[Any, Any]:
+        """Decode prompts on the embeddings of one or several images: by `decode`, unless a model knows a quicker way.
 
         Parameters
         ----------
-        views : sequence
-            As `take` gives them, N.
-        prompts : sequence of Auto, Support or Prompt, N
+        embeddings : Embeddings
+            Of N images.
+        prompts : sequence of Prompt
+            One for each, of K_1 to K_N prompts; all with as many points, and all or none with boxes, and with masks.
+        masks : ndarray or Tensor, float32, (K_1 + ... + K_N, h, w), optional
+            Logits of an earlier decoding, where the model computes, instead of the prompts' own.
 
         Returns
         -------
-        list of prompts.Answer
+        logits : ndarray or Tensor, float32, (K_1 + ... + K_N, 4, h, w)
+        quality : ndarray or Tensor, float32, (K_1 + ... + K_N, 4)
+            In the order of the images, where the model computes.
         """
-        from . import prompts as module
-
-        return module.answer_each(self, views, prompts)
+        found, begin = [], 0
+        for k, prompt in enumerate(prompts):
+            own = prompt if masks is None else dataclasses.replace(prompt, masks=masks[begin : begin + len(prompt)])
+            begin += len(prompt)
+            found.append(self.decode(embeddings[k], own))
+        if len(found) == 1:
+            return found[0]
+        logits, quality = (np.concatenate(part) for part in zip(*found, strict=True))
+        return logits, quality
 
     def __call__(
-        self,
-        images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
-        prompt: Any = "auto",
-        **options: Any,
+        self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]], prompt: Any = "auto", **options: Any
     ) -> tuple[Any, Floats]:
         """Segment images.
 
@@ -243,9 +129,12 @@ class Segmenter(abc.ABC):
         quality : ndarray, float32, (N,)
             Mean predicted IoU of the masks used; 0 where there was none.
         """
-        from . import prompts
-
-        return prompts.segment(self, images, prompt, options)
+        found = answer(self, images, prompt, options)
+        masks = [a.mask for a in found]
+        quality = np.array([a.quality for a in found], np.float32)
+        if not isinstance(images, Sequence) and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)):
+            return masks[0], quality
+        return (np.stack(masks) if len({m.shape for m in masks}) == 1 else masks), quality
 
 
 def geometries_of(views: Sequence[Any], size: int) -> list[Geometry]:
@@ -253,31 +142,15 @@ def geometries_of(views: Sequence[Any], size: int) -> list[Geometry]:
     return [Geometry(int(view.shape[0]), int(view.shape[1]), size) for view in views]
 
 
-def as_images(images: Any) -> list[npt.NDArray[Any]]:
-    """Split what a caller calls images into (H, W, C) views, checked.
+def geometry_of_one(embedding: Any) -> Geometry:
+    """The geometry of one image's embedding.
 
     Raises
     ------
-    InvalidArgumentError, InvalidTypeError
-        As for `sdie_fast.enhance`, or none given.
+    InvalidTypeError
+        Not that of one image.
     """
-    if isinstance(images, np.ndarray):
-        batch = list(_validate.image(images))
-    elif isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
-        batch = []
-        for image in images:
-            planes = _validate.image(image)
-            if len(planes) != 1:
-                raise InvalidArgumentError(
-                    f"images: received an array of shape {image.shape} in a sequence; accepted: (H, W), (H, W, 3)"
-                )
-            batch.append(planes[0])
-    else:
-        raise InvalidTypeError(
-            f"images: received {type(images).__name__}; accepted: a numpy array or a sequence of them"
-        )
-    if not batch:
-        raise InvalidArgumentError("images: received none")
-    for image in batch:
-        _validate.intensities(image[None], float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else 1.0)
-    return batch
+    if isinstance(embedding, Embeddings) and len(embedding) == 1:
+        return embedding.geometries[0]
+    received = len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
+    raise InvalidTypeError(f"embedding: received {received}; accepted: Embeddings of one image")

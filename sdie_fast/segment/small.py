@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from ..errors import InvalidArgumentError
 
+__all__ = ["SmallEncoder", "SmallPromptEncoder", "build_small_sam", "prompt_map"]
+
 IMAGE_SIZE = 256
 EMBEDDING_SIZE = 32
 EMBEDDING_CHANNELS = 64
@@ -80,7 +82,7 @@ class SmallEncoder(nn.Module):
         self.norm = nn.GroupNorm(1, out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Embed images, whatever their light and contrast: half of the learning's first steps otherwise go into that."""
+        """Embed images, whatever their light and contrast: half of learning's first steps otherwise go into that."""
         deviation = x - x.mean((1, 2, 3), keepdim=True)
         x = deviation * (deviation.square().mean((1, 2, 3), keepdim=True) + 1e-3).rsqrt()
         x = functional.relu(self.stem(x))
@@ -142,15 +144,12 @@ def prompt_map(points: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, 
 class SmallPromptEncoder(PromptEncoder):
     """segment-anything's prompt encoder, which draws points and boxes into the mask prompt too.
 
-    At this size the model hardly learns where a point or a box lies from its positional encoding alone: after 300 steps
-    on simple scenes, IoU 0.10 from a box, against 0.53 with the drawing.
+    At this size the model hardly learns where a point or a box lies from its positional encoding alone: after 300
+    steps on simple scenes, IoU 0.10 from a box, against 0.53 with the drawing.
     """
 
     def forward(
-        self,
-        points: tuple[torch.Tensor, torch.Tensor] | None,
-        boxes: torch.Tensor | None,
-        masks: torch.Tensor | None,
+        self, points: tuple[torch.Tensor, torch.Tensor] | None, boxes: torch.Tensor | None, masks: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed prompts as `PromptEncoder.forward` does: points and labels, boxes (K, 4), logits (K, 1, 4h, 4w)."""
         given = [] if points is None else [points]
@@ -167,14 +166,8 @@ class SmallPromptEncoder(PromptEncoder):
         return super().forward(points, boxes, drawn)
 
 
-def build_small_sam(checkpoint: str | None = None) -> Sam:
-    """Build the small SAM, in evaluation mode.
-
-    Parameters
-    ----------
-    checkpoint : path, optional
-        Weights to load, as `tools/train_small_sam.py` writes them; None leaves them random.
-    """
+def build_small_sam() -> Sam:
+    """Build the small SAM with random weights, in evaluation mode; `checkpoint.load_checkpoint` reads trained ones."""
     model = Sam(
         image_encoder=SmallEncoder(),
         prompt_encoder=SmallPromptEncoder(
@@ -193,8 +186,8 @@ def build_small_sam(checkpoint: str | None = None) -> Sam:
         pixel_mean=PIXEL_MEAN,
         pixel_std=PIXEL_STD,
     )
-    # At this width segment-anything's upscaling would leave 8 channels to tell a mask's pixels by; and a convolution after
-    # the prompt's features have met the image's lets a mask grow from a point over what is connected to it.
+    # At this width segment-anything's upscaling would leave 8 channels to tell a mask's pixels by; and a convolution
+    # after the prompt's features have met the image's lets a mask grow from a point over what is connected to it.
     decoder, wide = model.mask_decoder, EMBEDDING_CHANNELS
     decoder.output_upscaling = nn.Sequential(
         Block(wide),
@@ -207,10 +200,8 @@ def build_small_sam(checkpoint: str | None = None) -> Sam:
     decoder.output_hypernetworks_mlps = nn.ModuleList(
         MLP(wide, wide, MASK_CHANNELS, 3) for _ in range(decoder.num_mask_tokens)
     )
-    # Positions are told apart from a tenth of the image to a pixel of the embedding; segment-anything's frequencies alone
-    # (unit variance) would leave a point a third of the image wide.
+    # Positions are told apart from a tenth of the image to a pixel of the embedding; segment-anything's frequencies
+    # alone (unit variance) would leave a point a third of the image wide.
     matrix = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     matrix *= torch.logspace(0, 3, matrix.shape[1], base=2.0)
-    if checkpoint is not None:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     return model.eval()

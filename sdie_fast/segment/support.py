@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .. import _validate
 from ..errors import InvalidArgumentError, InvalidTypeError
-from .geometry import Geometry
-from .segmenter import Embeddings, Floats, Masks, Segmenter, as_images
+from .geometry import Embeddings, Floats, Geometry, Masks, Prompt, as_images, namespace, placed
+
+__all__ = ["Model", "Support"]
+
+
+class Model(Protocol):
+    """What prompts need of a segmenter: see `Segmenter`."""
+
+    @property
+    def at_once(self) -> int:
+        """Prompts whose logits fit in memory together."""
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Lowest predicted IoU and stability that "auto" keeps unless told."""
+
+    def take(self, images: Any) -> list[Any]:
+        """Split images into views."""
+
+    def encode(self, images: Any) -> Embeddings:
+        """Embed images."""
+
+    def predict(self, embeddings: Embeddings, prompts: Sequence[Prompt], masks: Any = None) -> tuple[Any, Any]:
+        """Decode each image's prompts."""
 
 
 class Support:
@@ -48,10 +72,8 @@ class Support:
                 raise InvalidArgumentError(f"masks: received shape {mask.shape} for an image of {image.shape[:2]}")
             if not mask.any():
                 raise InvalidArgumentError("masks: received one without a pixel of foreground")
-        if not isinstance(places, int) or not 1 <= places <= 16:
-            raise InvalidArgumentError(f"places: received {places!r}; accepted: an integer from 1 to 16")
-        self.places = places
-        self._known: dict[int, tuple[Floats, float]] = {}
+        self.places: int = _validate.integer(1, 16)("places", places)
+        self._known: WeakKeyDictionary[Model, tuple[Floats, float]] = WeakKeyDictionary()
 
     @property
     def fingerprint(self) -> bytes:
@@ -62,7 +84,7 @@ class Support:
             digest.update(np.ascontiguousarray(image).tobytes() + np.packbits(mask).tobytes())
         return digest.digest()
 
-    def direction(self, segmenter: Segmenter) -> tuple[Floats, float]:
+    def direction(self, model: Model) -> tuple[Floats, float]:
         """The direction from the support's background to its foreground in the embedding, and the level between.
 
         Returns
@@ -72,38 +94,37 @@ class Support:
         level : float
             Projection half-way between the two means.
         """
-        if id(segmenter) not in self._known:
-            embeddings = segmenter.encode([i if i.shape[2] == 3 else i[..., 0] for i in self._images])
-            inside, outside = [], []
-            maps = embeddings.numpy()
-            for k, mask in enumerate(self._masks):
-                features = _normalised(maps[k])
-                share = _share(mask, embeddings.geometries[k], features.shape[-1])
-                covered = _share(np.ones_like(mask), embeddings.geometries[k], features.shape[-1])
-                inside.append((features * share).sum((1, 2)) / share.sum())
-                rest = np.maximum(covered - share, 0.0)
-                outside.append((features * rest).sum((1, 2)) / max(float(rest.sum()), 1e-6))
-            fore, back = np.mean(inside, 0), np.mean(outside, 0)
+        if model not in self._known:
+            embeddings = model.encode([i if i.shape[2] == 3 else i[..., 0] for i in self._images])
+            means = []
+            for maps, geometry, mask in zip(embeddings.numpy(), embeddings.geometries, self._masks, strict=True):
+                features = _unit(maps)
+                inside, covered = (_shares(m, geometry, maps.shape[-1]) for m in (mask, np.ones_like(mask)))
+                cells = inside, np.maximum(covered - inside, 0.0)
+                means.append([(features * c).sum((1, 2)) / max(float(c.sum()), 1e-6) for c in cells])
+            fore, back = np.mean(means, 0)
             step = fore - back
             step /= max(float(np.linalg.norm(step)), 1e-6)
-            self._known[id(segmenter)] = (step.astype(np.float32), float(step @ (fore + back) / 2))
-        return self._known[id(segmenter)]
+            self._known[model] = (step.astype(np.float32), float(step @ (fore + back) / 2))
+        return self._known[model]
 
-    def similarity(self, segmenter: Segmenter, embedding: Embeddings) -> Floats:
-        """Map (height, width) over an image: positive where it is nearer to the support's foreground."""
-        direction, level = self.direction(segmenter)
-        features = _normalised(embedding.numpy()[0])
-        flat = np.tensordot(direction, features, 1) - np.float32(level)
-        return np.asarray(embedding.geometries[0].from_model(flat[None])[0])
-
-
-def _normalised(features: Floats) -> Floats:
-    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=0, keepdims=True), 1e-6), np.float32)
+    def similarity(self, model: Model, embedding: Embeddings) -> Any:
+        """Map (height, width) over an image, where its embedding is: positive where it is nearer to the foreground."""
+        direction, level = self.direction(model)
+        maps = embedding.features if hasattr(embedding.features, "ndim") else embedding.numpy()
+        features = _unit(maps[0])
+        flat = namespace(features).tensordot(placed(direction, features), features, 1) - level
+        return embedding.geometries[0].from_model(flat[None])[0]
 
 
-def _share(mask: Masks, geometry: Geometry, cells: int) -> Floats:
+def _unit(features: Any) -> Any:
+    """Maps (C, h, w) with each cell's vector of unit length."""
+    return features / ((features * features).sum(0) ** 0.5).clip(min=1e-6)
+
+
+def _shares(mask: Masks, geometry: Geometry, cells: int) -> Floats:
     """Share of each cell of an embedding that a mask covers, (cells, cells)."""
-    plane = np.zeros((geometry.size, geometry.size), np.float32)
-    geometry.fill(mask.astype(np.float32), plane, np.empty(geometry.size * max(mask.shape[1], 1), np.float32))
+    plane = np.empty((geometry.size, geometry.size), np.float32)
+    geometry.fill(mask.astype(np.float32), plane)
     side = geometry.size // cells
     return np.asarray(plane.reshape(cells, side, cells, side).mean((1, 3)), np.float32)

@@ -1,25 +1,26 @@
-"""Images and logits as tensors: what `geometry` does with arrays, on whatever device they are.
+"""Images as tensors, on whatever device they are: checked, and brought to a model's input.
 
-Needs torch. Images come as tensors, as arrays of another library on a GPU (DLPack, `__cuda_array_interface__`), or from
-the host.
+Needs torch. Images come as tensors, as arrays of another library on a GPU (DLPack, `__cuda_array_interface__`), or
+from the host.
 """
 
 from __future__ import annotations
 
-import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from .._runtime import Span
 from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
-from .geometry import Geometry, _resampling
-from .segmenter import as_images
+from .geometry import Geometry, as_images
+from .onnx import Span
+
+__all__ = ["as_tensor", "as_views", "input_of", "span_of", "usable_device"]
 
 # The value that counts as 1.
-WHITES = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}
+_WHITES = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -53,13 +54,7 @@ def usable_device(device: str | torch.device) -> torch.device:
     return found
 
 
-@functools.lru_cache(maxsize=64)
-def resampling(source: int, target: int, device: torch.device) -> torch.Tensor:
-    """The matrix (target, source) of `geometry` on a device."""
-    return torch.from_numpy(_resampling(source, target).copy()).to(device)
-
-
-def is_foreign(images: Any) -> bool:
+def _is_foreign(images: Any) -> bool:
     """Whether images are a tensor, or lie on a GPU, so that NumPy is not the one to look at them."""
     return isinstance(images, torch.Tensor) or hasattr(images, "__cuda_array_interface__")
 
@@ -81,12 +76,12 @@ def as_views(images: Any) -> list[Any]:
     InvalidArgumentError, InvalidTypeError
         As for `sdie_fast.enhance`, or none given.
     """
-    if is_foreign(images):
+    if _is_foreign(images):
         return list(_batch(as_tensor(images)))
-    if isinstance(images, Sequence) and any(is_foreign(image) for image in images):
+    if isinstance(images, Sequence) and any(_is_foreign(image) for image in images):
         views: list[Any] = []
         for image in images:
-            own = as_views(image if is_foreign(image) else [image])
+            own = as_views(image if _is_foreign(image) else [image])
             if len(own) != 1:
                 raise InvalidArgumentError(
                     f"images: received a batch of {len(own)} in a sequence; accepted: (H, W), (H, W, 3)"
@@ -98,8 +93,10 @@ def as_views(images: Any) -> list[Any]:
 
 def _batch(images: torch.Tensor) -> torch.Tensor:
     """Check a tensor and bring it to (N, H, W, C)."""
-    if images.dtype not in WHITES:
-        raise InvalidTypeError(f"images: received a tensor of {images.dtype}; accepted: {', '.join(map(str, WHITES))}")
+    if images.dtype not in _WHITES:
+        raise InvalidTypeError(
+            f"images: received a tensor of {images.dtype}; accepted: {', '.join(map(str, _WHITES))}"
+        )
     shape = tuple(images.shape)
     colour = images.ndim >= 3 and shape[-1] == 3
     if images.ndim - colour not in (2, 3) or 0 in shape:
@@ -116,44 +113,10 @@ def _batch(images: torch.Tensor) -> torch.Tensor:
     return planes
 
 
-def stack(views: Sequence[Any], device: torch.device) -> torch.Tensor:
-    """Views of one shape and type on a device, (N, H, W, C) float32 of 0 to 255."""
-    if isinstance(views[0], torch.Tensor):
-        white = WHITES[views[0].dtype]
-        batch = torch.stack([v.to(device, non_blocking=True) for v in views])
-    else:
-        host = torch.from_numpy(np.stack(views))
-        white = WHITES[host.dtype]
-        if device.type == "cuda":
-            host = host.pin_memory()
-        batch = host.to(device, non_blocking=True)
-    return batch.to(torch.float32) * (255.0 / white)
-
-
-def prepare(images: torch.Tensor, geometry: Geometry, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Resize, normalise and pad (N, H, W, C) of 0 to 255 to a model's input (N, 3, size, size), as `Geometry.fill` does.
-
-    Parameters
-    ----------
-    images : Tensor, float32
-    geometry : Geometry
-    mean, std : Tensor, float32, (3,)
-    """
-    high, wide = geometry.inner
-    planes = images.permute(0, 3, 1, 2)
-    down = resampling(geometry.height, high, images.device)
-    across = resampling(geometry.width, wide, images.device)
-    inner = (down @ planes) @ across.T
-    inner = (inner - mean[:, None, None]) / std[:, None, None]
-    out = inner.new_zeros(len(images), 3, geometry.size, geometry.size)
-    out[:, :, :high, :wide] = inner  # grey: the same three times
-    return out
-
-
 def input_of(
     views: Sequence[Any], geometries: Sequence[Geometry], mean: Any, std: Any, device: Any = None
 ) -> torch.Tensor:
-    """A model's input (N, 3, size, size), float32, of views of any shapes: see `prepare`.
+    """A model's input (N, 3, size, size), float32, of views of any shapes: resized, normalised and padded.
 
     Parameters
     ----------
@@ -169,14 +132,28 @@ def input_of(
     if device is None:
         device = first.device if isinstance(first, torch.Tensor) else torch.device("cpu")
     mean, std = (torch.as_tensor(v, device=device) for v in (mean, std))
-    groups: list[tuple[Any, Geometry, list[Any]]] = []  # neighbours that are alike, as one batch
-    for geometry, view in zip(geometries, views, strict=True):
-        key = (tuple(view.shape), view.dtype, isinstance(view, torch.Tensor))
-        if not groups or groups[-1][0] != key:
-            groups.append((key, geometry, []))
-        groups[-1][2].append(view)
-    made = [prepare(stack(part, device), geometry, mean, std) for _, geometry, part in groups]
-    return torch.cat(made) if len(made) > 1 else made[0]
+    size = geometries[0].size
+    out = torch.empty(len(views), 3, size, size, device=device)
+    # Neighbours that are alike are one batch.
+    kinds = ((tuple(view.shape), view.dtype, isinstance(view, torch.Tensor)) for view in views)
+    end = 0
+    for _, alike in itertools.groupby(kinds):
+        part = slice(end, end + len(list(alike)))
+        end = part.stop
+        planes = _stack(views[part], device).permute(0, 3, 1, 2)
+        geometries[part][0].fill(planes, out[part], mean, std)
+    return out
+
+
+def _stack(views: Sequence[Any], device: torch.device) -> torch.Tensor:
+    """Views of one shape and type on a device, (N, H, W, C) float32 of 0 to 255."""
+    if isinstance(views[0], torch.Tensor):
+        batch = torch.stack([v.to(device, non_blocking=True) for v in views])
+    else:
+        batch = torch.from_numpy(np.stack(views))
+        if device.type == "cuda":
+            batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True).to(torch.float32) * (255.0 / _WHITES[batch.dtype])
 
 
 def span_of(batch: torch.Tensor) -> Span:
@@ -185,19 +162,3 @@ def span_of(batch: torch.Tensor) -> Span:
     if batch.device.type == "cuda":  # the session has a stream of its own
         torch.cuda.current_stream(batch.device).synchronize()
     return Span(batch.data_ptr(), tuple(batch.shape), batch.device.type, batch.device.index or 0, batch)
-
-
-def valid(logits: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """The part of logits (..., h, w) over the model's input that lies on the picture."""
-    high, wide = geometry.inner
-    rows = max(round(high * logits.shape[-2] / geometry.size), 1)
-    columns = max(round(wide * logits.shape[-1] / geometry.size), 1)
-    return logits[..., :rows, :columns]
-
-
-def from_model(logits: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """Logits (N, h, w) over the input to (N, height, width) over the image, as `Geometry.from_model`."""
-    inner = valid(logits, geometry)
-    down = resampling(inner.shape[-2], geometry.height, logits.device)
-    across = resampling(inner.shape[-1], geometry.width, logits.device)
-    return (down @ inner) @ across.T

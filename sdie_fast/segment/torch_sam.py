@@ -16,17 +16,17 @@ from typing import Any
 import torch
 
 from .. import _validate
-from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
+from ..errors import InvalidTypeError, ModelError
 from . import tensors
-from .attention import fuse
-from .checkpoint import architecture_of, load_checkpoint
-from .decoder import Decoder
-from .from_onnx import read_small_sam
-from .prompts import Answer
+from .checkpoint import architecture_of, load_checkpoint, read_small_sam
+from .geometry import Embeddings, Floats, Prompt
+from .modules import Decoder, FusedAttention, restate
 from .sam import SMALL_SAM, SMALL_THRESHOLDS, point_arrays
-from .segmenter import Embeddings, Floats, Prompt, Segmenter, geometries_of
-from .torch_prompts import answer_on_device
+from .segmenter import Segmenter, geometries_of, geometry_of_one
 
+__all__ = ["TorchSam"]
+
+LOGITS = 2**28  # held at once: 1 GiB
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -36,16 +36,16 @@ class TorchSam(Segmenter):
     Parameters
     ----------
     source : path or Module, optional
-        An official checkpoint (ViT-B, ViT-L, ViT-H), one of tools/train_small_sam.py, a directory with the small SAM as
-        `sdie-fast export-sam` writes it, or segment-anything's `Sam` itself, of which a copy is made. None means the small SAM
-        that ships.
+        An official checkpoint (ViT-B, ViT-L, ViT-H), one of tools/train_small_sam.py, a directory with the small SAM
+        as `sdie-fast export-sam` writes it, or segment-anything's `Sam` itself, of which a copy is made. None means
+        the small SAM that ships.
     device : str
         "cpu", "cuda", "cuda:1".
     dtype : {"float32", "bfloat16"}
         Of the encoder's weights and arithmetic.
     decoder_dtype : {"float32", "bfloat16"}
-        Of the decoder's matrix products. Its predicted IoU, which thresholds are compared with, has steps of 1/256 with
-        bfloat16; places of prompts are float32 always.
+        Of the decoder's matrix products. Its predicted IoU, which thresholds are compared with, has steps of 1/256
+        with bfloat16; places of prompts are float32 always.
     batch : int
         Images encoded at once, 1 or more: what fits in memory.
     prompts : int, optional
@@ -86,8 +86,9 @@ class TorchSam(Segmenter):
         self._mean, self._std = sam.pixel_mean.flatten(), sam.pixel_std.flatten()
         self._size = int(sam.image_encoder.img_size)
         self.low = 4 * int(sam.prompt_encoder.image_embedding_size[0])
+        self.at_once = max(LOGITS // (4 * self.low**2), 1)
         self._decoder = Decoder(sam).eval().to(self.device)
-        fuse(sam.image_encoder)
+        restate(sam.image_encoder, FusedAttention)
         # Convolutions on tensor cores want a pixel's channels side by side.
         memory = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         self._memory = memory
@@ -154,50 +155,28 @@ class TorchSam(Segmenter):
         return Embeddings(torch.cat(found), tuple(geometries))
 
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
-        """Decode K prompts on one image's embedding to arrays: see `Segmenter.decode`; `predict` leaves them on the device."""
-        if not isinstance(embedding, Embeddings) or len(embedding) != 1:
-            received = len(embedding) if isinstance(embedding, Embeddings) else type(embedding).__name__
-            raise InvalidTypeError(f"embedding: received {received}; accepted: Embeddings of one image")
+        """Decode K prompts on one image's embedding to arrays; `predict` leaves them on the device."""
+        geometry_of_one(embedding)
         logits, quality = self.predict(embedding, [prompt])
         return logits.cpu().numpy(), quality.cpu().numpy()
 
     @torch.no_grad()
-    def predict(
-        self,
-        embeddings: Embeddings,
-        prompts: Sequence[Prompt],
-        masks: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode prompts on the embeddings of one or several images.
-
-        Parameters
-        ----------
-        embeddings : Embeddings
-            Of N images.
-        prompts : sequence of Prompt
-            One for each, of K_1 to K_N prompts; all with as many points, and all or none with boxes, and with masks.
-        masks : Tensor, float32, (K_1 + ... + K_N, h, w), optional
-            Logits of an earlier decoding that are on the device, instead of the prompts' own.
-
-        Returns
-        -------
-        logits : Tensor, float32, (K_1 + ... + K_N, 4, h, w)
-        quality : Tensor, float32, (K_1 + ... + K_N, 4)
-            On the device; in the order of the images.
-        """
-        checked = [p.checked(g) for p, g in zip(prompts, embeddings.geometries, strict=True)]
+    def predict(self, embeddings: Embeddings, prompts: Sequence[Prompt], masks: Any = None) -> tuple[Any, Any]:
+        """Decode prompts on the embeddings of one or several images, to tensors: see `Segmenter.predict`."""
+        checked = [p.checked(g, self.low) for p, g in zip(prompts, embeddings.geometries, strict=True)]
         pairs = [point_arrays(p, g) for p, g in zip(checked, embeddings.geometries, strict=True)]
         of_image = [k for k, p in enumerate(checked) for _ in range(len(p))]
         points, labels = (torch.cat([torch.from_numpy(pair[k]) for pair in pairs]).to(self.device) for k in range(2))
         rows = torch.tensor(of_image).to(self.device)
-        given = self._masks(checked) if masks is None else masks[:, None]
-        features = _on(embeddings.features, self.device)
+        if masks is None and checked[0].masks is not None:
+            masks = torch.cat([torch.as_tensor(p.masks) for p in checked]).to(self.device)
+        features = torch.as_tensor(embeddings.features).to(self.device)
         logits, quality = [], []
         for start in range(0, len(rows), self._prompts):
             part = slice(start, start + self._prompts)
             single = of_image[part][0] == of_image[part][-1]
             own = features[of_image[start]][None] if single else features[rows[part]]
-            before = None if given is None else given[part]
+            before = None if masks is None else masks[part, None]
             has = None if before is None else before.new_ones(len(before), 1, 1, 1)
             sparse, dense = self._decoder.embed(points[part], labels[part], before, has)
             half = self.decoder_dtype != "float32"
@@ -206,21 +185,6 @@ class TorchSam(Segmenter):
             logits.append(found[0].float())
             quality.append(found[1].float())
         return torch.cat(logits), torch.cat(quality)
-
-    def _masks(self, prompts: Sequence[Prompt]) -> torch.Tensor | None:
-        """The prompts' masks, (K, 1, h, w)."""
-        side = self.low
-        for p in prompts:
-            if p.masks is not None and p.masks.shape[1:] != (side, side):
-                raise InvalidArgumentError(
-                    f"masks: received shape {p.masks.shape}; accepted: ({len(p)}, {side}, {side})"
-                )
-        given = [torch.from_numpy(p.masks) for p in prompts if p.masks is not None]
-        return torch.cat(given)[:, None].to(self.device) if given else None
-
-    def answers(self, views: Sequence[Any], prompts: Sequence[Any]) -> list[Answer]:
-        """Answer each image's prompt, on the device: see `Segmenter.answers`."""
-        return answer_on_device(self, views, prompts)
 
 
 def _load(source: Any) -> tuple[Any, str]:
@@ -238,7 +202,3 @@ def _load(source: Any) -> tuple[Any, str]:
     if path.is_dir():
         return read_small_sam(path), "small"
     return load_checkpoint(path)
-
-
-def _on(features: Any, device: torch.device) -> torch.Tensor:
-    return torch.as_tensor(features).to(device)

@@ -71,6 +71,14 @@ def test_recipe_from_disk_and_rounds(call, tree, tmp_path):
     assert np.array_equal(read(tmp_path / "a" / "one.png"), read(tmp_path / "b" / "one.png"))
 
 
+def test_any_filter_by_name(call, tree, tmp_path):
+    given = ("--weights", "gamma=1,median=3", "--params", "gamma_exponent=0.7,median_window=5")
+    assert call("enhance", tree / "one.png", tmp_path, *given).exit_code == 0
+    params = sdie.FilterParams(gamma_exponent=0.7, median_window=5)
+    expected = sdie.enhance(read(tree / "one.png"), {"gamma": 1, "median": 3}, params=params)
+    np.testing.assert_array_equal(read(tmp_path / "one.png"), expected)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
 @pytest.mark.parametrize("shape", [(30, 40), (30, 40, 3)])
 def test_eight_bit_formats(call, tmp_path, suffix, shape, rng):
@@ -150,7 +158,7 @@ def test_resume_skips_what_is_done_and_unchanged(call, tree, tmp_path):
     assert counts() == (2, 1)
     other = json.loads(call(*arguments[:3], "--weights", "wls=1", "--resume", "--json").stdout)
     assert (other["done"], other["skipped"]) == (3, 0)
-    (tmp_path / "out" / batch.MANIFEST).write_text("{broken")
+    (tmp_path / "out" / batch.JOURNAL).write_text("{broken")
     assert counts() == (3, 0)
 
 
@@ -173,15 +181,17 @@ def test_out_inside_in_is_not_taken_for_input(call, tree):
         (("in", "in"), "originals are never overwritten"),
         (("in/one.png", "in/one.png"), "never overwritten"),
         (("in", "out", "--weights", "1,2,3"), "weights"),
-        (("in", "out", "--weights", "1,2,3,4,5,x"), "--weights: '1,2,3,4,5,x'"),
+        (("in", "out", "--weights", "1,2,3,4,5,x"), "--weights: received 'x'; accepted: a number"),
         (("in", "out", "--weights", "blur=1"), "unknown filter 'blur'"),
-        (("in", "out", "--weights", "wls=1,wls=2"), "named twice"),
+        (("in", "out", "--weights", "wls=1,wls=2"), "each name once"),
         (("in", "out", "--weights", "0,0,0,0,0,0"), "weights"),
-        (("in", "out", "--weights", "wls=1", "--recipe", "r"), "exclude"),
+        (("in", "out", "--weights", "wls=1", "--recipe", "r"), "one is accepted"),
         (("in", "out", "--recipe", "nowhere"), "nowhere"),
-        (("in", "out", "--format", "gif"), "--format: 'gif'"),
+        (("in", "out", "--format", "gif"), "--format: received 'gif'"),
         (("in", "out", "--backend", "tpu"), "tpu"),
-        (("in", "out", "--weights", "wls=1", "--solver", "magic"), "magic"),
+        (("in", "out", "--weights", "wls=1", "--params", "wls_solver=magic"), "wls_solver: received 'magic'"),
+        (("in", "out", "--weights", "wls=1", "--params", "wls=magic"), "the unknown key 'wls'"),
+        (("in", "out", "--params", "window=5"), "only with --weights"),
     ],
 )
 def test_wrong_usage(call, tree, tmp_path, monkeypatch, arguments, message):
@@ -263,7 +273,13 @@ def test_doctor(call):
     assert facts["threads"]["default"] >= 1
 
 
-def test_demo(call, tmp_path, monkeypatch):
+@pytest.fixture
+def quick_demo(monkeypatch):
+    monkeypatch.setattr("sdie_fast._cli.demo._BATCH", 12)
+    monkeypatch.setattr("sdie_fast._cli.demo._REPEATS", 1)
+
+
+def test_demo(call, tmp_path, monkeypatch, quick_demo):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # without the segmenter's part
     done = call("demo", "--out", tmp_path / "demo", "--json")
     assert done.exit_code == 0, done.output
@@ -273,10 +289,12 @@ def test_demo(call, tmp_path, monkeypatch):
     sheet = Image.open(result["sheet"])
     assert sheet.width > 1000
     assert np.asarray(sheet).std() > 20
-    assert "before and after" in call("demo", "--out", tmp_path / "demo").stdout
+    told = call("demo", "--out", tmp_path / "demo").stdout
+    assert "before and after" in told
+    assert 'pip install "sdie-fast[demo]"' in told
 
 
-def test_demo_segments(call, tmp_path, monkeypatch):
+def test_demo_segments(call, tmp_path, monkeypatch, quick_demo):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("sdie_fast._cli.demo._EACH", 1)
@@ -289,13 +307,6 @@ def test_demo_segments(call, tmp_path, monkeypatch):
     page = Path(found["report"]).read_text()
     assert page.count("data:image/jpeg") == 12
     assert "http" not in page  # nothing is fetched
-
-
-def test_demo_says_what_is_missing(call, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    done = call("demo", "--out", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert 'pip install "sdie-fast[demo]"' in done.stdout
 
 
 def test_bench(call, compiled):
@@ -330,13 +341,29 @@ def test_cuda_where_it_cannot_run(call, tree, tmp_path, monkeypatch, command):
     assert not (tmp_path / "out").exists()
 
 
-def test_help_teaches(call):
-    for command in ("enhance", "bench", "doctor", "demo"):
-        done = call(command, "--help")
-        assert done.exit_code == 0
+@pytest.mark.parametrize("command", ["enhance", "bench", "doctor", "demo", "train"])
+def test_help_fits_a_screen_and_teaches(call, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    told = call(command, "--help").stdout
+    assert len(told.splitlines()) <= 30, told
+    assert f"Example: sdie-fast {command}" in told.replace("`", "")
+
+
+def test_help_of_training_fits_a_small_screen(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(call("train", "--help").stdout.splitlines()) <= 24
+
+
+def test_help_names_every_filter(call):
+    told = " ".join(call("enhance", "--help").stdout.split())
+    assert ", ".join(sdie.filters.TABLE) in told
     assert call().exit_code in (0, 2)
     assert "enhance" in call("--help").stdout
 
 
-def test_entry_point(python):
-    assert "sdie" in python("import sys; sys.argv = ['sdie-fast', 'doctor']\nfrom sdie_fast.cli import main\nmain()")
+def test_entry_point(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sdie-fast", "doctor", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["usable"]

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdie_fast.data.dataset import DataSet, read_list
-from sdie_fast.data.defect4i import open_defect4i
+from sdie_fast.data.dataset import DataSet
 from sdie_fast.data.folder import open_folder
-from sdie_fast.data.fssd12 import FOLDS, open_fssd12
+from sdie_fast.data.releases import FSSD12_FOLDS, open_dataset, open_defect4i, open_fssd12, read_list
 from sdie_fast.data.shots import Split, draw
 from sdie_fast.errors import DataSetError, InvalidArgumentError
 
@@ -132,7 +131,7 @@ def test_bad_options(tmp_path, kwargs):
 
 def fssd12(root, images=3, crlf=False):
     end = "\r\n" if crlf else "\n"
-    for fold, names in enumerate(FOLDS):
+    for fold, names in enumerate(FSSD12_FOLDS):
         lines = []
         for number, name in enumerate(names, 4 * fold + 1):
             for k in range(1, images + 1):
@@ -150,16 +149,32 @@ def test_fssd12(tmp_path, crlf):
     fssd12(root, crlf=crlf)
     for given in (root, tmp_path):
         whole = open_fssd12(given)
-        assert set(whole.classes) == {n for names in FOLDS for n in names}
+        assert set(whole.classes) == {n for names in FSSD12_FOLDS for n in names}
         assert len(whole) == 36
         assert whole.size == 200
     fold = open_fssd12(root, fold=1)
-    assert set(fold.classes) == set(FOLDS[1])
+    assert set(fold.classes) == set(FSSD12_FOLDS[1])
     assert fold.samples[0].name == "Steel_Pk/Images/Steel_Pk_3.jpg"  # the list's order
-    with pytest.raises(InvalidArgumentError, match="fold, split"):
+    with pytest.raises(InvalidArgumentError, match="fold: received 3"):
         open_fssd12(root, fold=3)
     with pytest.raises(DataSetError, match="fold1_defect"):
         open_fssd12(root, fold=1, split="train")
+
+
+def test_what_a_data_set_is_shows(tmp_path):
+    fssd12(tmp_path / "a" / "FSSD-12")
+    assert open_dataset(tmp_path / "a").name == open_dataset(tmp_path / "a" / "FSSD-12").name == "FSSD-12"
+    assert len(open_dataset(tmp_path / "a", fold=1)) == 12
+    pair(tmp_path / "b", "MT_Fray/Images/x.jpg", "MT_Fray/GT/x.png")
+    assert open_dataset(tmp_path / "b", size=None).size is None
+    with pytest.raises(InvalidArgumentError, match=r"fold of a plain folder: received 1; accepted: None"):
+        open_dataset(tmp_path / "b", fold=1)
+    (tmp_path / "b" / "all_defective.txt").write_text("MT_Fray/Images/x.jpg  1\n")
+    assert len(open_dataset(tmp_path / "b")) == 1
+    with pytest.raises(DataSetError, match=r"data_list.test.fold_1_defective\.txt: cannot be read"):
+        open_dataset(tmp_path / "b", fold=1)
+    with pytest.raises(InvalidArgumentError, match="kind: received 'coco'; accepted: 'auto', 'fssd12'"):
+        open_dataset(tmp_path / "b", "coco")
 
 
 def test_fssd12_takes_fifty_of_each(tmp_path):

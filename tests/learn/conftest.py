@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sdie_fast.segment.geometry import Geometry
-from sdie_fast.segment.segmenter import Embeddings, Segmenter, as_images
+from sdie_fast.segment import Embeddings, Segmenter
+from sdie_fast.segment.geometry import Geometry, as_images
 
 
 class Threshold(Segmenter):
@@ -34,7 +34,7 @@ class Threshold(Segmenter):
             geometry = Geometry(*view.shape[:2], 64)
             white = 255.0 if view.dtype == np.uint8 else 1.0
             plane = view[..., 0].astype(np.float32) / np.float32(white)
-            geometry.fill(plane, out[k, 0], np.empty(64 * 64 * 4, np.float32))
+            geometry.fill(plane[None], out[k])
             geometries.append(geometry)
         return Embeddings(out, tuple(geometries))
 
@@ -52,7 +52,7 @@ def segmenter():
 
 def make_case(seed, size=32, label="blob"):
     """A light blob on a dark, noisy ground; the noise hides it from a threshold until it is smoothed."""
-    from sdie_fast.learn.env import Case
+    from sdie_fast.learn.cases import Case
 
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]

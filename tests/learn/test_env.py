@@ -4,8 +4,10 @@ import pytest
 import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError
 from sdie_fast.actor import Actions, Choice, observe, weights_of
-from sdie_fast.learn.cases import cases_of
-from sdie_fast.learn.env import Case, SdieEnv, iou, reward_of
+from sdie_fast.learn import cases as module
+from sdie_fast.learn.cases import Case, view_of
+from sdie_fast.learn.env import SdieEnv, reward_of
+from sdie_fast.learn.places import vote
 from sdie_fast.segment import Prompt, Support
 
 
@@ -20,7 +22,6 @@ class TestRewards:
     def test_by_hand(self):
         mask, truth = np.zeros((2, 4), bool), np.zeros((2, 4), bool)
         mask[0, :2] = truth[0, 1:4] = True
-        assert iou(mask, truth) == 1 / 4
         assert reward_of(mask, truth, "miou") == 1 / 4
         assert reward_of(mask, truth, "fb-iou") == (1 / 4 + 4 / 7) / 2
 
@@ -43,7 +44,7 @@ class TestSteps:
         assert np.abs(step.images.astype(int) - expected).max() <= 1
         np.testing.assert_array_equal(
             state.seen,
-            observe(env._image[..., 0], 16),  # what is seen is the state, not its rounding
+            observe(env._state[..., 0], 16),  # what is seen is the state, not its rounding
         )
 
     def test_reward_is_the_masks(self, env, rng):
@@ -68,8 +69,6 @@ class TestSteps:
     @pytest.mark.parametrize("credit", ["vote", "best"])
     @pytest.mark.parametrize("relative", [False, True])
     def test_credit_for_the_masks_so_far(self, env, segmenter, cases, rng, relative, credit):
-        from sdie_fast.learn.env import vote
-
         credited = SdieEnv(
             segmenter, cases, rounds=3, params=env.params, side=16, relative=relative, credit=credit,
             options=env.options,
@@ -230,6 +229,10 @@ class TestBadInput:
             env.reset(which)
 
 
+def cases_of(*given, **options):
+    return list(module.cases_of(*given, **options))
+
+
 class TestCases:
     @pytest.fixture
     def data(self, tmp_path):
@@ -262,8 +265,6 @@ class TestCases:
             np.testing.assert_array_equal(case.truth, raw.truth[:: steps[1], :: steps[0]])
 
     def test_views_are_the_eight_of_a_square(self, rng):
-        from sdie_fast.learn.cases import view_of
-
         plane = rng.random((5, 7))
         found = [view_of(plane, k) for k in range(8)]
         assert [v.shape for v in found] == [(5, 7)] * 4 + [(7, 5)] * 4

@@ -9,13 +9,13 @@ pytest.importorskip("gymnasium")
 def test_gymnasium_accepts_it(env):
     from gymnasium.utils.env_checker import check_env
 
-    from sdie_fast.learn.gym_env import GymEnv
+    from sdie_fast.learn.faces import GymEnv
 
     check_env(GymEnv(env), skip_render_check=True)
 
 
 def test_an_episode(env):
-    from sdie_fast.learn.gym_env import GymEnv
+    from sdie_fast.learn.faces import GymEnv
 
     face = GymEnv(env)
     seen, info = face.reset(seed=1, options={"case": 2})
@@ -36,7 +36,7 @@ def test_sac_of_stable_baselines3_trains(env):
     pytest.importorskip("stable_baselines3")
     from stable_baselines3 import SAC
 
-    from sdie_fast.learn.vec_env import SdieVecEnv
+    from sdie_fast.learn.faces import SdieVecEnv
 
     env.side = 36  # the least that its usual convolutions take
     face = SdieVecEnv(env)
@@ -52,7 +52,7 @@ def test_sac_of_stable_baselines3_trains(env):
 
 def test_the_vector_face_begins_anew(env):
     pytest.importorskip("stable_baselines3")
-    from sdie_fast.learn.vec_env import SdieVecEnv
+    from sdie_fast.learn.faces import SdieVecEnv
 
     face = SdieVecEnv(env)
     first = face.reset()

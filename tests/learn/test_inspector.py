@@ -9,11 +9,10 @@ pytest.importorskip("sklearn")
 
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, Recipe
 from sdie_fast.errors import RunError
-from sdie_fast.learn import folder as files
+from sdie_fast.learn import runs as files
 from sdie_fast.learn.config import Config
-from sdie_fast.learn.env import SdieEnv
+from sdie_fast.learn.env import SdieEnv, follow
 from sdie_fast.learn.inspector import RULES, Inspector
-from sdie_fast.learn.rollout import follow
 from sdie_fast.learn.runs import act_of, open_run
 from sdie_fast.learn.select import choose, final_mask
 from sdie_fast.learn.verifier import Evidence, References, Verifier, describe
@@ -37,7 +36,7 @@ def judged(recipe, segmenter, cases):
     """The same episodes, with the truth."""
     config, _, _, opened = open_run(recipe)
     env = SdieEnv(segmenter, cases, rounds=4, passes=2, params=config.params, options=AUTO)
-    return follow(env, act_of(opened))
+    return follow(env, act_of(opened, config.actions))
 
 
 @pytest.fixture

@@ -2,17 +2,10 @@ import numpy as np
 import pytest
 
 from sdie_fast import InvalidArgumentError
-from sdie_fast.learn.env import Case, State, reward_of, vote
-from sdie_fast.learn.rollout import (
-    ORDER,
-    Rollout,
-    action_of,
-    constant,
-    follow,
-    random_policy,
-    start_action,
-    start_schedule,
-)
+from sdie_fast.learn.baselines import constant
+from sdie_fast.learn.cases import Case
+from sdie_fast.learn.env import Rollout, SdieEnv, follow, reward_of
+from sdie_fast.learn.places import vote
 from sdie_fast.learn.select import (
     BLIND,
     RULES,
@@ -144,7 +137,7 @@ def test_rules_without_a_critic(rollout):
         choose("verifier", rollout)
     with pytest.raises(InvalidArgumentError, match="critic"):
         choose("critic", rollout)
-    with pytest.raises(InvalidArgumentError, match=", ".join(RULES)):
+    with pytest.raises(InvalidArgumentError, match=", ".join(map(repr, RULES))):
         choose("guess", rollout)
 
 
@@ -161,8 +154,6 @@ class TestRollouts:
         assert env.calls == 6
 
     def test_rewards_are_absolute(self, env, segmenter, cases):
-        from sdie_fast.learn.env import SdieEnv
-
         relative = SdieEnv(
             segmenter,
             cases,
@@ -175,59 +166,3 @@ class TestRollouts:
         act = constant(np.zeros((3, 6)))
         for a, b in zip(follow(env, act), follow(relative, act), strict=True):
             np.testing.assert_allclose(a.rewards, b.rewards, atol=1e-6)
-
-    def test_action_of(self):
-        from sdie_fast.actor import weights_of
-
-        weights = np.array([[0.5, 0.25, 0.25, 0, 0, 0], [0, 0, 0, 1, 0, 0]])
-        np.testing.assert_allclose(weights_of(action_of(weights)), weights, atol=1e-6)
-        assert action_of(weights, 8).shape == (2, 8)
-
-    @pytest.mark.parametrize("identity", [1 / 6, 0.5, 0.9, 1.0])
-    def test_start_action(self, identity):
-        from sdie_fast.actor import weights_of
-
-        action = start_action(identity, 8)
-        assert action.shape == (8,)
-        assert -1 <= action.min() <= action.max() <= 0.8 + 1e-6
-        rest = (1 - identity) / 5
-        np.testing.assert_allclose(weights_of(action[:6]), [identity, *[rest] * 5], atol=1e-3)
-        if identity == 1 / 6:
-            np.testing.assert_allclose(action, 0, atol=1e-6)
-
-    @pytest.mark.parametrize("rounds", [1, 5, 7])
-    def test_start_schedule(self, rounds):
-        from sdie_fast import FILTERS
-        from sdie_fast.actor import weights_of
-
-        rows = start_schedule("filters", rounds, 1, 8)
-        assert rows.shape == (rounds, 8)
-        assert -0.95 - 1e-6 <= rows[:, :6].min() <= rows.max() <= 0.8 + 1e-6
-        weights = weights_of(rows[:, :6])
-        np.testing.assert_allclose(weights[:, 0], 1.8 / 3.8, atol=1e-6)
-        for at, w in enumerate(weights):
-            assert FILTERS[1 + w[1:].argmax()] == ORDER[at % 5]
-            assert w[1:].max() == pytest.approx(1.8 / 3.8)
-        np.testing.assert_array_equal(start_schedule("uniform", rounds), 0)
-
-    def test_start_of_passes(self):
-        from sdie_fast import FILTERS
-        from sdie_fast.actor import weights_of
-
-        weights = weights_of(start_schedule("filters", 18, 6)).reshape(6, 3, 6)
-        for k, rounds in enumerate(weights):
-            for w in rounds:
-                assert FILTERS[w.argmax()] == ORDER[k % 5]
-                assert w.max() == 1
-
-    def test_a_short_schedule_begins_anew(self):
-        rows = np.arange(12, dtype=np.float32).reshape(2, 6)
-        act = constant(rows)
-        for at in range(5):
-            state = State(np.zeros((3, 8, 8), np.uint8), at)
-            np.testing.assert_array_equal(act(state), np.tile(rows[at % 2], (3, 1)))
-
-    def test_chance_is_seeded(self, env):
-        a, b = (follow(env, random_policy(3, 6)) for _ in range(2))
-        np.testing.assert_array_equal(a[2].actions, b[2].actions)
-        assert np.ptp([r.actions[0][0] for r in a]) > 0

@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime")
 import sdie_fast as sdie
 from sdie_fast._cli import demo
 from sdie_fast.data import synthetic
-from sdie_fast.evaluate.learned import ALONE, SDIE, evaluate_run
+from sdie_fast.evaluate.judge import ALONE, SDIE, evaluate_run
 from sdie_fast.learn.verifier import Verifier
 
 
@@ -36,7 +36,7 @@ def test_is_small():
 
 
 def test_helps(tmp_path):
-    from sdie_fast.data.defect4i import open_defect4i
+    from sdie_fast.data.releases import open_defect4i
     from sdie_fast.segment import Options, Sam
 
     kinds = synthetic.KINDS[::2]

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from sdie_fast.learn.config import Config  # noqa: E402
 from sdie_fast.learn.networks import (  # noqa: E402
     ActorNet,
     CriticNet,
@@ -15,7 +16,9 @@ from sdie_fast.learn.networks import (  # noqa: E402
     build_encoder,
     random_shift,
 )
-from sdie_fast.learn.td3 import TD3, Batch, Rates, Replay  # noqa: E402
+from sdie_fast.learn.td3 import TD3, Batch, ReplayBuffer  # noqa: E402
+
+PLAIN = Config(actor_after=0, anchor=None)  # Algorithm 1 and no more
 
 
 class Plain(torch.nn.Module):
@@ -48,7 +51,7 @@ def batch():
 @pytest.fixture
 def agent():
     torch.manual_seed(0)
-    return TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), Rates(tau=0.1))
+    return TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), dataclasses.replace(PLAIN, tau=0.1))
 
 
 class TestByHand:
@@ -67,7 +70,7 @@ class TestByHand:
         assert not torch.equal(a, b)
 
     def test_the_actor_waits_for_its_critics(self, agent, batch):
-        agent.rates = dataclasses.replace(agent.rates, actor_after=2)
+        agent.config = dataclasses.replace(agent.config, actor_after=2)
         start = copy.deepcopy(agent.actor.state_dict())
         targets = copy.deepcopy(agent.critic_targets.state_dict())
         for _ in range(2):
@@ -107,8 +110,8 @@ class TestByHand:
     def test_learns(self, batch):
         """The actor finds the best action where reward is the action's first number."""
         torch.manual_seed(0)
-        rates = Rates(3e-3, 3e-3)
-        agent = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), rates)
+        config = dataclasses.replace(PLAIN, actor_rate=3e-3, critic_rate=3e-3)
+        agent = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), config)
         known = Batch(batch.state, batch.action, batch.action[:, :1], batch.next_state, torch.ones(8, 1))
         for _ in range(600):
             agent.update(known, torch.zeros(8, 3))
@@ -116,7 +119,7 @@ class TestByHand:
 
     def test_anchor_by_hand(self, agent, batch):
         """The critic's word over its own size, against the distance from what was tried; scaling rewards changes nothing."""
-        agent.rates = dataclasses.replace(agent.rates, anchor=2.5)
+        agent.config = dataclasses.replace(agent.config, anchor=2.5)
         action = agent.actor(*batch.state)
         value = agent.critics[0](*batch.state, action)
         expected = ((action - batch.action) ** 2).mean() - 2.5 * value.mean() / value.abs().mean()
@@ -129,7 +132,7 @@ class TestByHand:
     def test_there_and_back(self, agent, batch):
         agent.update(batch, torch.zeros(8, 3))
         torch.manual_seed(5)
-        other = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), agent.rates)
+        other = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), agent.config)
         other.load_state_dict(copy.deepcopy(agent.state_dict()))
         for one in (agent, other):
             for _ in range(3):
@@ -163,7 +166,10 @@ def test_against_stable_baselines3(batch):
     def build():
         return Plain(copy.deepcopy(next(made)))
 
-    ours = TD3(build, build, Rates(1e-3, 1e-3, 0.9, 0.05, 0.3, 0.2, 2))
+    config = dataclasses.replace(
+        PLAIN, actor_rate=1e-3, critic_rate=1e-3, gamma=0.9, tau=0.05, policy_noise=0.3, noise_clip=0.2, policy_delay=2
+    )
+    ours = TD3(build, build, config)
     theirs._setup_learn(1, None)
     sample = ReplayBufferSamples(batch.state[0], batch.action, batch.next_state[0], batch.done, batch.reward)
     theirs.replay_buffer.sample = lambda *_, **__: sample
@@ -192,7 +198,7 @@ class TestReplay:
             replay.add(seen, at % 3, rng.uniform(-1, 1, (2, 4)), np.array([at, at + 0.5]), 255 - seen)
 
     def test_what_goes_in_comes_out(self, rng):
-        replay = Replay(100, 8, 3, 4)
+        replay = ReplayBuffer(100, 8, 3, 4)
         self.fill(replay, 6, rng)
         batch = replay.sample(rng, 64, 0, "cpu")
         seen, at = batch.state
@@ -204,16 +210,16 @@ class TestReplay:
         assert len(set(batch.reward[:, 0].tolist())) == 12
 
     def test_the_oldest_go_first(self, rng):
-        replay = Replay(7, 8, 3, 4)
+        replay = ReplayBuffer(7, 8, 3, 4)
         self.fill(replay, 5, rng)
         assert len(replay) == 7
         found = set(replay.sample(rng, 200, 0, "cpu").reward[:, 0].tolist())
         assert found == {1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5}
 
     def test_there_and_back(self, rng):
-        replay = Replay(7, 8, 3, 4)
+        replay = ReplayBuffer(7, 8, 3, 4)
         self.fill(replay, 5, rng)
-        other = Replay(7, 8, 3, 4)
+        other = ReplayBuffer(7, 8, 3, 4)
         other.load_state_dict(replay.state_dict())
         a, b = (r.sample(np.random.default_rng(0), 9, 1, "cpu") for r in (replay, other))
         assert torch.equal(a.state[0], b.state[0])

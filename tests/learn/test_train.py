@@ -16,12 +16,14 @@ import sdie_fast as sdie  # noqa: E402
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, SdieError  # noqa: E402
 from sdie_fast.actor import Actions, Choice  # noqa: E402
 from sdie_fast.errors import RunError  # noqa: E402
-from sdie_fast.learn import distill, folder  # noqa: E402
-from sdie_fast.learn.agent import load_agent, make_agent, policy_of  # noqa: E402
+from sdie_fast.learn import distill, runs  # noqa: E402
+from sdie_fast.learn.baselines import start_schedule  # noqa: E402
 from sdie_fast.learn.cases import view_of  # noqa: E402
 from sdie_fast.learn.config import Config  # noqa: E402
-from sdie_fast.learn.env import SdieEnv, State  # noqa: E402
-from sdie_fast.learn.outcome import finish  # noqa: E402
+from sdie_fast.learn.env import SdieEnv  # noqa: E402
+from sdie_fast.learn.episode import Observation  # noqa: E402
+from sdie_fast.learn.select import RULES  # noqa: E402
+from sdie_fast.learn.td3 import load_agent, make_agent, policy_of  # noqa: E402
 from sdie_fast.learn.train import Training  # noqa: E402
 from sdie_fast.learn.verifier import Verifier  # noqa: E402
 
@@ -33,10 +35,21 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(distill, "STEPS", 60)
-    monkeypatch.setattr(distill, "VARIANTS", 3)
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks are so small that a second one waits for the first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "STEPS", 60)
+        patch.setattr(distill, "VARIANTS", 3)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unfinished(monkeypatch):
+    """Without the recipes: exporting them takes most of a run's time, and what is asked is how it learned."""
+    monkeypatch.setattr(Training, "finish", lambda _: None)
 
 
 def training(segmenter, cases, out, config=CONFIG, **options):
@@ -44,13 +57,10 @@ def training(segmenter, cases, out, config=CONFIG, **options):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill, "STEPS", 60)
-        patch.setattr(distill, "VARIANTS", 3)
-        found = training(Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run")
-        folder.save_config(found.out, CONFIG, "data", "threshold")
-        found.run()
+def trained(tmp_path_factory, quick):
+    found = training(Threshold(), [make_case(k) for k in range(4)], tmp_path_factory.mktemp("run") / "run")
+    runs.save_config(found.out, CONFIG, "data", "threshold")
+    found.run()
     return found
 
 
@@ -65,28 +75,11 @@ class TestRun:
     def test_what_it_leaves(self, run, cases):
         names = {p.name for p in run.out.iterdir()}
         assert {
-            "policy",
-            "schedule",
-            "fixed",
-            "checkpoint.pt",
-            "config.json",
-            "curve.png",
-            "log.jsonl",
-            "result.json",
-            "verifier.npz",
-        } <= names
+            "policy", "schedule", "fixed", "checkpoint.pt", "config.toml", "curve.png", "log.jsonl", "result.json", "verifier.npz",
+        } <= names  # fmt: skip
         result = json.loads((run.out / "result.json").read_text())
         assert result["segmentations"] >= CONFIG.segmentations
-        assert set(result["rules_on_shots"]) == {
-            "oracle",
-            "last",
-            "predicted-iou",
-            "stability",
-            "critic",
-            "agreement",
-            "vote",
-            "verifier",
-        }
+        assert set(result["rules_on_shots"]) == set(RULES)
         assert result["rules_on_shots"]["oracle"]["regret"] == 0
         assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
         images = np.stack([c.image for c in cases])
@@ -104,7 +97,7 @@ class TestRun:
         np.testing.assert_allclose(trace[:, 0], Actions().weights(actions), atol=1e-3)
         assert value(state, actions).shape == (4,)
 
-    def test_same_seed_same_run(self, run, segmenter, cases, tmp_path):
+    def test_same_seed_same_run(self, run, unfinished, segmenter, cases, tmp_path):
         again = training(segmenter, cases, tmp_path / "again")
         again.run()
         assert again.history == run.history
@@ -112,7 +105,7 @@ class TestRun:
         other.run()
         assert other.history != run.history
 
-    def test_killed_and_gone_on_with(self, run, segmenter, cases, tmp_path):
+    def test_killed_and_gone_on_with(self, run, unfinished, segmenter, cases, tmp_path):
         class Killed(Exception):
             pass
 
@@ -127,36 +120,65 @@ class TestRun:
         second = training(segmenter, cases, tmp_path / "killed", config)
         second.run()
         assert second.history == run.history
-        for k, v in second.agent.state_dict()["actor"].items():
-            assert torch.equal(v, run.agent.state_dict()["actor"][k])
+        for part in (
+            "actor_target",
+            "critics",
+            "critic_targets",
+        ):  # finishing a run puts what it keeps in the actor's place
+            for k, v in second.agent.state_dict()[part].items():
+                assert torch.equal(v, run.agent.state_dict()[part][k]), (part, k)
         assert second.evidence.groups == run.evidence.groups
+        second._verify([])
         kept = (tmp_path / "killed" / "verifier.npz", run.out / "verifier.npz")
         assert Verifier.load(kept[0]).to_bytes() == Verifier.load(kept[1]).to_bytes()
 
-    def test_a_finished_run_is_not_trained_on(self, run, segmenter, cases):
+    def test_a_finished_run_is_not_trained_on(self, run, unfinished, segmenter, cases):
         again = training(segmenter, cases, run.out)
         again.run()
         assert again.history == run.history
 
-    def test_chosen_parameters(self, segmenter, cases, tmp_path):
-        actions = Actions((Choice("guided_eps", 0.001, 0.1),))
-        config = dataclasses.replace(CONFIG, actions=actions, segmentations=40, warmup=1)
-        training(segmenter, cases, tmp_path / "run", config).run()
-        recipe = sdie.Recipe.load(tmp_path / "run" / "policy")
+    def test_another_toolkit_chosen_parameters_and_views(self, segmenter, cases, turned, tmp_path, monkeypatch):
+        finish, followed = Training.finish, []
+        monkeypatch.setattr(Training, "finish", lambda self: followed.extend(finish(self)))
+        actions = Actions((Choice("guided_eps", 0.001, 0.1),), ("guided", "identity", "median"))
+        config = dataclasses.replace(
+            CONFIG, filters=(), actions=actions, params=FilterParams(), segmentations=40, warmup=1, views=4
+        )  # fmt: skip
+        found = training(segmenter, turned, tmp_path / "run", config)
+        runs.save_config(found.out, config, "data", "threshold")
+        found.run()
+        assert [r.case for r in followed] == [0, 4, 8, 12]
+        assert runs.load_config(found.out)[0] == config
+        recipe = sdie.Recipe.load(found.out / "policy")
         assert recipe.actor.actions == actions
+        for kind in ("policy", "schedule", "fixed"):
+            recipe = sdie.Recipe.load(found.out / kind)
+            assert recipe.filters == actions.filters
+            act = runs.act_of(recipe, actions)
+            _, trace = sdie.Enhancer(recipe)(cases[0].image)
+            weights = actions.weights(act(found.env.reset([0])))
+            np.testing.assert_allclose(trace[..., 0, :].ravel(), weights.ravel(), atol=1e-3, err_msg=kind)
 
-    def test_tensorboard(self, segmenter, cases, tmp_path):
+    def test_a_bare_recipe_adds_its_filters(self, tmp_path):
+        sdie.Recipe({"gaussian": 1, "sharpen": 3}).save(tmp_path / "recipe")
+        config, _, split, recipe = runs.open_run(tmp_path / "recipe")
+        assert split is None
+        assert config.actions.filters == (*sdie.FILTERS, "gaussian")
+        action = runs.act_of(recipe, config.actions)(Observation(np.zeros((1, 8, 8), np.uint8), 0))
+        np.testing.assert_allclose(config.actions.weights(action), [[0, 0, 0, 0.75, 0, 0, 0.25]], atol=1e-6)
+
+    def test_tensorboard(self, unfinished, segmenter, cases, tmp_path):
         pytest.importorskip("tensorboard")
         config = dataclasses.replace(CONFIG, segmentations=40)
         Training(segmenter, cases, config, tmp_path / "run").run()
         assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
-def test_learns(segmenter, cases, tmp_path):
+def test_learns(unfinished, segmenter, cases, tmp_path):
     """Noise hides the blobs from the threshold: the policy finds that smoothing uncovers them, and does better than it began."""
     config = dataclasses.replace(
-        CONFIG, segmentations=500, updates=3, batch=32, warmup=6, relative=True, greedy_every=3, seed=2,
-        actor_rate=1e-3, critic_rate=1e-3, actor_after=100,
+        CONFIG, segmentations=240, updates=2, batch=16, warmup=3, relative=True, greedy_every=3, seed=2, side=8,
+        actor_rate=1e-3, critic_rate=1e-3, actor_after=40, checkpoint_every=50,
     )  # fmt: skip
     run = training(segmenter, cases, tmp_path / "run", config)
     run.run()
@@ -183,15 +205,18 @@ def test_a_policy_gone_astray_is_not_kept(run):
         assert run.kept is expected or all(torch.equal(v, expected[k]) for k, v in run.kept.items())
 
 
+@pytest.fixture
+def turned(cases):
+    """The cases in four views each."""
+    return [
+        dataclasses.replace(c, image=view_of(c.image, k), truth=view_of(c.truth, k)) for c in cases for k in range(4)
+    ]
+
+
 class TestViews:
     @pytest.fixture
-    def run(self, segmenter, cases, tmp_path):
+    def run(self, segmenter, turned, tmp_path):
         config = dataclasses.replace(CONFIG, views=4, segmentations=90)
-        turned = [
-            dataclasses.replace(c, image=view_of(c.image, k), truth=view_of(c.truth, k))
-            for c in cases
-            for k in range(4)
-        ]
         return training(segmenter, turned, tmp_path / "run", config)
 
     def test_an_episode_shows_each_shot_once(self, run):
@@ -202,31 +227,31 @@ class TestViews:
             seen |= {k % 4 for k in which}
         assert seen == {0, 1, 2, 3}
 
-    def test_what_counts_is_the_shots_as_they_are(self, run):
+    def test_what_counts_is_the_shots_as_they_are(self, run, unfinished):
         run.run()
         assert run.upright == [0, 4, 8, 12]
         # Greedy episodes cost one segmentation a shot and round, not one a view.
         assert run.progress.segmentations < 90 + 2 * 4 * CONFIG.rounds
-        assert {r.case for r in finish(run)} == set(run.upright)
+        assert len(run.begun) == len(run.ended) == 4
 
     def test_not_whole(self, segmenter, cases, tmp_path):
         config = dataclasses.replace(CONFIG, views=8)
-        with pytest.raises(InvalidArgumentError, match="multiple of the 8 views"):
+        with pytest.raises(InvalidArgumentError, match="multiple of 8 views"):
             training(segmenter, cases, tmp_path / "run", config)
 
 
 class TestTrouble:
     def test_in_use(self, segmenter, cases, tmp_path):
         with (
-            folder.locked(tmp_path / "run"),
+            runs.locked(tmp_path / "run"),
             pytest.raises(RunError, match="another run is using it"),
         ):
             training(segmenter, cases, tmp_path / "run").run()
 
     def test_other_settings(self, run):
-        folder.save_config(run.out, CONFIG, "data", "threshold")
+        runs.save_config(run.out, CONFIG, "data", "threshold")
         with pytest.raises(RunError, match="other settings"):
-            folder.save_config(run.out, dataclasses.replace(CONFIG, seed=5), "data", "threshold")
+            runs.save_config(run.out, dataclasses.replace(CONFIG, seed=5), "data", "threshold")
 
     def test_a_full_disk_leaves_the_older_checkpoint(self, run, monkeypatch):
         before = (run.out / "checkpoint.pt").read_bytes()
@@ -258,14 +283,16 @@ class TestTrouble:
             training(segmenter, cases, run.out).run()
 
     def test_not_a_run(self, tmp_path):
-        with pytest.raises(RunError, match=r"config\.json: cannot be read"):
+        with pytest.raises(RunError, match=r"config\.toml: cannot be read"):
             load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "x"}')
-        with pytest.raises(RunError, match="format"):
-            load_agent(tmp_path)
-        (tmp_path / "config.json").write_text('{"format": "sdie_fast run 3", "config": {}}')
-        with pytest.raises(RunError, match="not a run's settings"):
-            load_agent(tmp_path)
+        for text, told in (
+            ("format = 3", "another format"),
+            ("shots = 1", "not a run's settings"),
+            ("shots", "not TOML"),
+        ):
+            (tmp_path / "config.toml").write_text(text)
+            with pytest.raises(RunError, match=told):
+                load_agent(tmp_path)
 
     def test_a_folder_that_cannot_be(self, segmenter, cases, tmp_path):
         (tmp_path / "file").write_text("")
@@ -275,11 +302,11 @@ class TestTrouble:
 
 class TestConfig:
     def test_there_and_back(self):
-        config = Config.published_code(shots=1, actions=Actions((Choice("guided_eps", 0.01, 0.1),)))
+        config = Config.preset("published-code", shots=1, actions=Actions((Choice("guided_eps", 0.01, 0.1),)))
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_published_code(self):
-        c = Config.published_code()
+        c = Config.preset("published-code")
         assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (
             4,
             "resnet18",
@@ -324,12 +351,11 @@ class TestConfig:
 def test_the_first_policy_is_the_start(start, passes):
     """Whatever the image."""
     from sdie_fast.actor import weights_of
-    from sdie_fast.learn.rollout import start_schedule
 
     config = Config(start=start, rounds=5 * passes, passes=passes, side=16)
     act, _ = policy_of(make_agent(config, "cpu"), config.rounds)
-    for at, row in enumerate(start_schedule(start, config.rounds, passes)):
-        state = State(np.full((2, 16, 16), 90, np.uint8), at)
+    for at, row in enumerate(start_schedule(start, config.rounds, passes, Actions())):
+        state = Observation(np.full((2, 16, 16), 90, np.uint8), at)
         np.testing.assert_allclose(weights_of(act(state)), np.tile(weights_of(row), (2, 1)), atol=0.06)
 
 
@@ -372,9 +398,8 @@ class TestDistillation:
 
     def test_export_refuses_another_answer(self, run, tmp_path, monkeypatch):
         from sdie_fast.errors import ModelError
-        from sdie_fast.learn import export
 
-        monkeypatch.setattr(export, "PARITY", -1.0)
+        monkeypatch.setattr(distill, "_PARITY", -1.0)
         with pytest.raises(ModelError, match="differ from torch"):
-            export.export_actor(run.agent.actor, "policy", tmp_path / "a.onnx", 3, 16, Actions())
+            distill.export_actor(run.agent.actor, "policy", tmp_path / "a.onnx", 3, 16, Actions())
         assert not list(tmp_path.glob("*.onnx"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("sklearn")
 
 from sdie_fast.errors import RunError
-from sdie_fast.learn.env import Case
+from sdie_fast.learn.cases import Case
 from sdie_fast.learn.forest import Forest
 from sdie_fast.learn.verifier import (
     FEATURES,

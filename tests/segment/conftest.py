@@ -14,13 +14,24 @@ def torch_sam():
 
 
 @pytest.fixture(scope="session")
-def sam_dir(torch_sam, tmp_path_factory):
+def exported(torch_sam, tmp_path_factory):
+    """The one export of the small SAM, by the command: its directory, and what was said."""
     pytest.importorskip("onnxscript")
-    from sdie_fast.segment.export import export_sam
+    import torch
+    from typer.testing import CliRunner
 
-    directory = tmp_path_factory.mktemp("models") / "small"
-    export_sam(None, directory, architecture="small", model=torch_sam)
-    return directory
+    from sdie_fast.cli import app
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.save(torch_sam.state_dict(), folder / "small.pt")
+    done = CliRunner().invoke(app, ["export-sam", str(folder / "small.pt"), str(folder / "small")])
+    assert done.exit_code == 0, done.output
+    return folder / "small", done.output
+
+
+@pytest.fixture(scope="session")
+def sam_dir(exported):
+    return exported[0]
 
 
 @pytest.fixture(scope="session")

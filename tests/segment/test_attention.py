@@ -1,4 +1,8 @@
-"""Exports of a ViT: small ones for every path, and ViT-B at full size."""
+"""Exports of a ViT: small ones for every path, and, with `-m full_size`, ViT-B at full size."""
+
+import copy
+import importlib
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +15,8 @@ pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
 from sdie_fast.segment import export  # noqa: E402
-from sdie_fast.segment.attention import FusedAttention, RowAttention, by_rows  # noqa: E402
-from sdie_fast.segment.checkpoint import build  # noqa: E402
+from sdie_fast.segment.checkpoint import build, load_checkpoint  # noqa: E402
+from sdie_fast.segment.modules import FusedAttention, RowAttention, restate  # noqa: E402
 from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
 
@@ -35,19 +39,25 @@ def test_fused_is_the_whole(small_vit, block):
         assert torch.allclose(fused(x), whole(x), atol=1e-5)
 
 
-def test_by_rows_puts_back(small_vit):
-    blocks = small_vit.image_encoder.blocks
-    before = [b.attn for b in blocks]
-    with by_rows(small_vit.image_encoder):
-        assert isinstance(blocks[1].attn, RowAttention)
-        assert blocks[0].attn is before[0]
-    assert [b.attn for b in blocks] == before
-    with by_rows(torch.nn.Identity()):
-        pass
+def test_restated(small_vit):
+    """By rows only where attention is over the whole; fused everywhere; an encoder without attention as it is."""
+    for attention, kinds in ((RowAttention, ["Attention", "RowAttention"]), (FusedAttention, ["FusedAttention"] * 2)):
+        encoder = copy.deepcopy(small_vit.image_encoder)
+        restate(encoder, attention)
+        assert [type(b.attn).__name__ for b in encoder.blocks] == kinds
+    restate(torch.nn.Identity(), RowAttention)
+
+
+@pytest.fixture(scope="module")
+def decoder_file(small_vit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vit") / "decoder.onnx"
+    export.export_decoder(small_vit, path)
+    return path
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_precisions(small_vit, tmp_path, precision):
+def test_precisions(small_vit, decoder_file, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(decoder_file, path))
     directory = tmp_path / precision
     manifest = export.export_sam(None, directory, architecture="vit_b", model=small_vit, precision=precision)
     error = manifest.parity["embedding_error"]
@@ -56,6 +66,9 @@ def test_precisions(small_vit, tmp_path, precision):
     integer = [n for n in graph.node if n.op_type == "MatMulInteger"]
     # Each block's qkv, projection and two of the perceptron.
     assert len(integer) == (8 if precision == "int8" else 0)
+    # The model that was exported is left as it was.
+    assert {type(b.attn).__name__ for b in small_vit.image_encoder.blocks} == {"Attention"}
+    assert {p.dtype for p in small_vit.parameters()} == {torch.float32}
     sam = Sam(directory)
     assert sam.providers == ("cpu", "cpu")
     image = np.random.default_rng(0).integers(0, 256, (100, 160), np.uint8)
@@ -72,6 +85,29 @@ def test_int8_is_for_vit(torch_sam, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_of_the_official_layout(tmp_path, monkeypatch):
+    """Known by its width; here with two of ViT-B's twelve layers, for small pictures."""
+    theirs = importlib.import_module("segment_anything.build_sam")
+    encoder, prompts = theirs.ImageEncoderViT, theirs.PromptEncoder
+    cells = {"image_embedding_size": (4, 4), "input_image_size": (64, 64)}
+    monkeypatch.setattr(theirs, "ImageEncoderViT", lambda **given: encoder(**given | {"img_size": 64}))
+    monkeypatch.setattr(theirs, "PromptEncoder", lambda **given: prompts(**given | cells))
+    monkeypatch.setitem(theirs.sam_model_registry, "vit_b", lambda: theirs._build_sam(768, 2, 12, [1]))
+    model = build("vit_b")
+    torch.save(model.state_dict(), tmp_path / "sam_vit_b.pth")
+    loaded, architecture = load_checkpoint(tmp_path / "sam_vit_b.pth")
+    assert architecture == "vit_b"
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    sam = TorchSam(tmp_path / "sam_vit_b.pth")
+    assert (sam.name, sam.size, sam.thresholds) == ("SAM vit_b float32, torch", 64, (0.88, 0.95))
+    image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
+    mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    assert mask.shape == (60, 80)
+    assert np.isfinite(quality).all()
+
+
+@pytest.mark.full_size
 def test_vit_b_at_full_size(tmp_path, randomise_positions):
     """From a checkpoint file of the official layout to masks."""
     torch.manual_seed(0)
@@ -84,9 +120,9 @@ def test_vit_b_at_full_size(tmp_path, randomise_positions):
     (tmp_path / "sam_vit_b.pth").unlink()
     sam = Sam(tmp_path / "vit_b")
     image = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
-    mask, quality = sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
+    prompt = Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]]))
+    (mask, quality), (other, judged) = sam(image, prompt), torch_sam(image, prompt)
     assert mask.shape == (60, 80)
     assert np.isfinite(quality).all()
-    other, judged = torch_sam(image, Prompt(boxes=np.array([[10.0, 10.0, 50.0, 40.0]])))
     assert (mask & other).sum() / max((mask | other).sum(), 1) > 0.99
     assert np.abs(judged - quality).max() < 1e-4

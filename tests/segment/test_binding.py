@@ -6,10 +6,10 @@ On the CPU the same code binds the host's memory by its address. `-m gpu` runs i
 import numpy as np
 import pytest
 
-from sdie_fast._runtime import Held, available
 from sdie_fast.errors import ModelError
 from sdie_fast.segment import Options, Prompt, Sam, Support
 from sdie_fast.segment import sam as module
+from sdie_fast.segment.onnx import Held, available
 
 pytest.importorskip("onnxruntime")
 

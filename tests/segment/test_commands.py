@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 import sdie_fast as sdie
 from sdie_fast import Recipe
 from sdie_fast.cli import app
-from sdie_fast.evaluate.run import box_of, point_of
+from sdie_fast.data.folder import open_folder
+from sdie_fast.learn.cases import box_of, point_of
+from sdie_fast.reference import LUMA
 
 
 def call(*arguments):
@@ -131,11 +133,35 @@ def test_segment_with_a_recipe(folder, sam_dir, recipe, tmp_path):
         np.testing.assert_array_equal(enhanced, sdie.filters.bilateral(np.asarray(small)))
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((60, 80, 3), np.uint8), ((60, 80), np.uint8), ((60, 80), np.uint16)],
+    ids=["colour", "grey", "grey16"],
+)
+def test_a_line_sees_what_training_saw(sam_dir, tmp_path, rng, shape, dtype):
+    """A photograph's grey values are those of a data set that holds it: luma (BT.601) of a colour photograph."""
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    Image.fromarray(pixels).save(tmp_path / "data" / "images" / "x.png")
+    Image.fromarray(np.full((60, 80), 255, np.uint8)).save(tmp_path / "data" / "masks" / "x.png")
+    ((_, seen, _),) = open_folder(tmp_path / "data", size=None)
+    luma = pixels @ LUMA if pixels.ndim == 3 else pixels / (257 if dtype == np.uint16 else 1)
+    assert np.abs(seen - luma).max() <= 0.51
+    Recipe(np.eye(6)[:1], name="as it is").save(tmp_path / "recipe")
+    done = call(
+        "segment", tmp_path / "data" / "images", tmp_path / "out", "--segmenter", sam_dir,
+        "--recipe", tmp_path / "recipe", "--grid", 1, "--size", 0,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "x.png.enhanced.png")), seen)
+
+
 def test_segment_with_a_policy_of_each_class(folder, sam_dir, recipe, tmp_path):
     runs = tmp_path / "runs"
     for label in ("dent", "pit"):
         (runs / label).mkdir(parents=True)
-        (runs / label / "config.json").touch()
+        (runs / label / "config.toml").touch()
     shared = ("segment", folder, tmp_path / "out", "--segmenter", sam_dir, "--recipe", runs)
     done = call(*shared)
     assert done.exit_code == 2
@@ -168,16 +194,15 @@ def test_segment_refusals(folder, sam_dir, recipe, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_export_sam(torch_sam, tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save(torch_sam.state_dict(), tmp_path / "small.pt")
-    done = call("export-sam", tmp_path / "small.pt", tmp_path / "sam")
-    assert done.exit_code == 0, done.output
-    assert "masks' IoU" in " ".join(done.output.split())
-    assert (tmp_path / "sam" / "manifest.json").is_file()
-    done = call("export-sam", tmp_path / "small.pt", tmp_path / "sam")
-    assert done.exit_code == 2
-    assert "something in it" in " ".join(done.output.split())
-    done = call("export-sam", tmp_path / "none.pt", tmp_path / "other")
-    assert done.exit_code == 2
-    assert "no such file" in " ".join(done.output.split())
+def test_export_sam(exported, tmp_path):
+    directory, said = exported
+    assert "masks' IoU" in " ".join(said.split())
+    assert (directory / "manifest.json").is_file()
+    checkpoint = directory.with_name("small.pt")
+    for given, message in (
+        ((checkpoint, directory), "something in it"),
+        ((tmp_path / "none.pt", tmp_path / "x"), "no such file"),
+    ):
+        done = call("export-sam", *given)
+        assert done.exit_code == 2
+        assert message in " ".join(done.output.split())

@@ -1,4 +1,6 @@
+import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
 
-from sdie_fast.segment import checkpoint, export  # noqa: E402
-from sdie_fast.segment.manifest import file_hash, load_manifest  # noqa: E402
+from sdie_fast.segment import Options, checkpoint, export  # noqa: E402
+from sdie_fast.segment.onnx import open_session  # noqa: E402
+from sdie_fast.segment.onnx_files import store_in_half, to_onnx  # noqa: E402
+from sdie_fast.segment.sam import file_hash, load_manifest  # noqa: E402
 
 # Shapes must follow from the batch alone; these make them follow from data, or are refused by TensorRT.
 REFUSED = {
@@ -54,8 +58,6 @@ def test_gelu_is_one_pass(sam_dir, tmp_path):
     """Written in the order that onnxruntime knows, which changes no bit."""
     import onnxruntime as ort
 
-    from sdie_fast._torch_onnx import to_onnx
-
     settings = ort.SessionOptions()
     settings.optimized_model_filepath = str(tmp_path / "fused.onnx")
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -74,7 +76,7 @@ def test_gelu_is_one_pass(sam_dir, tmp_path):
     x = torch.zeros(2, 999)
     to_onnx(torch.nn.GELU(), (x,), tmp_path / "ordered.onnx", names, dynamic)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdie_fast._torch_onnx._order_gelu", lambda _graph: None)
+        patch.setattr("sdie_fast.segment.onnx_files._order_gelu", lambda _graph: None)
         to_onnx(torch.nn.GELU(), (x,), tmp_path / "plain.onnx", names, dynamic)
     plain, ordered = tmp_path / "plain.onnx", tmp_path / "ordered.onnx"
     assert plain.read_bytes() != ordered.read_bytes()
@@ -88,7 +90,16 @@ def test_nothing_of_the_exporting_machine(sam_dir, name):
     assert b".py" not in data
 
 
-def test_half_precision(torch_sam, tmp_path):
+def as_exported(monkeypatch, directory):
+    """Exporting takes the files of an earlier export: what is tested comes after."""
+    monkeypatch.setattr(export, "export_encoder", lambda _sam, _kind, path: shutil.copy(directory / path.name, path))
+    monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(directory / path.name, path))
+
+
+def test_half_precision(torch_sam, sam_dir, tmp_path, monkeypatch):
+    encode = export.export_encoder
+    as_exported(monkeypatch, sam_dir)
+    monkeypatch.setattr(export, "export_encoder", encode)
     manifest = export.export_sam(None, tmp_path / "half", architecture="small", model=torch_sam, precision="fp16")
     assert 1e-6 < manifest.parity["embedding_error"] < 3e-2
     graph = onnx.load(str(tmp_path / "half" / "encoder.onnx")).graph
@@ -98,30 +109,36 @@ def test_half_precision(torch_sam, tmp_path):
     assert (tmp_path / "half" / "encoder.onnx").stat().st_size < 5e6
 
 
-def test_weights_that_half_holds_are_stored_so(torch_sam, tmp_path, sam_dir):
-    """Half the bytes, the same numbers: the parity gate is that of fp32."""
-    import copy
+def test_weights_that_half_holds_are_stored_so(sam_dir, tmp_path):
+    """Half the bytes, the same numbers; a file whose weights need all bits stays as it is."""
+    before = (sam_dir / "encoder.onnx").read_bytes()
+    shutil.copy(sam_dir / "encoder.onnx", tmp_path / "whole.onnx")
+    store_in_half(tmp_path / "whole.onnx")
+    assert (tmp_path / "whole.onnx").read_bytes() == before
+    model = onnx.load_from_string(before)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            rounded = onnx.numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
+    images = np.random.default_rng(0).normal(0, 1, (1, 3, 256, 256)).astype(np.float32)
+    path, answers = tmp_path / "encoder.onnx", []
+    onnx.save(model, str(path))
+    for _ in range(2):
+        answers += open_session(path, Options("cpu"), key="0", precision="fp32").run(images=images)
+        store_in_half(path)
+    np.testing.assert_array_equal(*answers)
+    assert path.stat().st_size < 0.6 * len(before)
 
-    rounded = copy.deepcopy(torch_sam)
-    for p in rounded.parameters():
-        p.data = p.data.half().float()
-    manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=rounded)
-    assert manifest.parity["embedding_error"] < 5e-3
-    # The decoder also holds each cell's position, which fp16 does not.
-    for name, share in (("encoder.onnx", 0.6), ("decoder.onnx", 0.8)):
-        small, whole = (d / name for d in (tmp_path / "m", sam_dir))
-        assert small.stat().st_size < share * whole.stat().st_size
 
-
-def test_large_models_have_external_data(torch_sam, tmp_path, monkeypatch):
-    monkeypatch.setattr("sdie_fast._torch_onnx.EXTERNAL_OVER", 4_000_000)
-    manifest = export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
-    assert set(manifest.files) == {"encoder.onnx", "encoder.onnx.data", "decoder.onnx"}
-    assert (tmp_path / "m" / "encoder.onnx").stat().st_size < 1e6
-    from sdie_fast.segment import Sam
-
-    image = np.zeros((40, 50), np.uint8)
-    assert Sam(tmp_path / "m").encode([image]).features.shape == (1, 64, 32, 32)
+def test_large_models_have_external_data(tmp_path, monkeypatch):
+    """Weights beside the graph, found from wherever it is opened."""
+    monkeypatch.setattr("sdie_fast.segment.onnx_files.EXTERNAL_OVER", 500_000)
+    layer, x = torch.nn.Linear(400, 400), torch.randn(2, 400)
+    to_onnx(layer, (x,), tmp_path / "m.onnx", (["x"], ["y"]), ({0: torch.export.Dim("batch", min=1, max=8)},))
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx.data"}
+    assert (tmp_path / "m.onnx").stat().st_size < 1e4
+    (found,) = open_session(tmp_path / "m.onnx", Options("cpu"), key="0", precision="fp32").run(x=x.numpy())
+    np.testing.assert_allclose(found, layer(x).detach().numpy(), atol=1e-5)
 
 
 def test_checkpoints(torch_sam, tmp_path):
@@ -129,6 +146,7 @@ def test_checkpoints(torch_sam, tmp_path):
     torch.save(torch_sam.state_dict(), path)
     model, architecture = checkpoint.load_checkpoint(path)
     assert architecture == "small"
+    assert not model.training
     for a, b in zip(model.parameters(), torch_sam.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ModelError, match=r"small\.pt: holds small, not vit_b"):
@@ -161,7 +179,8 @@ def test_pickled_code_is_not_run(tmp_path):
         checkpoint.load_checkpoint(tmp_path / "h.pt")
 
 
-def test_failed_parity_writes_nothing(torch_sam, tmp_path, monkeypatch):
+def test_failed_parity_writes_nothing(torch_sam, sam_dir, tmp_path, monkeypatch):
+    as_exported(monkeypatch, sam_dir)
     monkeypatch.setitem(export.PARITY_IOU, "fp32", 1.1)
     with pytest.raises(ModelError, match="differs from torch's"):
         export.export_sam(None, tmp_path / "m", architecture="small", model=torch_sam)
@@ -169,8 +188,6 @@ def test_failed_parity_writes_nothing(torch_sam, tmp_path, monkeypatch):
 
 
 def test_parity_sees_wrong_weights(torch_sam, sam_dir):
-    import copy
-
     other = copy.deepcopy(torch_sam)
     with torch.no_grad():
         other.mask_decoder.output_upscaling[1].weight *= -1.0
@@ -195,8 +212,6 @@ def test_bad_arguments(tmp_path, torch_sam):
 
 
 def test_manifest_refusals(sam_dir, tmp_path):
-    import shutil
-
     def broken(change):
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         shutil.copytree(sam_dir, directory)

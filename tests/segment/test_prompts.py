@@ -6,15 +6,14 @@ from scipy import ndimage
 
 from sdie_fast.errors import InvalidArgumentError, InvalidTypeError
 from sdie_fast.segment import Auto, Embeddings, Prompt, Segmenter, Support
-from sdie_fast.segment.geometry import Geometry
-from sdie_fast.segment.prompts import everything, stability, suppress
-from sdie_fast.segment.segmenter import as_images
+from sdie_fast.segment.geometry import Geometry, as_images
+from sdie_fast.segment.prompts import agreements, distinct, everything, stability
 
 SIZE, CELLS = 128, 32
 
 
 class LevelSegmenter(Segmenter):
-    """Embeds a picture as itself and two shares of a circle by grey level; cuts out the connected level under a point."""
+    """Embeds a picture as itself and two shares of a circle by grey level; cuts out the level under a point."""
 
     name = "levels"
     size = SIZE
@@ -24,11 +23,7 @@ class LevelSegmenter(Segmenter):
         for image in as_images(images):
             geometry = Geometry(*image.shape[:2], SIZE)
             plane = np.zeros((SIZE, SIZE), np.float32)
-            geometry.fill(
-                image[..., 0].astype(np.float32) / 255,
-                plane,
-                np.empty(SIZE * image.shape[1], np.float32),
-            )
+            geometry.fill(image[..., 0].astype(np.float32) / 255, plane)
             small = plane.reshape(CELLS, 4, CELLS, 4).mean((1, 3))
             turn = small * np.pi
             features.append(np.concatenate([[np.cos(turn), np.sin(turn)], plane.reshape(16, CELLS, CELLS) * 1e-9]))
@@ -49,7 +44,7 @@ class LevelSegmenter(Segmenter):
                 x, y = min(x, SIZE - 1), min(y, SIZE - 1)
                 labels, _ = ndimage.label(np.abs(plane - plane[y, x]) < 0.1)
                 logits[k][:, labels == labels[y, x]] = 6.0
-            quality[k] = (0.5, 0.4, 0.9, 0.3)
+            quality[k] = (0.95, 0.4, 0.9, 0.3)
         return logits, quality
 
 
@@ -112,7 +107,7 @@ def test_support(segmenter, picture):
     for places, expected in ((1, 0.45), (4, 0.93)):
         mask, quality = segmenter(flipped, Support([image], [bright], places))
         assert iou(mask, bright[::-1, ::-1]) > expected
-        assert quality == pytest.approx([0.9])
+        assert quality == pytest.approx([0.95])  # the best of all
     dark = image == 10
     mask, _ = segmenter(flipped, Support(np.stack([image, image]), [dark, dark]))
     assert iou(mask, dark[::-1, ::-1]) > 0.9
@@ -128,11 +123,14 @@ def test_support_similarity(segmenter, picture):
 
 def test_points_and_boxes(segmenter, picture):
     image, bright = picture
-    mask, _ = segmenter(image, Prompt(np.array([[[20.0, 20.0]], [[100.0, 70.0]]]), np.ones((2, 1))))
+    mask, quality = segmenter(image, Prompt(np.array([[[20.0, 20.0]], [[100.0, 70.0]]]), np.ones((2, 1))))
     assert iou(mask, bright) > 0.93
+    assert quality == pytest.approx([0.9])  # a single point is ambiguous: the best of the last three
+    _, quality = segmenter(image, Prompt(np.array([[[20.0, 20.0], [100.0, 70.0]]]), np.ones((1, 2))))
+    assert quality == pytest.approx([0.95])  # several are not: the first
     mask, quality = segmenter(image, Prompt(boxes=np.array([[10.0, 10.0, 40.0, 40.0]])))
     assert mask[15:35, 15:35].all()
-    assert quality == [0.5]  # a box means one mask: the first
+    assert quality == pytest.approx([0.95])  # nor is a box
 
 
 def test_stability():
@@ -144,14 +142,24 @@ def test_stability():
     assert stability(logits, 0.0) == [1.0]
 
 
-def test_suppress():
+def test_distinct():
+    """Two pictures' masks at once, as each alone."""
     masks = np.zeros((4, 10, 10), bool)
     masks[0, :5] = masks[1, :6] = masks[2, 8:] = True
     masks[3, 8:, :5] = True
     quality = np.array([0.5, 0.9, 0.7, 0.8], np.float32)
-    assert suppress(masks, quality, 0.7).tolist() == [1, 3, 2]
-    assert suppress(masks, quality, 0.4).tolist() == [1, 3]
-    assert suppress(masks, quality, 0.9).tolist() == [1, 3, 2, 0]
+    for overlap, kept in ((0.7, [1, 3, 2]), (0.4, [1, 3]), (0.9, [1, 3, 2, 0])):
+        found, counts = distinct(masks, quality, np.array([4]), overlap)
+        assert (found.tolist(), counts) == (kept, [len(kept)])
+        found, counts = distinct(np.tile(masks, (2, 1, 1)), np.tile(quality, 2), np.array([4, 0, 4]), overlap)
+        assert (found.tolist(), counts) == (kept + [4 + k for k in kept], [len(kept), 0, len(kept)])
+
+
+def test_agreements():
+    masks = np.zeros((4, 5, 8), bool)
+    masks[0, :2] = masks[1, :3] = True
+    np.testing.assert_allclose(agreements(masks), [2 / 9, 2 / 9, 1 / 3, 1 / 3], rtol=1e-6)  # two empty ones agree
+    assert agreements(masks[:1]).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +175,7 @@ def test_suppress():
     ],
 )
 def test_bad_options(segmenter, picture, options):
-    with pytest.raises(InvalidArgumentError, match=r"received|options"):
+    with pytest.raises((InvalidArgumentError, InvalidTypeError), match=r"received|options"):
         segmenter(picture[0], **options)
 
 

@@ -4,21 +4,20 @@ import functools
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("segment_anything")
 pytest.importorskip("onnx")
 
 from sdie_fast.errors import InvalidArgumentError, InvalidTypeError, ModelError  # noqa: E402
-from sdie_fast.segment import Auto, Prompt, Sam, Support, prompts  # noqa: E402
-from sdie_fast.segment import torch_prompts as device_prompts  # noqa: E402
+from sdie_fast.segment import Embeddings, Prompt, Sam, Segmenter, Support, prompts  # noqa: E402
+from sdie_fast.segment import torch_sam as module  # noqa: E402
+from sdie_fast.segment.checkpoint import read_small_sam  # noqa: E402
 from sdie_fast.segment.export import measure_parity  # noqa: E402
-from sdie_fast.segment.from_onnx import read_small_sam  # noqa: E402
 from sdie_fast.segment.geometry import Geometry  # noqa: E402
-from sdie_fast.segment.manifest import load_manifest  # noqa: E402
-from sdie_fast.segment.prompts import suppress  # noqa: E402
-from sdie_fast.segment.sam import SMALL_SAM  # noqa: E402
-from sdie_fast.segment.tensors import from_model, usable_device  # noqa: E402
+from sdie_fast.segment.sam import SMALL_SAM, load_manifest  # noqa: E402
+from sdie_fast.segment.tensors import usable_device  # noqa: E402
 from sdie_fast.segment.torch_sam import TorchSam  # noqa: E402
 
 GPU = pytest.param(
@@ -133,13 +132,11 @@ class TestModel:
         """Half the bits: nearly the same masks."""
         half = TorchSam(dtype="bfloat16", decoder_dtype="bfloat16")
         assert next(half._encoder.parameters()).dtype == torch.bfloat16
-        embedding = half.encode(scenes)
+        embedding = half.encode(scenes[:1])
         assert embedding.features.dtype == torch.float32
         prompt = Prompt(boxes=np.array([[20, 20, 60, 70]], np.float32))
-        for k in range(3):
-            mask, _ = half(scenes[k], prompt)
-            assert iou(mask, shipped(scenes[k], prompt)[0]) > 0.93
-        error = np.abs(embedding.numpy() - shipped.encode(scenes).numpy()).mean()
+        assert iou(half(scenes[0], prompt)[0], shipped(scenes[0], prompt)[0]) > 0.93
+        error = np.abs(embedding.numpy() - shipped.encode(scenes[:1]).numpy()).mean()
         assert 1e-3 < error < 0.1
         assert half.fingerprint != TorchSam().fingerprint
 
@@ -172,56 +169,70 @@ class TestModel:
         assert np.abs(sam.encode(scenes).numpy() - shipped.encode(scenes).numpy()).max() < 1e-2
 
 
+class OnHost(Segmenter):
+    """The same model, whose embeddings, logits and qualities are arrays: what NumPy makes of them."""
+
+    def __init__(self, sam):
+        self.sam, self.size, self.name, self.thresholds = sam, sam.size, sam.name, sam.thresholds
+
+    size = name = thresholds = None
+
+    def encode(self, images):
+        found = self.sam.encode(images)
+        return Embeddings(found.numpy(), found.geometries)
+
+    def decode(self, embedding, prompt):
+        return self.sam.decode(embedding, prompt)
+
+
 class TestDevice:
     """On the device as with NumPy, from the same logits."""
 
     @pytest.fixture
     def logits(self, rng):
-        coarse = rng.normal(0, 4, (9, 8, 8))
-        return np.repeat(np.repeat(coarse, 8, 1), 8, 2).astype(np.float32) + rng.normal(0, 0.5, (9, 64, 64)).astype(
-            np.float32
-        )
+        coarse = np.repeat(np.repeat(rng.normal(0, 4, (9, 8, 8)), 8, 1), 8, 2)
+        return (coarse + rng.normal(0, 0.5, (9, 64, 64))).astype(np.float32)
 
-    def test_stability(self, logits):
+    def test_stability_and_overlaps(self, logits):
+        tensor = torch.from_numpy(logits)
         for offset in (0.0, 1.0, 3.0):
-            np.testing.assert_array_equal(
-                device_prompts.stability(torch.from_numpy(logits), offset).numpy(),
-                prompts.stability(logits, offset),
-            )
-        empty = torch.full((2, 5, 5), -9.0)
-        assert device_prompts.stability(empty, 1.0).tolist() == [0.0, 0.0]
+            found = prompts.stability(tensor, offset)
+            assert found.dtype == torch.float32
+            np.testing.assert_array_equal(found.numpy(), prompts.stability(logits, offset))
+        assert prompts.stability(torch.full((2, 5, 5), -9.0), 1.0).tolist() == [0.0, 0.0]
+        np.testing.assert_array_equal(prompts._overlaps(tensor > 0).numpy(), prompts._overlaps(logits > 0))
 
-    def test_doubles(self, logits, rng):
-        """Those of several images at once, as those of each alone."""
+    def test_distinct(self, logits, rng):
+        """The same of tensors as of arrays, also where there are none."""
         masks = np.concatenate([logits, logits[::-1] + rng.normal(0, 1, logits.shape)]) > 0
         quality = rng.random(len(masks)).astype(np.float32)
-        rows, image = torch.arange(18), torch.arange(18) // 6
-        for overlap in (0.1, 0.4, 0.9):
-            kept, whose = device_prompts._without_doubles(
-                torch.from_numpy(masks.astype(np.float32)), torch.from_numpy(quality), rows, image, 4, overlap
-            )  # fmt: skip
-            expected = [
-                6 * k + suppress(masks[6 * k : 6 * k + 6], quality[6 * k : 6 * k + 6], overlap) for k in range(3)
-            ]
-            np.testing.assert_array_equal(kept.numpy(), np.concatenate(expected))
-            np.testing.assert_array_equal(whose.numpy(), np.concatenate(expected) // 6)
+        for sizes in ([6, 6, 6, 0], [0, 18], [18], [0]):
+            n = sum(sizes)
+            expected, counts = prompts.distinct(masks[:n], quality[:n], np.array(sizes), 0.4)
+            given = torch.from_numpy(masks[:n]), torch.from_numpy(quality[:n])
+            found, numbers = prompts.distinct(*given, np.array(sizes), 0.4)
+            np.testing.assert_array_equal(found.numpy(), expected)
+            assert numbers == counts
 
     @pytest.mark.parametrize("shape", [(64, 64), (40, 90), (300, 170)])
     def test_back_to_the_image(self, logits, shape):
         geometry = Geometry(*shape, 256)
-        found = from_model(torch.from_numpy(logits), geometry).numpy()
+        found = geometry.from_model(torch.from_numpy(logits)).numpy()
         np.testing.assert_allclose(found, geometry.from_model(logits), atol=1e-4)
 
-    @pytest.mark.parametrize("shape", [(60, 80), (33, 21)])
+    @pytest.mark.parametrize("shape", [(60, 80), (33, 21), (5, 7)])
     @pytest.mark.parametrize("count", [0, 1, 9])
     def test_not_background(self, logits, shape, count):
-        geometry = Geometry(*shape, 64)
-        found = prompts.Found(logits[:count], *np.ones((2, count), np.float32))
-        expected = prompts._foreground(found, geometry, Auto(rule="not-background")).mask
-        masks = from_model(torch.from_numpy(logits[:count]), geometry) > 0
-        mask = device_prompts._not_background(masks, geometry)
-        assert mask.dtype == torch.bool
-        np.testing.assert_array_equal(mask.numpy(), expected)
+        """Against scipy's morphology, by arrays and by tensors."""
+        masks = Geometry(*shape, 64).from_model(logits[:count]) > 0
+        painted = np.zeros(shape, int)
+        for label, k in enumerate(np.argsort(-masks.sum((1, 2)), kind="stable"), 1):
+            painted[masks[k]] = label
+        rest = painted != np.bincount(painted.ravel()).argmax()
+        expected = ndimage.binary_erosion(ndimage.binary_opening(rest, np.ones((10, 10), bool)))
+        for found in (prompts._not_background(masks), prompts._not_background(torch.from_numpy(masks)).numpy()):
+            assert found.dtype == bool
+            np.testing.assert_array_equal(found, expected)
         assert expected.any() or count < 9 or shape[0] < 40
 
     @pytest.mark.parametrize(
@@ -232,14 +243,15 @@ class TestDevice:
             {"grid": 3, "quality": 0.3, "stability": 0.3, "largest": 1.0, "overlap": 0.5},
             {"grid": 2, "quality": 1.0},
         ],
+        ids=["union", "not-background", "loose", "none"],
     )
     def test_auto(self, torch_small, scenes, options):
         """Against the very same model's logits, by NumPy."""
-        views = torch_small.take(scenes)
-        expected = prompts.answer_each(torch_small, views, [Auto(**options)] * 3)
-        found = torch_small.answers(views, [Auto(**options)] * 3)
+        expected = prompts.answer(OnHost(torch_small), scenes, "auto", options)
+        found = prompts.answer(torch_small, scenes, "auto", options)
         for a, b in zip(found, expected, strict=True):
-            assert isinstance(a, prompts.Answer)
+            assert isinstance(a, prompts.DeviceAnswer)
+            assert type(b) is prompts.Answer
             assert iou(a.mask, b.mask) > 0.999 or not b.mask.any()
             assert a.mask.any() == b.mask.any()
             assert a.quality == pytest.approx(b.quality, abs=1e-5)
@@ -252,18 +264,18 @@ class TestDevice:
         """Against the very same model's logits, by NumPy."""
         shown, truth = scene(0)
         support = Support([shown], [truth], places)
-        views = torch_small.take(scenes)
-        expected = prompts.answer_each(torch_small, views, [support] * 3)
-        for a, b in zip(torch_small.answers(views, [support] * 3), expected, strict=True):
-            assert isinstance(a, device_prompts.DeviceAnswer)
+        expected = prompts.answer(OnHost(torch_small), scenes, support, {})
+        for a, b in zip(prompts.answer(torch_small, scenes, support, {}), expected, strict=True):
+            assert isinstance(a, prompts.DeviceAnswer)
             assert iou(a.mask, b.mask) > 0.999
             assert a.quality == pytest.approx(b.quality, abs=1e-4)
             assert a.stability == pytest.approx(b.stability, abs=1e-4)
 
     def test_auto_in_parts(self, torch_small, scenes, monkeypatch):
         """Images are taken together as far as memory goes, which changes nothing."""
+        assert torch_small.at_once == module.LOGITS // (4 * 128**2)
         whole, quality = torch_small(scenes, grid=3)
-        monkeypatch.setattr(device_prompts, "LOGITS", 1)
+        monkeypatch.setattr(torch_small, "at_once", 18)  # two images' points
         parts, again = torch_small(scenes, grid=3)
         np.testing.assert_array_equal(whole, parts)
         np.testing.assert_allclose(quality, again, atol=1e-5)
