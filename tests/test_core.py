@@ -73,7 +73,7 @@ def run(plane, w, params, isa, *, threads=1):
 def agree(got, wanted, tolerance, what=""):
     """Assert that no pixel is further off than the tolerance; say which is furthest, and both its values."""
     miss = np.abs(got.astype(np.float64) - wanted)
-    worst = np.unravel_index(np.argmax(np.where(np.isnan(miss), np.inf, miss)), miss.shape)
+    worst = tuple(map(int, np.unravel_index(np.argmax(np.where(np.isnan(miss), np.inf, miss)), miss.shape)))
     assert miss[worst] <= tolerance, (
         f"{what} pixel {worst} of {got.shape}: got {got[worst]!r}, wanted {wanted[worst]!r}"
     )
