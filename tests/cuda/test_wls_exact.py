@@ -85,7 +85,7 @@ HARD = {
 @pytest.mark.parametrize("lambda_", [0.1, 100.0])
 @pytest.mark.parametrize("kind", HARD)
 def test_hard_images(smooth, rng, kind, lambda_):
-    planes = HARD[kind](rng).astype(np.float32)[None]
+    planes = HARD[kind](rng).astype(np.float32).reshape(1, 8, 10)
     got = smooth(planes, lambda_=lambda_)
     assert np.abs(got[0] - expect(planes[0], lambda_=lambda_)).max() < TOL
 
