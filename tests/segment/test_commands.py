@@ -67,7 +67,7 @@ def test_evaluate_refusals(folder, sam_dir, tmp_path):
     for arguments, message in (
         ((folder, "--segmenter", tmp_path), "manifest.json"),
         ((folder, "--segmenter", sam_dir, "--prompt", "guess"), "prompt: received"),
-        ((folder, "--segmenter", sam_dir, "--data", "coco"), "accepted: auto, fssd12"),
+        ((folder, "--segmenter", sam_dir, "--data", "coco"), "received 'coco'; accepted: 'auto', 'fssd12'"),
         ((folder, "--segmenter", sam_dir, "--provider", "npu"), "provider: received"),
         ((tmp_path / "none", "--segmenter", sam_dir), "no such folder"),
         ((folder, "--segmenter", sam_dir, "--prompt", "support", "--shots", "3"), "k: received 3"),
