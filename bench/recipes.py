@@ -7,17 +7,15 @@ medians over all rounds of the measurement. The filters' part of a kind is its w
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from sdie_fast import Enhancer, FilterParams
+from sdie_fast import FILTERS, Enhancer, FilterParams
+from sdie_fast._bench.timing import by_host, interleave, machine
 from sdie_fast.actor import Actions, Actor
 from sdie_fast.data import synthetic
 from sdie_fast.learn.distill import ENCODER, export_actor
@@ -25,13 +23,6 @@ from sdie_fast.learn.networks import ActorNet, ScheduleNet
 from sdie_fast.recipe import Recipe
 
 ROUNDS, SIDE = 5, 64
-
-
-def milliseconds(call: Callable[[], object]) -> float:
-    """Of one call."""
-    begin = time.perf_counter()
-    call()
-    return (time.perf_counter() - begin) * 1e3
 
 
 def main() -> None:
@@ -44,41 +35,34 @@ def main() -> None:
     args = parser.parse_args()
     params = FilterParams(wls_solver=args.solver)
     image = next(synthetic.dataset(per_kind=1, seed=0)).image
-    weights = [0.3, 0.1, 0.2, 0.25, 0.05, 0.1]
+    seen = np.zeros((1, SIDE, SIDE), np.uint8)
+    weights = dict(zip(FILTERS, (0.3, 0.1, 0.2, 0.25, 0.05, 0.1), strict=True))
+    calls = {"fixed": partial(Enhancer(Recipe([weights] * ROUNDS, params), threads=args.threads), image)}
     with tempfile.TemporaryDirectory() as folder:
-        recipes = {"fixed": Recipe(np.tile(weights, (ROUNDS, 1)), params)}
         for kind, net in (
-            ("schedule", ScheduleNet(ENCODER, ROUNDS, 6)),
-            ("policy", ActorNet(args.encoder, ROUNDS, 6)),
+            ("schedule", ScheduleNet(ENCODER, ROUNDS, len(FILTERS))),
+            ("policy", ActorNet(args.encoder, ROUNDS, len(FILTERS))),
         ):
-            path = Path(folder) / f"{kind}.onnx"
-            file = export_actor(net.eval(), kind, path, ROUNDS, SIDE, Actions())
-            recipes[kind] = Recipe(None, params, kind=kind, actor=file)
-        whole: dict[str, Callable[[], object]] = {}
-        network: dict[str, Callable[[], object]] = {"fixed": lambda: None}
-        for kind, recipe in recipes.items():
-            enhancer = Enhancer(recipe, threads=args.threads)
-            whole[kind] = lambda enhancer=enhancer: enhancer(image)
-            if recipe.actor is not None:
-                actor = Actor(recipe.actor, recipe.kind)
-                seen = np.zeros((1, SIDE, SIDE), np.uint8)
-                if kind == "policy":
-                    network[kind] = lambda a=actor, s=seen: [a(s, at) for at in range(ROUNDS)]
-                else:
-                    network[kind] = lambda a=actor, s=seen: a(s)
-        taken: dict[tuple[str, str], list[float]] = {}
-        for _ in range(args.repeats):
-            for kind in recipes:
-                taken.setdefault((kind, "whole"), []).append(milliseconds(whole[kind]))
-                taken.setdefault((kind, "network"), []).append(milliseconds(network[kind]))
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {args.threads} thread(s); "
-        f"onnxruntime {version('onnxruntime')}; encoder {args.encoder}, wls {args.solver}, T = {ROUNDS}"
-    )
+            file = export_actor(net.eval(), kind, Path(folder) / f"{kind}.onnx", ROUNDS, SIDE, Actions())
+            recipe = Recipe(None, params, kind=kind, actor=file)
+            actor = Actor(file, kind)
+            calls[kind] = partial(Enhancer(recipe, threads=args.threads), image)
+            calls[f"{kind}'s network"] = (
+                partial(actor, seen) if kind == "schedule" else lambda a=actor: [a(seen, at) for at in range(ROUNDS)]
+            )
+        samples = {name: by_host(call) for name, call in calls.items()}
+        times = interleave(samples, args.repeats, budget=float("inf"))
+    facts = machine(args.threads) | {
+        "onnxruntime": version("onnxruntime"),
+        "encoder": args.encoder,
+        "wls": args.solver,
+    }
+    print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
     print("kind      whole ms  network ms  filters ms  filters' share")
-    for kind in recipes:
-        total, net_ms = (float(np.median(taken[kind, part])) for part in ("whole", "network"))
-        print(f"{kind:9} {total:8.2f} {net_ms:11.2f} {total - net_ms:11.2f} {(total - net_ms) / total:11.0%}")
+    for kind in ("fixed", "schedule", "policy"):
+        whole = times[kind].median * 1e3
+        network = times[f"{kind}'s network"].median * 1e3 if kind != "fixed" else 0.0
+        print(f"{kind:9} {whole:8.2f} {network:11.2f} {whole - network:11.2f} {(whole - network) / whole:11.0%}")
 
 
 if __name__ == "__main__":

@@ -10,25 +10,30 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdie_fast._bench import run
+from sdie_fast._bench import latency
 
 SIZES = [(200, 200), (1024, 1024)]
-CASES = ("round", "rounds", "wls", "bilateral", "sharpen", "guided", "spatiogram")
+CASES = [case for case in latency.CASES if case not in ("exact-round", "batch")]
 
 
-def candidates():
-    """(case, size, candidate) of everything that can be measured here."""
+def prepared(case, size):
+    return latency.candidates(case, latency.sample(*size), 1, "disk", peers=True)[0]
+
+
+def cases():
+    """(case, size, candidate's number) of everything that can be measured here."""
     for case in CASES:
         for size in SIZES:
-            for name in run.candidates(case, run.sample(*size), 1, "disk", peers=True)[0]:
-                yield pytest.param(case, size, name, id=f"{case}-{size[0]}-{name}")
+            for number, candidate in enumerate(prepared(case, size)):
+                yield pytest.param(case, size, number, id=f"{case}-{size[0]}-{candidate.name}")
 
 
-@pytest.mark.parametrize(("case", "size", "name"), candidates())
-def test_case(benchmark, case, size, name):
-    calls, kinds = run.candidates(case, run.sample(*size), 1, "disk", peers=True)
+@pytest.mark.parametrize(("case", "size", "number"), cases())
+def test_case(benchmark, case, size, number):
+    candidates = prepared(case, size)
+    _, call, bound = candidates[number]
     benchmark.group = f"{case} {size[0]} x {size[1]}"
-    ours = np.array(next(iter(calls.values()))())
-    answer = np.array(benchmark(calls[name]))
-    if name in kinds:
-        run.check(case, name, kinds[name], ours, answer)
+    ours = np.array(candidates[0].call())
+    answer = np.array(benchmark(call))
+    if bound is not None:
+        latency.check(case, candidates[number].name, bound, ours, answer)

@@ -66,7 +66,8 @@ bool accepts(const Parameter& parameter, nb::handle given, double& number) {
       if (word == parameter.choices[k]) return number = k, true;
     return false;
   }
-  if (parameter.choices[0] || !nb::try_cast(given, number) || number < parameter.low || number > parameter.high) return false;
+  if (parameter.choices[0] || !nb::try_cast(given, number)) return false;
+  if (!(number >= parameter.low && number <= parameter.high)) return false;  // nor NaN
   if (parameter.kind == std::string("integer") && number != std::floor(number)) return false;
   return !(parameter.above && number == parameter.low) && !(parameter.odd && std::fmod(number, 2.0) == 0.0);
 }
@@ -93,7 +94,8 @@ void make_params(Params* self, const nb::dict& given) {
     params.values.push_back(0.0);
     if (!given.contains(name) || !accepts(parameter, value, params.values.back()))
       throw nb::value_error(nb::str("{}: received {}; accepted (name, kind, range, choices, above, odd): {}")
-                                .format(name, value, described(parameter, name)).c_str());
+                                .format(name, value, described(parameter, name))
+                                .c_str());
   });
   if (given.size() != params.values.size()) {
     nb::set unknown(given);

@@ -11,11 +11,11 @@ enum class DType { u8, u16, f32 };
 // A parameter as its filter declares it (filters/filter.inl).
 struct Parameter {
   double low = 0.0, high = 0.0;
-  bool above = false;             // low itself is not accepted
+  bool above = false;  // low itself is not accepted
   bool odd = false;
-  const char* choices[4] = {};    // ended by a null; none for a number
+  const char* choices[4] = {};  // ended by a null; none for a number
   const char* name = nullptr;
-  const char* kind = nullptr;     // "integer", "real" or "choice"
+  const char* kind = nullptr;  // "integer", "real" or "choice"
 };
 
 struct FilterInfo {

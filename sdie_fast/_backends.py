@@ -7,22 +7,21 @@ import importlib
 import importlib.util
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from ._device_array import DeviceArray
+from .cuda.arrays import DeviceArray
 from .errors import BackendUnavailableError, InvalidArgumentError
 from .filters import TABLE, FilterParams, toolkit
 
 if TYPE_CHECKING:
     from . import _core
 
-Planes = npt.NDArray[Any]
 _NAMES = tuple(TABLE)
 Array = TypeVar("Array")  # a numpy.ndarray, or an array on a CUDA device: the answer is of its kind
 
@@ -31,24 +30,17 @@ Array = TypeVar("Array")  # a numpy.ndarray, or an array on a CUDA device: the a
 CROSSOVER_ELEMENTS = math.inf
 
 
-class Run(Protocol):
-    """Enhances (N, H, W, C) `src` into `dst`, both of one dtype.
+class Options(NamedTuple):
+    """How images are to be enhanced: what `sdie_fast.enhance` says of each."""
 
-    They are ndarrays; to "cuda" they may also be two `DeviceArray`s. The weights are normalised,
-    float32 and (N, T, F), in the order of the table of filters.
-    """
+    white_level: float
+    per_channel: bool
+    threads: int
 
-    def __call__(
-        self,
-        src: Any,
-        dst: Any,
-        weights: npt.NDArray[np.float32],
-        params: FilterParams,
-        *,
-        white_level: float,
-        per_channel: bool,
-        threads: int,
-    ) -> None: ...
+
+# Enhances (N, H, W, C) `src` into `dst`, both of one dtype: ndarrays, or for "cuda" two `DeviceArray`s as well. The
+# weights are normalised, float32 and (N, T, F), in the order of the table of filters.
+Run = Callable[[Any, Any, npt.NDArray[np.float32], FilterParams, Options], None]
 
 
 @dataclass(frozen=True)
@@ -75,19 +67,10 @@ def core_params(params: FilterParams) -> _core.Params:
     return _core.Params(params.resolved())
 
 
-def _run_cpu(
-    src: Planes,
-    dst: Planes,
-    weights: npt.NDArray[np.float32],
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    threads: int,
-) -> None:
+def _run_cpu(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from . import _core
 
-    _core.enhance(src, dst, weights, core_params(params), white_level, per_channel, threads)
+    _core.enhance(src, dst, weights, core_params(params), *options)
 
 
 def _cpu() -> Backend:
@@ -103,19 +86,10 @@ def _cpu() -> Backend:
     return Backend("cpu", not reason, reason, fix, _run_cpu)
 
 
-def _run_reference(
-    src: Planes,
-    dst: Planes,
-    weights: npt.NDArray[np.float32],
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    threads: int,
-) -> None:
+def _run_reference(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from . import reference
 
-    del threads
+    white_level, per_channel, _ = options
     result = reference.enhance(src, weights, params, white_level=white_level, per_channel=per_channel)
     if dst.dtype == np.float32:
         dst[...] = result
@@ -129,34 +103,17 @@ def _reference() -> Backend:
     return Backend("reference", found, reason, fix, _run_reference)
 
 
-def _run_cuda(
-    src: Any,
-    dst: Any,
-    weights: npt.NDArray[np.float32],
-    params: FilterParams,
-    *,
-    white_level: float,
-    per_channel: bool,
-    threads: int,
-) -> None:
+def _run_cuda(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from .cuda.run import run as run_cuda
 
-    run_cuda(
-        src,
-        dst,
-        np.ascontiguousarray(weights[..., :6]),  # BRIDGE
-        params,
-        white_level=white_level,
-        per_channel=per_channel,
-        threads=threads,
-    )
+    run_cuda(src, dst, weights, params, **options._asdict())
 
 
 def _cuda() -> Backend:
-    from .cuda import _driver
+    from .cuda import FILTERS, driver
 
-    found = _driver.state()
-    return Backend("cuda", found.available, found.reason, found.fix, _run_cuda, found.note)
+    found = driver.state()
+    return Backend("cuda", found.available, found.reason, found.fix, _run_cuda, found.note, FILTERS)
 
 
 # Fastest first. For arrays on the host "auto" tries those in HOST in this order; it asks for the
@@ -229,9 +186,9 @@ def placed(name: str, value: Any) -> Any:
     """Describe an array on a CUDA device as a `DeviceArray`; anything else comes back as it is."""
     if value is None or isinstance(value, np.ndarray):
         return value
-    from .cuda import exchange
+    from .cuda import arrays
 
-    return exchange.describe(name, value) if exchange.on_device(value) else value
+    return arrays.describe(name, value) if arrays.on_device(value) else value
 
 
 def choose(name: str, image: Any, filters: tuple[str, ...] = ()) -> Backend:
@@ -248,9 +205,9 @@ def choose(name: str, image: Any, filters: tuple[str, ...] = ()) -> Backend:
         As for `resolve`.
     """
     if not isinstance(image, np.ndarray):
-        from .cuda import exchange
+        from .cuda import arrays
 
-        if exchange.on_device(image):
+        if arrays.on_device(image):
             if _name("backend", name) not in ("auto", "cuda"):
                 raise InvalidArgumentError(
                     f"backend: received {name!r} with an image on a CUDA device; accepted: 'cuda', "
@@ -295,14 +252,13 @@ def run(
     array = placed("image", image)
     src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
-    windows = dict(zip(_NAMES, params.windows(), strict=True))
-    _validate.size(src, max(windows[name] for name in used))
+    _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
     per_image = in_table(_validate.weights_per_image(normal, len(src)), names)
     result, dst = output(out, array)
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.
         _validate.intensities(src, white)
-    chosen.run(src, dst, per_image, params, white_level=white, per_channel=each_channel, threads=count)
+    chosen.run(src, dst, per_image, params, Options(white, each_channel, count))
     answer: Array = result
     return answer
 
@@ -321,7 +277,7 @@ def output(out: Any, image: Any) -> tuple[Any, Any]:
         result, planes = _validate.output(placed("out", out), image)
         return (result if out is None else out), planes
     if out is None:
-        from .cuda import exchange
+        from .cuda import arrays
 
-        out = exchange.empty_like(image)
+        out = arrays.empty_like(image)
     return out, _validate.output(placed("out", out), image)[1]

@@ -1,7 +1,7 @@
 """Pictures reduced to means of areas, as Pillow's BOX filter computes them: the one meaning of what a network sees.
 
-First along rows, then along columns, rounded to whole levels after each, in fixed point. On the host Pillow does it; on a
-device the same numbers come from `areas`.
+First along rows, then along columns, rounded to whole levels after each, in fixed point. On the host Pillow does it;
+on a device the same numbers come from `areas`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ._device_array import DeviceArray
+from .cuda.arrays import DeviceArray
 from .errors import InvalidArgumentError, InvalidTypeError
 
 Image = npt.NDArray[Any]

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ._cli import learn_commands, segment_commands
-from ._cli.common import Json, Threads, bars, complain, failing, say, stderr, stdout
+from ._cli.common import Json, Threads, bars, complain, failing, say, show_table, stderr, stdout
 from ._files import IMAGE_SUFFIXES
 from .errors import InvalidArgumentError, ModelError
 from .filters import TABLE
@@ -34,11 +33,11 @@ app = typer.Typer(
 
 def _pairs(option: str, text: str) -> dict[str, str]:
     """Read 'wls=2,sharpen=1'."""
-    pairs = [tuple(part.strip() for part in one.split("=")) for one in text.split(",")]
-    names = [pair[0] for pair in pairs]
-    if any(len(pair) != 2 for pair in pairs) or len(set(names)) < len(names):
+    pairs = [part.partition("=") for part in text.split(",")]
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if not all(found.values()) or len(found) < len(pairs):
         raise InvalidArgumentError(f"{option}: received {text!r}; accepted: name=value,..., each name once")
-    return dict(pairs)
+    return found
 
 
 def _number(option: str, text: str) -> float:
@@ -157,11 +156,11 @@ def bench(
 
     Example: `sdie-fast bench --size 200 --case round`
     """
-    from ._bench import run as bench_run
+    from ._bench import latency
 
     with failing():
-        report = bench_run.measure(
-            sizes=[bench_run.parse_size(s) for s in (sizes or ["200", "1024"])],
+        report = latency.measure(
+            sizes=[latency.parse_size(s) for s in (sizes or ["200", "1024"])],
             cases=cases,
             threads=threads,
             peers=peers,
@@ -174,28 +173,27 @@ def bench(
         print(json.dumps(report, indent=2))
         return
     machine = report["machine"]
-    stdout.print(", ".join(f"{k} {v}" for k, v in machine.items() if v), highlight=False, soft_wrap=True)
+    say(", ".join(f"{k} {v}" for k, v in machine.items() if v))
     for (case, size), group in itertools.groupby(report["rows"], key=lambda row: (row["case"], row["size"])):
         rows = list(group)
         stdout.print(f"\n[bold]{case}[/bold], {size}", highlight=False)
-        table = Table("candidate", box=None, pad_edge=False)
-        for name in ("median ms", "IQR", "p99", "Mpx/s", "ratio"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(
-                row["candidate"],
-                f"{row['median_ms']:.3f}",
-                f"{row['iqr_ms']:.3f}",
-                f"{row['p99_ms']:.3f}",
-                f"{row['mpx_per_s']:.1f}",
-                f"{row['ratio']:.2f}x",
-            )
-        stdout.print(table)
+        show_table(
+            ("candidate", "median ms", "IQR", "p99", "Mpx/s", "ratio"),
+            (
+                (
+                    row["candidate"],
+                    *(f"{row[name]:.3f}" for name in ("median_ms", "iqr_ms", "p99_ms")),
+                    f"{row['mpx_per_s']:.1f}",
+                    f"{row['ratio']:.2f}x",
+                )
+                for row in rows
+            ),
+        )
         for row in rows[1:]:
-            stdout.print(
-                f"  {row['candidate']} differs by {row['difference']}", style="dim", highlight=False, soft_wrap=True
-            )
-    stdout.print("\nratio: the candidate's median over ours, above 1 where we are faster", style="dim")
+            say(f"  {row['candidate']} differs by {row['difference']}")
+    for words in report["missing"]:
+        say(words)
+    say("\nratio: the candidate's median over ours, above 1 where we are faster")
 
 
 @app.command()
@@ -231,21 +229,20 @@ def demo(
     """
     from ._cli import demo as demo_run
 
-    console = None if as_json else stderr
     with failing():
-        result = demo_run.run(out, seed, threads, console)
+        result = demo_run.run(out, seed, threads)
         try:
-            result["segmentation"] = demo_run.segment(out, seed, threads, console)
+            result["segmentation"] = demo_run.segment(out, seed, threads, show=not as_json)
         except ModelError as error:
             result |= {"segmentation": None, "missing": str(error)}
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        demo_run.show(result, stdout)
+        demo_run.tell(result)
 
 
 segment_commands.register(app)
-learn_commands.register(app)
+app.command()(learn_commands.train)
 
 
 def main() -> None:

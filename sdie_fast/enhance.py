@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from . import _backends, _validate
 from ._backends import Array
-from ._device_array import DeviceArray
 from .actor import Actions, Actor, ActorFile, observe
+from .cuda.arrays import DeviceArray
 from .filters import DEFAULTS, FilterParams
 from .recipe import Recipe
 from .reference import LUMA

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import shutil
 import warnings
@@ -107,15 +108,16 @@ def test_auto_leaves_the_gpu_alone_until_the_crossover_is_measured(python):
     code = (
         "import sys, numpy as np, sdie_fast as sdie; from sdie_fast import _backends as b;"
         "sdie.enhance(np.zeros((9, 9), np.uint8), np.ones(6)); sdie.Enhancer(sdie.default_recipe());"
-        "print(b.CROSSOVER_ELEMENTS, [m for m in sys.modules if m.startswith(('numba', 'sdie_fast.cuda'))])"
+        "from sdie_fast.cuda import driver;"
+        "print(b.CROSSOVER_ELEMENTS, [m for m in sys.modules if m.startswith('numba')], driver.state.cache_info().misses)"
     )
-    assert python(code) == "inf []"
+    assert python(code) == "inf [] 0"
 
 
 def test_above_the_crossover_auto_takes_the_gpu(monkeypatch, compiled):
     ran = []
 
-    def run(src, dst, weights, params, **options):
+    def run(src, dst, weights, params, options):
         ran.append(src.shape)
         dst[...] = src
 
@@ -127,6 +129,21 @@ def test_above_the_crossover_auto_takes_the_gpu(monkeypatch, compiled):
     sdie.enhance(IMAGE[:8], np.ones(6))
     sdie.enhance(IMAGE, np.ones(6), backend="cpu")
     assert ran == [(1, 9, 9, 1)]
+
+
+def test_a_filter_that_a_backend_lacks(monkeypatch, compiled):
+    """An explicit backend says which; only "auto" takes another, audibly."""
+    real = _backends.get
+    poor = dataclasses.replace(real("cpu"), filters=sdie.FILTERS)
+    monkeypatch.setattr(_backends, "get", lambda name: poor if name == "cpu" else real(name))
+    with pytest.raises(sdie.BackendUnavailableError, match="'cpu' cannot run here: it has no filter 'median'"):
+        sdie.enhance(IMAGE, {"wls": 1, "median": 1}, backend="cpu")
+    sdie.enhance(IMAGE, {"wls": 1}, backend="cpu")
+    _backends._automatic.cache_clear()
+    with pytest.warns(RuntimeWarning, match="'auto' runs 'reference', which is slower, because 'cpu' .* 'median'"):
+        result = sdie.enhance(IMAGE, {"median": 1})
+    _backends._automatic.cache_clear()
+    np.testing.assert_array_equal(result, sdie.enhance(IMAGE, {"median": 1}, backend="reference"))
 
 
 def test_listing_the_backends_imports_no_numba(python):

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sdie_fast"
 # From the ground up; the parts of one line do not import each other, unless `BESIDE` says so.
 LAYERS = (
     ("errors", "_core", "_resize"),
-    ("_device_array", "_files"),
+    ("_files",),
     ("_validate",),
     ("filters",),
     ("reference", "actor", "cuda"),
@@ -23,7 +23,8 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-BESIDE = {("cuda", "actor")}
+# `cuda.arrays` describes arrays by the driver and the errors alone.
+BESIDE = {("cuda", "actor"), ("_validate", "cuda")}
 # A filter's function calls the backends, an actor ONNX Runtime, the device's path its backend: each when it is called.
 WHEN_CALLED = {("filters", "_backends"), ("actor", "segment")}
 

@@ -13,7 +13,7 @@ usage: tools/gpu_check.sh [--wheels DIR] [--out DIR] [--quick] [--keep-results]
   --keep-results  leave both files as they are; the copies in --out still have the tables
 
 Needs a C++20 compiler, cmake, ninja or make, and in the Python that $PYTHON names (python3 unless set): numpy, scipy, pillow,
-rich, typer, scikit-build-core, nanobind, numba-cuda, torch, pytest, hypothesis. CuPy, OpenCV and segment-anything are used
+rich, typer, scikit-build-core, nanobind, numba-cuda, torch, pytest, hypothesis. OpenCV and segment-anything are used
 where they are there. Nothing is installed into that environment.
 
 Exit code: 0 all well; 1 something failed, named at the end; 2 it cannot run here.
@@ -126,7 +126,7 @@ say "benchmarks"
 cp "$repo/bench/RESULTS.md" "$repo/docs/gpu.md" "$out"
 options=(--seconds 8 --budget $(($(left) - 140)) --compile-limit 60)
 if [[ -n $quick ]]; then options+=(--quick); fi
-if timeout "$(left)" "$python" "$repo/bench/bench_cuda.py" "${options[@]}" --json "$out/bench_cuda.json" \
+if timeout "$(left)" "$python" "$repo/bench/gpu" "${options[@]}" --json "$out/bench_cuda.json" \
   --write "$out/RESULTS.md" --write-targets "$out/gpu.md" 2>&1 | tee "$out/bench.log"; then :; else failed+=("benchmarks (bench.log)"); fi
 if [[ -z $keep ]] && ! cmp -s "$out/RESULTS.md" "$repo/bench/RESULTS.md"; then
   cp "$out/RESULTS.md" "$repo/bench/"

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scenes import MAX_TARGETS, SIZE, scene
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
-from sdie_fast.data.scenes import MAX_TARGETS, SIZE, scene
 from sdie_fast.segment.small import build_small_sam
 
 HELD_OUT = 1_000_000  # scenes from this number on are never trained on

@@ -1,7 +1,7 @@
 """Find the thresholds of "auto" for a segmenter on procedural scenes: `python tools/tune_prompts.py [DIR]`.
 
-Needs `pip install ".[cpu]"`. The scenes are neither those of training nor those that judge it. Prints the best settings by the
-mean IoU of the union of masks with the union of a scene's targets.
+Needs `pip install ".[cpu]"`. The scenes are neither those of training nor those that judge it. Prints the best
+settings by the mean IoU of the union of masks with the union of a scene's targets.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from rich.progress import track
+from scenes import SIZE, scene
 
-from sdie_fast.data.scenes import SIZE, scene
 from sdie_fast.segment import Auto, Sam
 from sdie_fast.segment.prompts import everything
 

@@ -69,8 +69,8 @@ inline void pair_weights(const Taps& taps, const Window& rows, const Pairs& pair
 // acc += weight * bilateral for the U vectors from column x on. rows are multiplied by taps.scale.
 // pairs: null if the window is too large for them.
 template <bool deep, int U>
-[[gnu::always_inline]] inline void bilateral_block(const Taps& taps, const Window& rows, const Pairs* pairs, int x, float weight,
-                            float* acc) {
+[[gnu::always_inline]] inline void bilateral_block(const Taps& taps, const Window& rows, const Pairs* pairs, int x,
+                                                   float weight, float* acc) {
   vf centre[U], sum[U], norm[U];
   for (int k = 0; k < U; ++k) {
     centre[k] = load(rows[0] + x + k * VL);
@@ -112,8 +112,8 @@ template <bool deep, int U>
 
 // The same for x in [x0, x1).
 template <bool deep>
-[[gnu::always_inline]] inline void bilateral_row(const Taps& taps, const Window& rows, const Pairs* pairs, int x0, int x1, float weight,
-                          float* acc) {
+[[gnu::always_inline]] inline void bilateral_row(const Taps& taps, const Window& rows, const Pairs* pairs, int x0,
+                                                 int x1, float weight, float* acc) {
   if (pairs) {
     // The row below will look up to kPairRadius columns past both ends.
     for (int x = x0 - round_up(kPairRadius, VL); x < x0; x += VL) pair_weights<deep>(taps, rows, *pairs, x, 1, 1);
@@ -131,19 +131,15 @@ template <bool deep>
 struct Bilateral : Filter {
   static constexpr const char* kName = "bilateral";
   enum class Footprint { square, disk };
-  struct Params {
-    int window;
-    float sigma_space, sigma_range;
-    Footprint footprint;
-    template <class Visit>
-    constexpr void declare(Visit&& visit) {
-      visit(window, "window", odd_window());
-      visit(sigma_space, "sigma_space", within(0.1, 100.0));
-      visit(sigma_range, "sigma_range", within(0.005, 10.0));
-      visit(footprint, "footprint", one_of("square", "disk"));
-    }
-  };
-  Params p;
+  int window;
+  float sigma_space, sigma_range;
+  Footprint footprint;
+  constexpr void declare(auto&& visit) {
+    visit(window, "window", odd_window());
+    visit(sigma_space, "sigma_space", within(0.1, 100.0));
+    visit(sigma_range, "sigma_range", within(0.005, 10.0));
+    visit(footprint, "footprint", one_of("square", "disk"));
+  }
   Taps taps;
   float* scaled;           // a ring: the state times Taps::scale
   float* kept = nullptr;   // kMaxPairs rings of kPairRing rows: the weights of pairs, in small windows
@@ -151,11 +147,11 @@ struct Bilateral : Filter {
 
   void lay_out(int, int, Arena&, Arena& own) {
     scaled = own.take<float>(kRowFloats * kRing);
-    if (p.window / 2 <= kPairRadius) kept = own.take<float>(kMaxPairs * kPairStride);
+    if (window / 2 <= kPairRadius) kept = own.take<float>(kMaxPairs * kPairStride);
   }
 
   void prepare(const Frame&) {
-    if (taps.count == 0) taps = make_taps(p.window / 2, p.footprint == Footprint::disk, p.sigma_space, p.sigma_range);
+    if (taps.count == 0) taps = make_taps(window / 2, footprint == Footprint::disk, sigma_space, sigma_range);
   }
 
   void row(const Frame& frame, const Row& r, float weight) {
@@ -168,7 +164,7 @@ struct Bilateral : Filter {
  private:
   template <bool deep>
   void row_of(const Frame& frame, const Row& r, float weight) {
-    const int radius = p.window / 2;
+    const int radius = window / 2;
     if (r.y == r.top) next = std::max(0, r.top - radius);
     for (; next <= std::min(r.y + radius, frame.h - 1); ++next) {
       const float* in = frame.state.row(next);

@@ -1,6 +1,6 @@
 // What a filter is. A struct that derives from Filter, with
 //   kName      its name in Python's table;
-//   Params     its parameters, which `declare` names once, with their ranges; `p` holds those of the job;
+//   declare    names each of its parameters, which are members, once, with its range; these are filled before the rest;
 //   lay_out    takes memory: what the image needs from `shared`, what each member of the team needs from `own`;
 //   prepare    tables, or what needs the whole image; every member calls it before the walk of each round;
 //   row        adds `weight` times its result to a row's sum.
@@ -32,11 +32,8 @@ struct Row {
 inline void add_to(float* acc, int x, vf v) { store(acc + x, load(acc + x) + v); }
 
 struct Filter {
-  struct Params {
-    template <class Visit>
-    constexpr void declare(Visit&&) {}
-  };
   static constexpr bool kSpare = false;  // whether `prepare` uses Frame::spare
+  constexpr void declare(auto&& /*visit*/) {}
   void lay_out(int /*h*/, int /*w*/, Arena& /*shared*/, Arena& /*own*/) {}
   void prepare(const Frame&) {}
 };
@@ -52,7 +49,7 @@ constexpr Parameter one_of(Name... names) {
   return {.choices = {names...}};
 }
 
-// Sets the members of a Params from values in the order of their declaration.
+// Sets the members of a filter from values in the order of their declaration.
 struct Fill {
   const double*& next;
   template <class T>
@@ -75,6 +72,6 @@ struct Describe {
 template <class F>
 constexpr FilterInfo describe() {
   FilterInfo info{F::kName};
-  typename F::Params{}.declare(Describe{info});
+  F{}.declare(Describe{info});
   return info;
 }

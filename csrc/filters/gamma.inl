@@ -2,20 +2,16 @@
 
 struct Gamma : Filter {
   static constexpr const char* kName = "gamma";
-  struct Params {
-    float exponent;
-    template <class Visit>
-    constexpr void declare(Visit&& visit) {
-      visit(exponent, "exponent", within(0.1, 10.0));
-    }
-  };
-  Params p;
+  float exponent;
+  constexpr void declare(auto&& visit) {
+    visit(exponent, "exponent", within(0.1, 10.0));
+  }
 
   void row(const Frame& frame, const Row& r, float weight) {
     const float* centre = frame.state.row(r.y);
     for (int x = r.x0; x < r.x1; x += VL) {
       const vf v = load(centre + x);
-      add_to(r.acc, x, weight * (v > 0.0f ? pow_positive(v, p.exponent) : vf{}));
+      add_to(r.acc, x, weight * (v > 0.0f ? pow_positive(v, exponent) : vf{}));
     }
   }
 };

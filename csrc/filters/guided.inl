@@ -1,5 +1,5 @@
-// The guided filter with the picture as its own guide. Sums over 2R + 1 rows are taken in column order, then over 2R + 1
-// columns: plain sums, so that nothing drifts.
+// The guided filter with the picture as its own guide. Sums over 2R + 1 rows are taken in column order, then over
+// 2R + 1 columns: plain sums, so that nothing drifts.
 
 // The linear coefficients of one row: a and b of out = mean(a) * I + mean(b), for x in [x0 - R, x1 + R).
 template <int R>
@@ -46,16 +46,12 @@ inline void guided_row(const float* const* a, const float* const* b, const float
 
 struct Guided : Filter {
   static constexpr const char* kName = "guided";
-  struct Params {
-    int window;
-    float eps;
-    template <class Visit>
-    constexpr void declare(Visit&& visit) {
-      visit(window, "window", odd_window());
-      visit(eps, "eps", within(1e-4, 10.0));
-    }
-  };
-  Params p;
+  int window;
+  float eps;
+  constexpr void declare(auto&& visit) {
+    visit(window, "window", odd_window());
+    visit(eps, "eps", within(1e-4, 10.0));
+  }
   float *columns1, *columns2;        // sums down the columns of a row
   float *coefficients_a, *coefficients_b;  // rings
   int next;                          // row whose coefficients come next
@@ -68,11 +64,11 @@ struct Guided : Filter {
   }
 
   void row(const Frame& frame, const Row& r, float weight) {
-    if (r.y == r.top) next = std::max(0, r.top - p.window / 2);
+    if (r.y == r.top) next = std::max(0, r.top - window / 2);
     float *sum1 = r.own(columns1), *sum2 = r.own(columns2);
-    with_radius(p.window / 2, [&](auto radius) {
+    with_radius(window / 2, [&](auto radius) {
       for (; next <= std::min(r.y + radius, frame.h - 1); ++next)
-        guided_coefficients<radius>(window_at(frame, next, radius), r.x0, r.x1, p.eps, sum1, sum2,
+        guided_coefficients<radius>(window_at(frame, next, radius), r.x0, r.x1, eps, sum1, sum2,
                                     r.ring(coefficients_a, next), r.ring(coefficients_b, next));
       const float *a[2 * radius + 1], *b[2 * radius + 1];
       for (int k = -radius; k <= radius; ++k) {

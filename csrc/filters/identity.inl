@@ -2,7 +2,6 @@
 
 struct Identity : Filter {
   static constexpr const char* kName = "identity";
-  Params p;
 
   void row(const Frame& frame, const Row& r, float weight) {
     const float* centre = frame.state.row(r.y);

@@ -1,9 +1,9 @@
 // The exact median of a square window, by minima and maxima alone (cf. Adams 2021, separable sorting networks).
 //
-// Rows go in pairs, which share the 2R rows that are in the windows of both. Every column of these is sorted, and sorted
-// columns are merged to lists of 2, 4 and 8 neighbouring ones: each is in many windows, and made once. A window's shared
-// pixels are put together from such lists. Of these pixels only 2R + 2 in the middle can be the median, and decide it with
-// the row that is the window's own, sorted in the same way.
+// Rows go in pairs, which share the 2R rows that are in the windows of both. Every column of these is sorted, and
+// sorted columns are merged to lists of 2, 4 and 8 neighbouring ones: each is in many windows, and made once. A
+// window's shared pixels are put together from such lists. Of these pixels only 2R + 2 in the middle can be the median,
+// and decide it with the row that is the window's own, sorted in the same way.
 
 // The smaller of `a` and `b` goes to `low`, the larger to `high`; -1 if nobody asks. All are places in the block below,
 // a row's columns being those of the windows' left sides.
@@ -141,14 +141,10 @@ class Sorter {
 
 struct Median : Filter {
   static constexpr const char* kName = "median";
-  struct Params {
-    int window;
-    template <class Visit>
-    constexpr void declare(Visit&& visit) {
-      visit(window, "window", odd_window());
-    }
-  };
-  Params p;
+  int window;
+  constexpr void declare(auto&& visit) {
+    visit(window, "window", odd_window());
+  }
   Sorter* sorter;
   bool built = false;
   float* block;  // kBlockRows rows
@@ -161,7 +157,7 @@ struct Median : Filter {
   }
 
   void prepare(const Frame&) {
-    if (!built) sorter->build(p.window / 2);
+    if (!built) sorter->build(window / 2);
     built = true;
   }
 
@@ -171,7 +167,7 @@ struct Median : Filter {
       for (int x = r.x0; x < r.x1; x += VL) add_to(r.acc, x, weight * load(second + x));
       return;
     }
-    const int radius = p.window / 2;
+    const int radius = window / 2;
     for (int x0 = r.x0; x0 < r.x1; x0 += kBlock) {
       const int width = std::min(kBlock, r.x1 - x0), wide = round_up(width + 2 * radius, 16);
       for (int k = 0; k < 2 * radius + 2; ++k) {

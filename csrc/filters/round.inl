@@ -1,5 +1,5 @@
-// One weighted round and T of them: what needs the whole image first, then one walk over it in which every filter adds its
-// term to the same row, and the mixed result is written once.
+// One weighted round and T of them: what needs the whole image first, then one walk over it in which every filter adds
+// its term to the same row, and the mixed result is written once.
 
 struct Round {
   const Job& job;
@@ -12,7 +12,7 @@ struct Round {
   explicit Round(const Job& j) : job(j) {
     const double* value = job.params;
     each([&](auto& filter, int k) {
-      filter.p.declare(Fill{value});
+      filter.declare(Fill{value});
       for (int t = 0; t < job.rounds; ++t) used[k] |= job.weights[t * kFilters + k] > 0.0f;
     });
   }
@@ -29,7 +29,7 @@ struct Round {
   void lay_out(Arena& shared, Arena& own) {
     bool needs_spare = job.rounds > 1;
     each([&](auto& filter, int k) { needs_spare |= filter.kSpare && used[k]; });
-    const int rows = round_up(h, 2 * VL);  // the fast WLS reads whole tiles of the spare plane, and the two change places
+    const int rows = round_up(h, 2 * VL);  // fast WLS reads whole tiles of the spare plane; the two change places
     state = take_plane(shared, rows, w);
     if (needs_spare) spare = take_plane(shared, rows, w);
     acc = own.take<float>(kRowFloats);
@@ -38,7 +38,7 @@ struct Round {
     });
   }
 
-  // Functions of their own: in one, they would pass the size to which compilers inline what is inside.
+  // A function for each: in one, they would pass the size up to which compilers inline what is inside.
   template <class F>
   [[gnu::noinline]] static void add_row(F& filter, const Frame& frame, const Row& row, float weight) {
     filter.row(frame, row, weight);

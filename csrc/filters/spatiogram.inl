@@ -3,20 +3,16 @@
 struct Spatiogram : Filter {
   static constexpr const char* kName = "spatiogram";
   enum class Method { spatiogram, clahe, global };
-  struct Params {
-    Method method;
-    int bins;
-    float clip_limit;
-    int tiles;
-    template <class Visit>
-    constexpr void declare(Visit&& visit) {
-      visit(method, "method", one_of("spatiogram", "clahe", "global"));
-      visit(bins, "bins", within(2, kMaxBins));
-      visit(clip_limit, "clip_limit", above(0.0, 100.0));
-      visit(tiles, "tiles", within(1, 64));
-    }
-  };
-  Params p;
+  Method method;
+  int bins;
+  float clip_limit;
+  int tiles;
+  constexpr void declare(auto&& visit) {
+    visit(method, "method", one_of("spatiogram", "clahe", "global"));
+    visit(bins, "bins", within(2, kMaxBins));
+    visit(clip_limit, "clip_limit", above(0.0, 100.0));
+    visit(tiles, "tiles", within(1, 64));
+  }
   BinSums* sums;   // of each band
   BinTable* table;
   Grid* grid;
@@ -24,12 +20,12 @@ struct Spatiogram : Filter {
   float* blended;  // a row of tables
 
   void lay_out(int h, int w, Arena& shared, Arena& own) {
-    if (p.method == Method::spatiogram) {
+    if (method == Method::spatiogram) {
       sums = shared.take<BinSums>(static_cast<std::size_t>(bands(h)));
       table = shared.take<BinTable>(1);
       grid = own.take<Grid>(1);
     } else {
-      levels.tiles = p.method == Method::clahe ? p.tiles : 1;
+      levels.tiles = method == Method::clahe ? tiles : 1;
       set_tiles(levels, h, w);
       const auto row_of_tables = static_cast<std::size_t>(levels.tiles) * kTable;
       levels.table = shared.take<float>(static_cast<std::size_t>(levels.tiles) * row_of_tables);
@@ -39,29 +35,29 @@ struct Spatiogram : Filter {
 
   void prepare(const Frame& frame) {
     const Team& team = frame.team;
-    if (p.method != Method::spatiogram) {
-      make_level_tables(frame.state, frame.h, frame.w, p.clip_limit, p.method == Method::clahe, levels, team);
+    if (method != Method::spatiogram) {
+      make_level_tables(frame.state, frame.h, frame.w, clip_limit, method == Method::clahe, levels, team);
       return;
     }
     const auto [b0, b1] = team.share(bands(frame.h));
     for (int b = b0; b < b1; ++b) {
       sums[b] = BinSums{};
-      gather_bins(frame.state, frame.w, p.bins, b * kBand, std::min(frame.h, (b + 1) * kBand), sums[b]);
+      gather_bins(frame.state, frame.w, bins, b * kBand, std::min(frame.h, (b + 1) * kBand), sums[b]);
     }
     team.sync();
     if (team.rank() == 0) {
       for (int b = 1; b < bands(frame.h); ++b)
-        for (int i = 0; i <= p.bins; ++i)
+        for (int i = 0; i <= bins; ++i)
           for (int k = 0; k < 2; ++k)
             for (int j = 0; j < kMoments; ++j) sums[0].sum[i][k][j] += sums[b].sum[i][k][j];
-      finish_bins(sums[0], p.bins, *table);
+      finish_bins(sums[0], bins, *table);
     }
     team.sync();
   }
 
   void row(const Frame& frame, const Row& r, float weight) {
     const float* centre = frame.state.row(r.y);
-    if (p.method == Method::spatiogram)
+    if (method == Method::spatiogram)
       spatiogram_row(*table, centre, r.y, r.top, r.x0, r.x1, weight, *grid, r.acc);
     else
       levels_row(levels, centre, r.y, r.x0, r.x1, weight, blended, r.acc);

@@ -266,8 +266,8 @@ inline void blend_table(const Grid& grid, int between, int n, const float (&down
 
 // acc += weight * filter(g) for x in [x0, x1), at most a chunk, interpolated. n: the first cell's number; row: of the
 // cell.
-[[gnu::always_inline]] inline void interpolate_chunk(const BinTable& table, const Grid& grid, int n, int row, const float* g, int x0, int x1,
-                              float weight, float* acc) {
+[[gnu::always_inline]] inline void interpolate_chunk(const BinTable& table, const Grid& grid, int n, int row,
+                                                     const float* g, int x0, int x1, float weight, float* acc) {
   const float scale = static_cast<float>(table.bins);
   float down[3];
   quadratic(static_cast<float>(row) / kCellH, down);

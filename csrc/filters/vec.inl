@@ -226,46 +226,20 @@ inline vf lookup32(const float* table, vi i) {
 #endif
 }
 
-// Elements a0 b0 a1 b1 ... of the lower (upper) halves of a and b; the even (odd) elements of a, then of b.
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-inline vf interleave_low(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+// Lane i of the result is lane index(i) of a followed by b.
+template <class Index, std::size_t... I>
+inline vf shuffle_by(vf a, vf b, Index index, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, index(static_cast<int>(I))...);
 }
-inline vf interleave_high(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-}
-#elif defined(__AVX2__)
-inline vf interleave_low(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-}
-inline vf interleave_high(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-}
-#else
-inline vf interleave_low(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-inline vf interleave_high(vf a, vf b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
-#endif
+inline vf shuffle(vf a, vf b, auto index) { return shuffle_by(a, b, index, std::make_index_sequence<VL>{}); }
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-inline vf take_even(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-}
-inline vf take_odd(vf a, vf b) {
-  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-}
-#elif defined(__AVX2__)
-inline vf take_even(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
-inline vf take_odd(vf a, vf b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
-#else
-inline vf take_even(vf a, vf b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
-inline vf take_odd(vf a, vf b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
-#endif
+// Elements a0 b0 a1 b1 ... of the lower (upper) halves of a and b; the even (odd) elements of a, then of b.
+inline vf interleave_low(vf a, vf b) { return shuffle(a, b, [](int i) { return i / 2 + i % 2 * VL; }); }
+inline vf interleave_high(vf a, vf b) { return shuffle(a, b, [](int i) { return (i + VL) / 2 + i % 2 * VL; }); }
+inline vf take_even(vf a, vf b) { return shuffle(a, b, [](int i) { return 2 * i; }); }
+inline vf take_odd(vf a, vf b) { return shuffle(a, b, [](int i) { return 2 * i + 1; }); }
 
 // Elements K to K + VL - 1 of a followed by b: what lies K to the right of a, without a load that crosses cache lines.
-template <int K, std::size_t... I>
-inline vf shift_by(vf a, vf b, std::index_sequence<I...>) {
-  return __builtin_shufflevector(a, b, (static_cast<int>(I) + K)...);
-}
 template <int K>
 inline vf shift(vf a, vf b) {
   static_assert(K >= 0 && K <= VL);
@@ -273,7 +247,7 @@ inline vf shift(vf a, vf b) {
   if constexpr (K > 0 && K < VL)  // which the compiler would make a permutation
     return reinterpret_cast<vf>(_mm512_alignr_epi32(reinterpret_cast<__m512i>(b), reinterpret_cast<__m512i>(a), K));
 #endif
-  return shift_by<K>(a, b, std::make_index_sequence<VL>{});
+  return shuffle(a, b, [](int i) { return i + K; });
 }
 
 // Transposes a VL x VL block: each round of interleaving rotates the bits of (row, column) by one place.

@@ -44,25 +44,40 @@ inline GaussianTaps gaussian_taps(int window, double sigma) {
   return g;
 }
 
-// Calls use(x, s) for vectors x in [x0, x1), s the Gaussian sum around it. scratch: a row.
-template <int R, class F>
-inline void blur(const GaussianTaps& gauss, const Window& rows, int x0, int x1, float* scratch, F&& use) {
-  for (int x = x0 - kMargin<R>; x < x1 + kMargin<R>; x += VL) {
-    vf s = load(rows[0] + x) * gauss.tap[0];
-    for (int k = 1; k <= R; ++k) s += (load(rows[-k] + x) + load(rows[k] + x)) * gauss.tap[k];
-    store(scratch + x, s);
+// A filter that blurs by a Gaussian.
+struct Blurring : Filter {
+  int window;
+  GaussianTaps taps;
+  float* columns;  // sums down the columns of a row
+
+  void lay_out(int, int, Arena&, Arena& own) { columns = own.take<float>(kRowFloats); }
+
+  // Calls use(x, s) for the vectors of a row, s being blurred.
+  template <class F>
+  void blur(const Frame& frame, const Row& r, double sigma, F&& use) {
+    if (taps.radius == 0) taps = gaussian_taps(window, sigma);
+    const auto& tap = taps.tap;
+    float* const sums = r.own(columns);
+    with_radius(taps.radius, [&](auto R) {
+      const Window rows = window_at(frame, r.y, R);
+      for (int x = r.x0 - kMargin<R>; x < r.x1 + kMargin<R>; x += VL) {
+        vf s = load(rows[0] + x) * tap[0];
+        for (int k = 1; k <= R; ++k) s += (load(rows[-k] + x) + load(rows[k] + x)) * tap[k];
+        store(sums + x, s);
+      }
+      for (int x = r.x0; x < r.x1; x += VL) {
+        vf s = load(sums + x) * tap[0];
+        for (int k = 1; k <= R; ++k) s += (load(sums + x - k) + load(sums + x + k)) * tap[k];
+        use(x, s);
+      }
+    });
   }
-  for (int x = x0; x < x1; x += VL) {
-    vf s = load(scratch + x) * gauss.tap[0];
-    for (int k = 1; k <= R; ++k) s += (load(scratch + x - k) + load(scratch + x + k)) * gauss.tap[k];
-    use(x, s);
-  }
-}
+};
 
 // ---- plain sums ----------------------------------------------------------------------------------------
 
-// The sums over 2R + 1 columns of vectors pushed from left to right. A push gives the sums that begin kLag vectors before
-// the one pushed; runs of 2, 4 and 8 are made once and shared.
+// The sums over 2R + 1 columns of vectors pushed from left to right. A push gives the sums that begin kLag vectors
+// before the one pushed; runs of 2, 4 and 8 are made once and shared.
 template <int R>
 class SlidingSum {
   static constexpr int W = 2 * R + 1;
@@ -91,8 +106,8 @@ class SlidingSum {
   }
 };
 
-// Calls use(x, s, t) for vectors x in [x0, x1), s and t the sums of a and b over the columns x - R to x + R. Reads up to
-// kHalo + VL columns past both ends.
+// Calls use(x, s, t) for vectors x in [x0, x1), s and t the sums of a and b over the columns x - R to x + R. Reads up
+// to kHalo + VL columns past both ends.
 template <int R, class F>
 inline void sums_across(const float* a, const float* b, int x0, int x1, F&& use) {
   if constexpr (2 * R <= VL) {

@@ -1,25 +1,21 @@
-// Smoothing by weighted least squares, of the whole picture before the walk: exact or fast, of intensities or lightness.
+// Smoothing by weighted least squares, of the whole picture before the walk.
 
 struct Wls : Filter {
   static constexpr const char* kName = "wls";
   static constexpr bool kSpare = true;
   enum class Solver { exact, fast };
   enum class Domain { intensity, lightness };
-  struct Params {
-    float lambda, alpha;
-    Solver solver;
-    float tol;
-    Domain domain;
-    template <class Visit>
-    constexpr void declare(Visit&& visit) {
-      visit(lambda, "lambda", above(0.0, 100.0));
-      visit(alpha, "alpha", within(0.2, 2.0));
-      visit(solver, "solver", one_of("exact", "fast"));
-      visit(tol, "tol", within(1e-6, 0.1));
-      visit(domain, "domain", one_of("intensity", "lightness"));
-    }
-  };
-  Params p;
+  float lambda, alpha;
+  Solver solver;
+  float tol;
+  Domain domain;
+  constexpr void declare(auto&& visit) {
+    visit(lambda, "lambda", above(0.0, 100.0));
+    visit(alpha, "alpha", within(0.2, 2.0));
+    visit(solver, "solver", one_of("exact", "fast"));
+    visit(tol, "tol", within(1e-6, 0.1));
+    visit(domain, "domain", one_of("intensity", "lightness"));
+  }
   Plane u, ay;                // the result; the weights down, those across being in Frame::spare
   MultigridMemory multigrid;  // of the exact solver
   float* lines;               // rows or columns being solved
@@ -27,7 +23,7 @@ struct Wls : Filter {
   void lay_out(int h, int w, Arena& shared, Arena& own) {
     u = take_plane(shared, h, w);
     ay = take_plane(shared, h, w);
-    if (p.solver == Solver::exact) multigrid.lay_out(h, w, shared);
+    if (solver == Solver::exact) multigrid.lay_out(h, w, shared);
     lines = own.take<float>(std::max(wls_fast_scratch(h, w), multigrid_scratch(h, w)));
   }
 
@@ -35,7 +31,7 @@ struct Wls : Filter {
     const int h = frame.h, w = frame.w;
     const Team& team = frame.team;
     const Plane& ax = frame.spare;
-    const bool lab = p.domain == Domain::lightness;
+    const bool lab = domain == Domain::lightness;
     const auto [y0, y1] = team.share(h, kBand);
     for (int y = y0; y < y1; ++y) {
       const float* in = frame.state.row(y);
@@ -44,12 +40,12 @@ struct Wls : Filter {
     }
     team.sync();
     const float offset = lab ? kWlsSmall / 100.0f : kWlsSmall;
-    wls_weights(u, h, w, offset, p.alpha, ax, ay, y0, y1, lines);
+    wls_weights(u, h, w, offset, alpha, ax, ay, y0, y1, lines);
     team.sync();
-    if (p.solver == Solver::fast) {
-      wls_fast(u, ax, ay, p.lambda, h, w, lines, team);
+    if (solver == Solver::fast) {
+      wls_fast(u, ax, ay, lambda, h, w, lines, team);
     } else {
-      const WlsInfo done = wls_exact(u, ax, ay, p.lambda, p.tol, h, w, multigrid, lines, team);
+      const WlsInfo done = wls_exact(u, ax, ay, lambda, tol, h, w, multigrid, lines, team);
       if (frame.info && team.rank() == 0) *frame.info = done;
     }
     if (lab) {

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import platform
 import random
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from .. import __version__, _backends
+
+__all__ = ["Timer", "Timing", "by_host", "interleave", "machine", "summarise"]
+
+Timer = Callable[[], float]  # makes a call, or many alike, and returns the seconds of one
+OPENCV = (
+    "opencv-contrib-python-headless",
+    "opencv-contrib-python",
+    "opencv-python-headless",
+    "opencv-python",
+)
 
 
 @dataclass(frozen=True)
@@ -21,44 +37,42 @@ class Timing:
     samples: int
 
 
-def quantile(sorted_samples: Sequence[float], q: float) -> float:
-    """Quantile by linear interpolation between order statistics (NumPy's default)."""
-    place = q * (len(sorted_samples) - 1)
-    low = int(place)
-    high = min(low + 1, len(sorted_samples) - 1)
-    return sorted_samples[low] + (place - low) * (sorted_samples[high] - sorted_samples[low])
-
-
 def summarise(samples: Sequence[float]) -> Timing:
     """Sum up seconds of single calls."""
-    ordered = sorted(samples)
-    return Timing(
-        median=statistics.median(ordered),
-        iqr=quantile(ordered, 0.75) - quantile(ordered, 0.25),
-        p99=quantile(ordered, 0.99),
-        best=ordered[0],
-        samples=len(ordered),
-    )
+    first, median, third, p99 = (float(q) for q in np.quantile(samples, (0.25, 0.5, 0.75, 0.99)))
+    return Timing(median, third - first, p99, min(samples), len(samples))
+
+
+def by_host(call: Callable[[], object]) -> Timer:
+    """Time one call by the host's clock."""
+
+    def sample() -> float:
+        begin = time.perf_counter()
+        call()
+        return time.perf_counter() - begin
+
+    return sample
 
 
 def interleave(
-    candidates: Mapping[str, Callable[[], object]],
-    repeats: int,
+    samples: Mapping[str, Timer],
+    turns: int,
     *,
+    least: int = 3,
     warmup: int = 3,
     budget: float = 20.0,
     seed: int = 0,
 ) -> dict[str, Timing]:
-    """Time each candidate `repeats` times, all of them once per turn in shuffled order.
+    """Time the candidates in turns, each once a turn, in shuffled order.
 
     Parameters
     ----------
-    candidates : mapping of name to callable
-        Called without arguments.
-    repeats : int
-        Turns; fewer, but at least three, once `budget` seconds are spent.
+    samples : mapping of name to callable
+        Each returns the seconds of one call.
+    turns : int
+        Of all candidates; fewer, but at least `least`, once `budget` seconds are spent.
     warmup : int
-        Calls of each that are not counted (one, for candidates that take over a second).
+        Samples of each that are not counted (one, for candidates that take over a second).
     seed : int
         Of the order.
 
@@ -66,28 +80,54 @@ def interleave(
     -------
     dict of name to Timing
     """
-    order = list(candidates)
-    shuffle = random.Random(seed)
-    for call in candidates.values():
+    for sample in samples.values():
         for _ in range(warmup):
-            begin = time.perf_counter()
-            call()
-            if time.perf_counter() - begin > 1.0:
+            if sample() > 1.0:
                 break
-    samples: dict[str, list[float]] = {name: [] for name in order}
+    taken: dict[str, list[float]] = {name: [] for name in samples}
+    order, shuffle = list(samples), random.Random(seed)
     collecting = gc.isenabled()
     gc.disable()
     try:
-        start = time.perf_counter()
-        for turn in range(repeats):
-            if turn >= 3 and time.perf_counter() - start > budget:
+        begin = time.perf_counter()
+        for turn in range(turns):
+            if turn >= least and time.perf_counter() - begin > budget:
                 break
             shuffle.shuffle(order)
             for name in order:
-                begin = time.perf_counter()
-                candidates[name]()
-                samples[name].append(time.perf_counter() - begin)
+                taken[name].append(samples[name]())
     finally:
         if collecting:
             gc.enable()
-    return {name: summarise(samples[name]) for name in candidates}
+    return {name: summarise(seconds) for name, seconds in taken.items()}
+
+
+def installed(*packages: str) -> str | None:
+    """Version of the first of these packages that is installed."""
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            return version(package)
+    return None
+
+
+def machine(threads: int) -> dict[str, str | int | None]:
+    """What the figures depend on: processor, instruction set, threads and versions (None: not installed)."""
+    model = platform.processor()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+    isa = None
+    if _backends.get("cpu").available:
+        from .. import _core
+
+        isa = _core.active_isa()
+    return {
+        "processor": model,
+        "instruction set": isa,
+        "threads": threads,
+        "sdie_fast": __version__,
+        "OpenCV": installed(*OPENCV),
+        "SciPy": installed("scipy"),
+        "scikit-image": installed("scikit-image"),
+        "pyamg": installed("pyamg"),
+        "Python": platform.python_version(),
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from ..errors import InvalidArgumentError, ModelError, SdieError
 
@@ -60,6 +61,15 @@ def failing() -> Iterator[None]:
         raise fail(str(error)) from error
 
 
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Tell what an import lacks, and the extra that brings it."""
+    try:
+        yield
+    except ImportError as error:
+        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[{extra}]"') from error
+
+
 def open_segmenter(
     source: Path | None, provider: str, threads: int | None, backend: str = "auto", dtype: str = "float32"
 ) -> Any:
@@ -93,18 +103,27 @@ def open_segmenter(
 
 
 def _open_torch(source: Path | None, provider: str, dtype: str) -> Any:
-    try:
+    with needing("sam"):
         import torch
 
         from ..segment.torch_sam import TorchSam
-    except ImportError as error:
-        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
     if provider not in ("auto", "cpu") and not provider.startswith("cuda"):
         raise InvalidArgumentError(
             f"--provider: received {provider!r} with a segmenter in torch; accepted: auto, cuda, cpu"
         )
     there = "cuda" if torch.cuda.is_available() else "cpu"
     return TorchSam(source, device=there if provider == "auto" else provider, dtype=dtype)
+
+
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table whose first column is text and whose others are numbers."""
+    first, *others = columns
+    table = Table(first, box=None, pad_edge=False)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    stdout.print(table)
 
 
 def bars(show: bool = True) -> Any:

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from .. import Enhancer, _validate, default_recipe
 from .._files import replace_file
 from ..data import synthetic
-from ..errors import ImageFileError, ModelError
+from ..errors import ImageFileError
+from .common import bars, needing, say, show_table
 
 # The recipe of tools/train_recipe.py, its selection rule, and the points of its prompt: see the card beside it.
 RECIPE = Path(__file__).parents[1] / "models" / "sdie_small"
@@ -30,6 +28,7 @@ _APART = 2000  # from the seeds of the surfaces that it was trained on
 _ZOOM = 1.25
 _BATCH = 96
 _REPEATS = 5
+_WAYS = ("alone", "sdie", "oracle")
 
 
 def _sheet(samples: list[synthetic.Photograph], after: npt.NDArray[Any]) -> Image.Image:
@@ -54,7 +53,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def run(out: Path, seed: int, threads: int | None, console: Console | None) -> dict[str, Any]:
+def run(out: Path, seed: int, threads: int | None) -> dict[str, Any]:
     """Make, enhance, measure and draw; returns what `--json` prints.
 
     Raises
@@ -62,8 +61,6 @@ def run(out: Path, seed: int, threads: int | None, console: Console | None) -> d
     ImageFileError
         The folder cannot be written to.
     """
-    if console is not None:
-        console.print(f"making {len(synthetic.KINDS)} synthetic surfaces", style="dim")
     samples = list(synthetic.dataset(per_kind=1, seed=seed))
     enhancer = Enhancer(default_recipe(), threads=threads)
     before = np.stack([s.image for s in samples])
@@ -95,7 +92,7 @@ def run(out: Path, seed: int, threads: int | None, console: Console | None) -> d
     }
 
 
-def segment(out: Path, seed: int, threads: int | None, console: Console | None) -> dict[str, Any]:
+def segment(out: Path, seed: int, threads: int | None, *, show: bool) -> dict[str, Any]:
     """Segment surfaces that the recipe was not trained on, alone and with SDIE, and write the report.
 
     Raises
@@ -105,11 +102,9 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
     ImageFileError
         The folder cannot be written to.
     """
-    try:
+    with needing("demo"):
         for name in ("matplotlib", "onnxruntime"):
             importlib.import_module(name)
-    except ImportError as error:
-        raise ModelError(f'{name} is missing: pip install "sdie-fast[demo]"') from error
     from ..data.releases import open_defect4i
     from ..evaluate.judge import ALONE, SDIE, evaluate_run
     from ..evaluate.report import write_report
@@ -117,8 +112,8 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
     from ..segment import Options, Sam
 
     path = out / "report.html"
-    bar = Progress(console=console, disable=console is None)
-    task = bar.add_task("segmenting")
+    bar = bars(show)
+    task = bar.add_task("segmenting", total=None, told="")
     with bar, tempfile.TemporaryDirectory() as folder:
         written = synthetic.write_dataset(Path(folder) / "surfaces", per_kind=_EACH, seed=_APART + seed)
         data = replace(open_defect4i(written), name="synthetic surfaces")
@@ -132,55 +127,43 @@ def segment(out: Path, seed: int, threads: int | None, console: Console | None) 
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {error}") from error
     kinds = {f"Steel_{c}": k.replace("_", " ") for k, c in synthetic.FSSD_CODES.items()}
-    alone, sdie = result.headline(ALONE), result.headline(SDIE)
-    oracle = result.scores[SDIE]["oracle"]
-    rows = [
-        {
-            "kind": kinds.get(label, label),
-            "alone": round(100 * alone.iou[label], 1),
-            "sdie": round(100 * sdie.iou[label], 1),
-            "oracle": round(100 * oracle.iou[label], 1),
-        }
-        for label in alone.iou
-    ]
+    scores = dict(
+        zip(_WAYS, (result.headline(ALONE), result.headline(SDIE), result.scores[SDIE]["oracle"]), strict=True)
+    )
     return {
         "report": str(path),
         "images": len(result.cases),
         "rule": result.rule,
-        "classes": rows,
-        "miou": {"alone": alone.miou, "sdie": sdie.miou, "oracle": oracle.miou},
-        "fb_iou": {"alone": alone.fb_iou, "sdie": sdie.fb_iou, "oracle": oracle.fb_iou},
+        "classes": [
+            {"kind": kinds[label], **{way: round(100 * s.iou[label], 1) for way, s in scores.items()}}
+            for label in scores["alone"].iou
+        ],
+        "miou": {way: s.miou for way, s in scores.items()},
+        "fb_iou": {way: s.fb_iou for way, s in scores.items()},
         "gain": gain([result]).mean,
     }
 
 
-def show(result: dict[str, Any], console: Console) -> None:
+def tell(result: dict[str, Any]) -> None:
     """Print what `run` and `segment` returned."""
-    table = Table("kind of defect", "ms an image")
-    for row in result["surfaces"]:
-        table.add_row(row["kind"].replace("_", " "), f"{row['ms']:.2f}")
-    console.print(table)
-    batch = result["batch"]
-    console.print(
-        f"batch of {batch['images']}: {batch['ms_per_image']:.3f} ms an image, {batch['mpx_per_s']:.0f} Mpx/s on "
-        f"{batch['threads']} threads, {result['rounds']} rounds each",
-        highlight=False,
+    show_table(
+        ("kind of defect", "ms an image"),
+        ((row["kind"].replace("_", " "), f"{row['ms']:.2f}") for row in result["surfaces"]),
     )
-    console.print(f"before and after: {result['sheet']}", highlight=False, soft_wrap=True)
+    batch = result["batch"]
+    say(
+        f"batch of {batch['images']}: {batch['ms_per_image']:.3f} ms an image, {batch['mpx_per_s']:.0f} Mpx/s on "
+        f"{batch['threads']} threads, {result['rounds']} rounds each"
+    )
+    say(f"before and after: {result['sheet']}")
     found = result["segmentation"]
     if found is None:
-        console.print(f"not segmented: {result['missing']}", markup=False, highlight=False, soft_wrap=True)
+        say(f"not segmented: {result['missing']}")
         return
-    table = Table("IoU, %", "segmenter alone", "SDIE", "best round by the truth")
-    for row in found["classes"]:
-        figures = (f"{row[k]:.1f}" for k in ("alone", "sdie", "oracle"))
-        table.add_row(row["kind"], *figures)
-    for name, key in (("MIoU", "miou"), ("FB-IoU", "fb_iou")):
-        figures = (f"{100 * found[key][k]:.1f}" for k in ("alone", "sdie", "oracle"))
-        table.add_row(name, *figures, style="bold")
-    console.print(table)
-    console.print(
-        f"{found['images']} surfaces; rule of SDIE: {found['rule']}; report: {found['report']}",
-        highlight=False,
-        soft_wrap=True,
+    rows = [(row["kind"], [row[k] for k in _WAYS]) for row in found["classes"]]
+    rows += [(name, [100 * found[key][k] for k in _WAYS]) for name, key in (("MIoU", "miou"), ("FB-IoU", "fb_iou"))]
+    show_table(
+        ("IoU, %", "segmenter alone", "SDIE", "best round by the truth"),
+        ((name, *(f"{value:.1f}" for value in values)) for name, values in rows),
     )
+    say(f"{found['images']} surfaces; rule of SDIE: {found['rule']}; report: {found['report']}")

@@ -16,21 +16,9 @@ from .. import __version__, _backends, _validate
 from ..segment.onnx import available
 
 _PACKAGES = (
-    "numpy",
-    "scipy",
-    "pillow",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "numba",
-    "numba-cuda",
-    "cuda-bindings",
-    "cupy",
-    "torch",
-    "segment-anything",
-    "opencv-contrib-python-headless",
-    "scikit-image",
-    "pyamg",
-)
+    "numpy", "scipy", "pillow", "onnxruntime", "onnxruntime-gpu", "numba", "numba-cuda", "cuda-bindings", "cupy", "torch",
+    "segment-anything", "opencv-contrib-python-headless", "scikit-image", "pyamg",
+)  # fmt: skip
 
 
 def _installed(name: str) -> str | None:
@@ -44,9 +32,9 @@ def _started(backend: _backends.Backend) -> _backends.Backend:
     """Whether numba.cuda starts is known when it has been started: here there is time for that."""
     if backend.name != "cuda" or not backend.available:
         return backend
-    from ..cuda import _driver
+    from ..cuda import driver
 
-    found = _driver.start()
+    found = driver.start()
     return dataclasses.replace(backend, available=found.available, reason=found.reason, fix=found.fix)
 
 

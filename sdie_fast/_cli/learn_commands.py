@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from ..errors import InvalidArgumentError, ModelError
-from .common import bars, failing, open_segmenter, say, stderr, stdout
+from ..errors import InvalidArgumentError
+from .common import bars, failing, needing, open_segmenter, say, show_table, stderr, stdout
 
 
 def _path(text: str | None) -> str | None:
@@ -76,10 +75,8 @@ def train(
     Example: sdie-fast train photos/ --out run --shots 5
     """
     with failing():
-        try:
+        with needing("train"):
             from ..learn.train import Training
-        except ImportError as error:
-            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
         from .. import _validate
         from ..data.releases import open_dataset
         from ..data.shots import Split, draw
@@ -111,11 +108,10 @@ def train(
             for label, part in parts.items():
                 folder = out / label
                 with files.locked(folder):
+                    file = folder / files.SPLIT
+                    split = Split.load(file) if file.exists() else draw(part, chosen.shots, chosen.seed)
                     files.save_config(folder, chosen, found.name, model.name, job)
-                    split_file = folder / files.SPLIT
-                    if not split_file.exists():
-                        draw(part, chosen.shots, chosen.seed).save(split_file)
-                    split = Split.load(split_file)
+                    split.save(file)
                 shown, _ = split.parts(part)
                 task = bar.add_task(f"training {label}".rstrip(), total=chosen.segmentations, told="")
 
@@ -165,6 +161,9 @@ def evaluate_recipes(
     from ..evaluate.tables import by_shots, class_table, gain, main_table, rule_table
     from ..learn.memory import Memory
 
+    for path in recipes:
+        if not path.exists():
+            raise InvalidArgumentError(f"--recipe: {path}: no such file or folder")
     kept = None if memory is None else Memory(memory, model)
     results, curves = [], []
     with bars(not as_json) as bar:
@@ -184,10 +183,8 @@ def evaluate_recipes(
             f"the runs fixed different rules on their shots: {', '.join(r.rule for r in results)}", style="dim"
         )
     if out is not None:
-        try:
+        with needing("train"):
             from ..evaluate.report import write_report
-        except ImportError as error:
-            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[train]"') from error
         write_report(out, f"SDIE on {data.name}", results, curves)
     groups = by_shots(results)
     if as_json:
@@ -210,43 +207,17 @@ def evaluate_recipes(
         }
         print(json.dumps(told, indent=1))
         return
-    stdout.print(", ".join(f"{k} {v}" for k, v in results[0].facts.items()), highlight=False, soft_wrap=True)
+    say(", ".join(f"{k} {v}" for k, v in results[0].facts.items()))
     _print("class", class_table(results))
     for name, runs in groups.items():
         stdout.print(f"[bold]{name}[/bold]" + f", {len(runs)} runs" * (len(runs) > 1), highlight=False)
         _print("", main_table(runs))
         _print("rule", rule_table(runs))
-        stdout.print(
-            f"SDIE {gain(runs).mean:+.1f} MIoU against the segmenter alone (rule: {runs[0].rule}, fixed on the shots)\n",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            f"SDIE {gain(runs).mean:+.1f} MIoU against the segmenter alone (rule: {runs[0].rule}, fixed on the shots)\n"
         )
 
 
 def _print(title: str, rows: Any) -> None:
-    table = Table(title, box=None, pad_edge=False)
-    for name in rows[0].figures:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row.name, *(str(v) for v in row.figures.values()))
-    stdout.print(table)
+    show_table((title, *rows[0].figures), ((row.name, *map(str, row.figures.values())) for row in rows))
     stdout.print()
-
-
-def checked(recipes: list[Path]) -> list[Path]:
-    """Paths that exist.
-
-    Raises
-    ------
-    InvalidArgumentError
-        One that does not.
-    """
-    for path in recipes:
-        if not path.exists():
-            raise InvalidArgumentError(f"--recipe: {path}: no such file or folder")
-    return recipes
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(train)

@@ -84,7 +84,7 @@ def evaluate(
     memory: Annotated[
         Path | None,
         typer.Option(
-            help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed, or have much in common."
+            help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed or are alike."
         ),
     ] = None,
     grid: _Grid = None,
@@ -107,7 +107,7 @@ def evaluate(
             from . import learn_commands
 
             learn_commands.evaluate_recipes(
-                found, model, learn_commands.checked(recipe), limit=limit, baselines=baselines,
+                found, model, recipe, limit=limit, baselines=baselines,
                 prompt=prompt, auto=None if grid is None else {"grid": grid}, rule=select, memory=memory,
                 threads=threads, out=out, as_json=as_json,
             )  # fmt: skip
@@ -165,14 +165,14 @@ def segment(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="A folder that `train` wrote, or a recipe: SDIE. Segments every picture that it makes of an image and keeps "
-            "the best mask; adds X.enhanced.png, the picture that it was found in."
+            help="A folder that `train` wrote, or a recipe: SDIE. Segments every picture that it makes of an image "
+            "and keeps the best mask; adds X.enhanced.png, the picture that it was found in."
         ),
     ] = None,
     select: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: the rule that chooses the mask: last, predicted-iou, stability, agreement, vote or verifier.",
+            help="With --recipe: how the mask is chosen: last, predicted-iou, stability, agreement, vote or verifier.",
             show_default="the one fixed on the shots",
         ),
     ] = None,
@@ -185,8 +185,8 @@ def segment(
     size: Annotated[
         int,
         typer.Option(
-            help="With --recipe: pixels a side that images are reduced to, as in `train`; masks have the image's own size. "
-            "0 keeps the image's.",
+            help="With --recipe: pixels a side that images are reduced to, as in `train`; masks have the image's "
+            "size. 0 keeps the image's.",
             min=0,
         ),
     ] = 200,
@@ -288,7 +288,7 @@ def _plain(ask: Callable[[Any], Any], pixels: Any) -> tuple[dict[str, Any], dict
 def _sdie(
     recipe: Path, segmenter: Any, rule: str | None, label: str | None, size: int, grid: int | None, threads: int | None
 ) -> tuple[_Way, dict[str, Any]]:
-    """A recipe's pictures, and the mask that its rule chooses; with `train --each-class` the label says whose recipe."""
+    """A recipe's pictures, and the mask that its rule chooses; of a run for each class, that of the label."""
     import numpy as np
     from PIL import Image
 
@@ -356,7 +356,8 @@ def export_sam(
     size = sum((directory / name).stat().st_size for name in manifest.files)
     stdout.print(
         f"{directory}: {manifest.name} {manifest.precision}, {size / 1e6:.1f} MB; against torch: embedding within "
-        f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU {manifest.parity['mask_iou']:.4f} or better",
+        f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU "
+        f"{manifest.parity['mask_iou']:.4f} or better",
         highlight=False,
         soft_wrap=True,
     )

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from . import _driver
+from . import driver
 
 # Bytes of an image batch up to which launches, not pixels, are taken to be what costs time, so that
 # copying it in and out is little beside them. An estimate: NOT MEASURED on any GPU yet.
@@ -29,7 +29,7 @@ Enqueue = Callable[[Any], None]
 
 def worth_recording(size: int) -> bool:
     """Whether a batch of so many bytes is replayed from a recording."""
-    return size <= MOST_BYTES and not _driver.simulated()
+    return size <= MOST_BYTES and not driver.simulated()
 
 
 class RecordingError(RuntimeError):
@@ -94,7 +94,7 @@ class Graph:
         _checked(self._binding, self._binding.cuGraphLaunch(self._handle, handle), "cuGraphLaunch")
 
 
-class Replay:
+class Recorder:
     """Work of recurring kinds: launched plainly the first time, recorded the second, replayed then."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Replay:
     def _record(self, key: Hashable, enqueue: Enqueue) -> Graph | None:
         try:
             if self._stream is None:
-                self._stream = _driver.cuda().stream()
+                self._stream = driver.cuda().stream()
             self._graphs[key] = Graph(enqueue, self._stream)
         except RecordingError as error:
             self._refused = True
@@ -145,7 +145,5 @@ def _tell(reason: str) -> None:
     if reason not in _told:
         _told.add(reason)
         warnings.warn(
-            f"backend 'cuda' launches its kernels one by one, because {reason}",
-            RuntimeWarning,
-            stacklevel=2,
+            f"backend 'cuda' launches its kernels one by one, because {reason}", RuntimeWarning, stacklevel=2
         )

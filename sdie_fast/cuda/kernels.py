@@ -1,160 +1,115 @@
-"""The fused kernel of a round: the local filters, the other terms, their mix.
-
-A block of threads holds a tile of one plane in shared memory, with a halo of
-``max(radius of bilateral, radius of sharpen, 2 * radius of guided)`` pixels reflected at the image's
-border, and writes 32 x `rows` pixels. Windows are separable where the filter is:
-
-1. down the columns: sums of v and v^2 for the guided filter's first box; along the rows of the same
-   tile: the Gaussian of sharpen;
-2. along the rows: the first box completed, the guided filter's coefficients, and half of the
-   second box;
-3. down the columns: the other halves, the bilateral filter, and the mix.
-
-Each thread works on a run of `RUN` pixels, so that a running sum or a column of values in registers
-serves all of them. Threads side by side take columns side by side where they walk down, and rows
-one below the other where they walk along (rows have an odd pitch): either way no two of a warp meet
-in one bank of shared memory.
-
-Arithmetic is float32. The special function unit's exponential, 48 a pixel for a window of 7, is the
-scarcest resource: 16 results a cycle of a multiprocessor against 128 of anything else.
-
-Not measured on a GPU: none was at hand. Counted from the machine code for compute capability 9.0,
-all filters at a window of 7 take about 520 instructions a pixel, of which the bilateral filter has
-300; nothing is spilled from registers, of which a thread takes 72.
-
-A kernel is compiled for the radii and the footprint alone, which `FilterParams` fixes; radius 0
-leaves a filter out.
-"""
+"""What all kernels share: constants, fast functions, launches of more blocks than a grid holds, and the list of kernels."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from numba import cuda, float32, int32, int64
+import numpy as np
+from numba import config, cuda, float32
 
-from ._device import INDEX, PLACE, ZERO
-from ._local_parts import bilateral_part, guided_parts, sharpen_parts
-from ._tile import COLUMNS, RUN, add_column, lay_out, loader, store_column
+from ..filters import TABLE
 
+# Python numbers are float64 to the compiler; these keep the arithmetic in float32.
+F32 = np.float32
+ZERO, HALF, ONE, TWO = F32(0.0), F32(0.5), F32(1.0), F32(2.0)
 
-class LocalMix(NamedTuple):
-    """A compiled choice of filters; its block has (32, rows / RUN) threads."""
+# An index masked by one of these is known to the compiler not to be negative, which spares Python's
+# wrapping of negative indices: six instructions an axis at each access.
+INDEX = 0xFFFF  # in shared memory
+PLACE = 0x7FFFFFFF  # along an axis of an image
+PIXEL = 0x7FFFFFFFFFFFFFFF  # in a batch
 
-    kernel: Any
-    rows: int
+SIMULATED = bool(config.ENABLE_CUDASIM)
 
+POSITION = {name: k for k, name in enumerate(TABLE)}  # of each filter's weight
 
-@functools.lru_cache(maxsize=64)
-def local_mix(bilateral: int, disk: bool, sharpen: int, guided: int) -> LocalMix:
-    """The fused kernel for these radii in pixels, 0 to 7; 0 leaves that filter out.
+# Types of arguments: planes (n, H, W), and which of them are computed.
+PLANES, ACTIVE = float32[:, :, ::1], float32[::1]
 
-    Its arguments: ``state, smooth, equalised, out``, planes one after another, (n * H * W,), of
-    ``height`` and ``width``; ``weights`` (N, T, 6) and
-    ``turn`` < T; ``channels``, planes of one image; ``first_row`` and ``first_plane`` of the launch;
-    ``range_scale`` and ``space_scale`` of the bilateral filter, ``gauss`` one side of sharpen's
-    taps, ``amount``, ``threshold``, and ``eps`` of the guided filter. `smooth` (of wls) and
-    `equalised` (of spatiogram) are read where their weight is not zero; `out` may be either of them,
-    but not `state`.
-    """
-    at = lay_out(bilateral, sharpen, guided)
-    rows, pitch, halo = at.rows, at.tile_pitch, at.halo
-    tile_rows, tile_columns = at.tile_rows, COLUMNS + 2 * at.halo
-    tile_size = at.tile_rows * at.tile_pitch
-    blur_size = at.blur_rows * at.half_pitch if sharpen else 1
-    box_size = at.box_rows * at.box_pitch if guided else 1
-    half_size = at.box_rows * at.half_pitch if guided else 1
-    find_tile, load_tile = loader(at)
-    bilateral_column = bilateral_part(at, bilateral, disk)
-    blur_rows_of, sharpen_column = sharpen_parts(at, sharpen)
-    sum_columns, fit_rows, guided_column = guided_parts(at, guided)
+# 2^x and log2(x) by the special function unit, relative error about 2^-22; results that would be
+# denormal are 0. Only kernels compiled with fastmath get these from the same names. A float32's bits as
+# an int32, and back.
+exp2: Callable[[Any], Any]
+log2: Callable[[Any], Any]
+bits_of: Callable[[Any], Any]
+float_of: Callable[[Any], Any]
+if SIMULATED:
+    exp2, log2 = np.exp2, np.log2
+    bits_of, float_of = (lambda v: np.float32(v).view(np.int32)), (lambda v: np.int32(v).view(np.float32))
+else:
+    from numba.cuda import libdevice
 
-    @cuda.jit(fastmath=True)
-    def mix_local(
-        state, smooth, equalised, out, height, width, weights, turn, channels, first_row, first_plane,
-        range_scale, space_scale, gauss, amount, threshold, eps,
-    ):  # fmt: skip
-        tile_y = cuda.shared.array(tile_rows, int32)
-        tile_x = cuda.shared.array(tile_columns, int32)
-        tile = cuda.shared.array(tile_size, float32)
-        blur = cuda.shared.array(blur_size, float32)
-        sums = cuda.shared.array(box_size, float32)
-        squares = cuda.shared.array(box_size, float32)
-        slope = cuda.shared.array(half_size, float32)
-        offset = cuda.shared.array(half_size, float32)
-        mixed = cuda.local.array(RUN, float32)
+    exp2, log2 = libdevice.exp2f, libdevice.fast_log2f
+    bits_of, float_of = libdevice.float_as_int, libdevice.int_as_float
 
-        height, width = height & PLACE, width & PLACE
-        plane = (cuda.blockIdx.z + first_plane) & PLACE
-        pixels = plane * (height * width)
-        left = cuda.blockIdx.x * COLUMNS
-        top = (cuda.blockIdx.y + first_row) * rows
-        column = cuda.threadIdx.x & (COLUMNS - 1)
-        group = cuda.threadIdx.y & 31
-        thread = group * COLUMNS + column
-        image = (plane // channels) & PLACE
-        turn = turn & PLACE
-        with_bilateral = weights[image, turn, 2]
-        with_sharpen = weights[image, turn, 3]
-        with_guided = weights[image, turn, 4]
+# Functions that belong to a kernel: inlined, so that their small arrays live in registers.
+_inlined = {} if SIMULATED else {"forceinline": True}
+part = functools.partial(cuda.jit, device=True, fastmath=True, **_inlined)
+exact_part = functools.partial(cuda.jit, device=True, **_inlined)
+# A function of its own in the machine code: it is called from several places, or long.
+section = functools.partial(cuda.jit, device=True, fastmath=True)
 
-        find_tile(height, width, left, top, thread, tile_y, tile_x)
-        cuda.syncthreads()
-        load_tile(state, pixels, width, tile_y, tile_x, tile)
-        cuda.syncthreads()
-        if sharpen > 0 and with_sharpen > ZERO:
-            blur_rows_of(tile, gauss, thread, blur)
-        if guided > 0 and with_guided > ZERO:
-            sum_columns(tile, thread, sums, squares)
-            cuda.syncthreads()
-            fit_rows(sums, squares, thread, eps, slope, offset)
-        if sharpen > 0 or guided > 0:
-            cuda.syncthreads()
-
-        row = group * RUN
-        x = (left + column) & PLACE
-        y = (top + row) & PLACE
-        if x < width and y < height:
-            first = pixels + y * width + x
-            count = height - y
-            centre = ((row + halo) * pitch + column + halo) & INDEX
-            with_identity = weights[image, turn, 0]
-            for j in range(RUN):
-                mixed[j] = with_identity * tile[centre + j * pitch]
-            if bilateral > 0 and with_bilateral > ZERO:
-                bilateral_column(tile, column, row, range_scale, space_scale, with_bilateral, mixed)
-            if sharpen > 0 and with_sharpen > ZERO:
-                sharpen_column(tile, blur, gauss, column, row, amount, threshold, with_sharpen, mixed)
-            if guided > 0 and with_guided > ZERO:
-                guided_column(tile, slope, offset, column, row, with_guided, mixed)
-            with_smooth = weights[image, turn, 1]
-            with_equalised = weights[image, turn, 5]
-            if with_smooth > ZERO:
-                add_column(smooth, first, width, count, with_smooth, mixed)
-            if with_equalised > ZERO:
-                add_column(equalised, first, width, count, with_equalised, mixed)
-            store_column(mixed, first, width, count, out)
-
-    return LocalMix(mix_local, rows)
+GRID_LIMIT = 65535  # blocks of a grid along y and z
 
 
-LOCAL_SIGNATURE: tuple[Any, ...] = (
-    *(float32[::1],) * 4, int64, int64, float32[:, :, ::1], *(int64,) * 4,
-    float32, float32, float32[::1], float32, float32, float32,
-)  # fmt: skip
+def pieces(along_y: int, along_z: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a grid along y and z into what one launch takes: yields (first y, first z, y, z)."""
+    for z in range(0, along_z, GRID_LIMIT):
+        for y in range(0, along_y, GRID_LIMIT):
+            yield y, z, min(GRID_LIMIT, along_y - y), min(GRID_LIMIT, along_z - z)
 
-# The kernels of the default parameters (all filters, and each local one alone), of both footprints
-# and of the published code's; other windows give others of the same text.
-_CHOICES = (
-    (3, False, 3, 3), (3, True, 3, 3), (7, True, 2, 5), (7, False, 7, 7),
-    (3, False, 0, 0), (0, False, 3, 0), (0, False, 0, 3), (0, False, 0, 0),
-)  # fmt: skip
-KERNELS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = tuple(
-    (
-        f"mix_local bilateral {b} {'disk' if disk else 'square'} sharpen {s} guided {g}",
-        local_mix(b, disk, s, g).kernel,
-        LOCAL_SIGNATURE,
-    )
-    for b, disk, s, g in _CHOICES
-)
+
+def launch(kernel: Any, grid: tuple[int, int, int], block: Any, stream: Any, *arguments: Any) -> None:
+    """Launch a kernel whose last two arguments are the first block of the launch along y and z."""
+    for y, z, rows, depth in pieces(grid[1], grid[2]):
+        kernel[(grid[0], rows, depth), block, stream](*arguments, y, z)
+
+
+def ceil_div(a: int, b: int) -> int:
+    """The quotient of two positive numbers, rounded up."""
+    return -(-a // b)
+
+
+@part
+def reflect(i, n):
+    """Reflect a coordinate into [0, n) without repeating the edge; farther ones end at an edge."""
+    i = abs(i)
+    if i >= n:
+        i = 2 * (n - 1) - i
+    return max(i, 0)
+
+
+class Kernel(NamedTuple):
+    """A kernel with the types of the arguments it is called with, for tools and tests."""
+
+    name: str
+    function: Any
+    signature: tuple[Any, ...]
+
+
+_listed: list[Kernel] = []
+
+
+def listed(function: Any, *signature: Any, note: str = "") -> Any:
+    """List a kernel under its module's and its own name; returns it."""
+    plain = function.py_func if hasattr(function, "py_func") else function.fn
+    module = plain.__module__.removeprefix(f"{__package__}.")
+    _listed.append(Kernel(f"{module}: {plain.__name__}{note and ' ' + note}", function, signature))
+    return function
+
+
+def kernel(*signature: Any, **options: Any) -> Callable[[Callable[..., None]], Any]:
+    """Compile a function as a kernel when it is first called, and list it with these types."""
+    return lambda function: listed(cuda.jit(**options)(function), *signature)
+
+
+def every_kernel() -> list[Kernel]:
+    """List the kernels of all modules."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{__package__}.{module.name}")
+    return sorted(_listed, key=lambda kernel: kernel.name.partition(":")[0])

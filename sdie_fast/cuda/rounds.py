@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numba import cuda
 
-from ..filters import FILTERS, FilterParams
-from . import _pixels
-from ._device import F32, ceil_div, pieces
-from ._tile import COLUMNS, RUN
-from .kernels import local_mix
+from ..filters import TABLE, FilterParams
+from . import WHOLE, local, pixels
+from .kernels import POSITION, ceil_div, launch
+from .parts import COLUMNS
+from .spatiogram import Spatiogram
+from .wls_exact import ExactWls
 from .wls_fast import FastWls
 
-IDENTITY, WLS, BILATERAL, SHARPEN, GUIDED, SPATIOGRAM = range(len(FILTERS))
-_TAPS = 8  # one side of the largest Gaussian
+WLS, SPATIOGRAM = (POSITION[name] for name in WHOLE)
+Shape = tuple[int, int, int, int]
+Active = tuple[bool, ...]
+ALL: Active = (True,) * len(TABLE)
 
 
-def _planes(shape: tuple[int, int, int, int], per_channel: bool) -> tuple[int, int, int]:
+def _planes(shape: Shape, per_channel: bool) -> tuple[int, int, int]:
     images, height, width, channels = shape
     return images * (channels if per_channel else 1), height, width
 
@@ -43,73 +45,44 @@ class Rounds:
     per_channel : bool
         Enhance every channel by itself, as a grey image; otherwise the luma of RGB, with chroma
         carried over.
-    active : tuple of 6 bool
-        Filters that calls may use, in the order of `sdie_fast.FILTERS`: there is no memory for the
-        others.
+    active : tuple of bool
+        Filters that calls may use, in the order of `sdie_fast.filters.TABLE`: there is no memory for
+        the others.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int, int],
-        params: FilterParams,
-        *,
-        per_channel: bool = False,
-        active: tuple[bool, ...] = (True,) * len(FILTERS),
-    ) -> None:
+    def __init__(self, shape: Shape, params: FilterParams, *, per_channel: bool = False, active: Active = ALL) -> None:
         self.shape = shape
         self.params = params
         self._luma = shape[3] == 3 and not per_channel
         self._channels = 1 if self._luma else shape[3]
         planes = _planes(shape, per_channel)
         self._state, self._next = _Planes(planes), _Planes(planes)
-        self._wls: Any = None
-        self._spatiogram: Any = None
         if active[WLS]:
             self._wls = _wls_class(params)(*planes)
         if active[SPATIOGRAM]:
-            from .spatiogram import Spatiogram
-
             self._equalised = _Planes(planes)
             self._spatiogram = Spatiogram(*planes, **_spatiogram_arguments(params))
-        self._bilateral, self._sharpen, self._guided = (w // 2 for w in params.windows()[2:5])
-        # The weights of the two filters with kernels of their own, which skip planes of weight 0.
-        self._smooth_weights = cuda.device_array(planes[0], "float32")
-        self._equalised_weights = cuda.device_array(planes[0], "float32")
-        self._scalars = _bilateral_scales(params)
-        self._gauss = cuda.to_device(_gaussian(params))
+        # Every filter's weights in a round, for those with kernels of their own: they skip planes of weight 0.
+        self._shares = cuda.device_array((len(TABLE), planes[0]), "float32")
+        self._numbers = cuda.to_device(local.numbers(params))
         self._taken = active
 
     @classmethod
     def workspace_bytes(
-        cls,
-        shape: tuple[int, int, int, int],
-        params: FilterParams,
-        *,
-        per_channel: bool = False,
-        active: tuple[bool, ...] = (True,) * len(FILTERS),
+        cls, shape: Shape, params: FilterParams, *, per_channel: bool = False, active: Active = ALL
     ) -> int:
         """Bytes of device memory an instance holds."""
         planes = _planes(shape, per_channel)
         plane_bytes = 4 * math.prod(planes)
-        total = 2 * plane_bytes + 8 * planes[0] + 4 * _TAPS
+        total = 2 * plane_bytes + 4 * (len(TABLE) * planes[0] + local.NUMBERS)
         if active[WLS]:
             total += _wls_class(params).workspace_bytes(*planes)
         if active[SPATIOGRAM]:
-            from .spatiogram import Spatiogram
-
-            total += plane_bytes
-            total += Spatiogram.workspace_bytes(*planes, **_spatiogram_arguments(params))
+            total += plane_bytes + Spatiogram.workspace_bytes(*planes, **_spatiogram_arguments(params))
         return total
 
     def __call__(
-        self,
-        src: Any,
-        dst: Any,
-        weights: Any,
-        active: tuple[bool, ...],
-        *,
-        white_level: float,
-        stream: Any = 0,
+        self, src: Any, dst: Any, weights: Any, active: Active, *, white_level: float, stream: Any = 0
     ) -> None:
         """Enhance images; enqueues only, whatever the number of rounds.
 
@@ -120,9 +93,9 @@ class Rounds:
         ----------
         src, dst : device (N', H, W, C) uint8, uint16 or float32
             Both of one type, with any strides; N' is at most N. `dst` may be `src`.
-        weights : device (N', T, 6) float32, C-contiguous
-            Normalised: each row sums to 1.
-        active : tuple of 6 bool
+        weights : device (N', T, filters) float32, C-contiguous
+            Normalised: each row sums to 1; in the order of `sdie_fast.filters.TABLE`.
+        active : tuple of bool
             Filters with a weight above 0 anywhere; the others are skipped, whatever their weights.
         white_level : float
             What counts as intensity 1.
@@ -136,51 +109,34 @@ class Rounds:
             memory.
         """
         self._check(src, dst, weights, active)
-        images = src.shape[0]
-        count = images * self._channels
         state, other = self._state, self._next
-        block = min(_pixels.THREADS, 32 * ceil_div(src.shape[2], 32))
-        grid = ceil_div(src.shape[2], block), ceil_div(src.shape[1], _pixels.ROWS)
-        for y, z, rows, depth in pieces(grid[1], count):
-            _pixels.loader(self._luma)[(grid[0], rows, depth), block, stream](
-                src, state.planes, F32(1.0 / white_level), self._channels, y, z
-            )
+        pixels.load(src, state.planes, luma=self._luma, white=white_level, stream=stream)
         for turn in range(weights.shape[1]):
-            self._round(state, other, count, weights, turn, active, stream)
+            self._round(state, other, src.shape[0] * self._channels, weights, turn, active, stream)
             state, other = other, state
-        store = _pixels.storer(np.dtype(dst.dtype), self._luma)
-        for y, z, rows, depth in pieces(grid[1], count):
-            store[(grid[0], rows, depth), block, stream](
-                state.planes, src, dst, F32(white_level), self._channels, y, z
-            )
+        pixels.store(state.planes, src, dst, luma=self._luma, white=white_level, stream=stream)
 
     def _round(
-        self,
-        state: _Planes,
-        to: _Planes,
-        count: int,
-        weights: Any,
-        turn: int,
-        active: tuple[bool, ...],
-        stream: Any,
+        self, state: _Planes, to: _Planes, count: int, weights: Any, turn: int, active: Active, stream: Any
     ) -> None:
         """One round from `state` to `to`, which holds the smoothed image on the way."""
         p = self.params
         if active[WLS] or active[SPATIOGRAM]:
             threads = 128
-            _pixels.spread_weights[ceil_div(count, threads), threads, stream](
-                weights, turn, self._channels, self._smooth_weights, self._equalised_weights
+            pixels.spread_weights[ceil_div(count, threads), threads, stream](
+                weights, turn, self._channels, self._shares
             )
         if active[WLS]:
-            settings: dict[str, Any] = {"lambda_": p.wls_lambda, "alpha": p.wls_alpha}
-            if p.wls_solver == "exact":
-                settings["tol"] = p.wls_tol
+            own = p.of("wls")
+            settings = {"tol": own.tol} if own.solver == "exact" else {}
             self._wls(
                 state.planes[:count],
                 to.planes[:count],
+                lambda_=own.lambda_,
+                alpha=own.alpha,
                 **settings,
-                on_lightness=p.wls_domain == "lightness",
-                active=self._smooth_weights,
+                on_lightness=own.domain == "lightness",
+                active=self._shares[WLS],
                 stream=stream,
             )
         equalised = state
@@ -190,27 +146,18 @@ class Rounds:
                 state.planes[:count],
                 equalised.planes[:count],
                 clip_limit=p.spatiogram_clip_limit,
-                active=self._equalised_weights,
+                active=self._shares[SPATIOGRAM],
                 stream=stream,
             )
-        mix = local_mix(
-            self._bilateral if active[BILATERAL] else 0,
-            active[BILATERAL] and p.bilateral_footprint == "disk",
-            self._sharpen if active[SHARPEN] else 0,
-            self._guided if active[GUIDED] else 0,
-        )
+        mix = local.local_mix(local.parts_of(p, active))
         _, height, width = state.planes.shape
-        for y, z, rows, depth in pieces(ceil_div(height, mix.rows), count):
-            mix.kernel[
-                (ceil_div(width, COLUMNS), rows, depth), (COLUMNS, mix.rows // RUN), stream
-            ](
-                state.pixels, to.pixels, equalised.pixels, to.pixels, height, width,
-                weights, turn, self._channels, y, z,
-                *self._scalars, self._gauss, F32(p.sharpen_amount), F32(p.sharpen_threshold),
-                F32(p.guided_eps),
-            )  # fmt: skip
+        launch(
+            mix.kernel, (ceil_div(width, COLUMNS), ceil_div(height, mix.rows), count), mix.block, stream,
+            state.pixels, to.pixels, equalised.pixels, to.pixels, height, width, weights, turn, self._channels,
+            self._numbers,
+        )  # fmt: skip
 
-    def _check(self, src: Any, dst: Any, weights: Any, active: tuple[bool, ...]) -> None:
+    def _check(self, src: Any, dst: Any, weights: Any, active: Active) -> None:
         fits = src.shape[0] <= self.shape[0] and tuple(src.shape[1:]) == self.shape[1:]
         if not fits or dst.shape != src.shape or weights.shape[0] != src.shape[0]:
             raise ValueError(
@@ -218,38 +165,15 @@ class Rounds:
                 f"source, result and weights must agree; got source {tuple(src.shape)}, result "
                 f"{tuple(dst.shape)}, weights {tuple(weights.shape)}"
             )
-        for which in (WLS, SPATIOGRAM):
-            if active[which] and not self._taken[which]:
-                raise ValueError(f"made without memory for the filter {FILTERS[which]!r}")
+        for name in WHOLE:
+            if active[POSITION[name]] and not self._taken[POSITION[name]]:
+                raise ValueError(f"made without memory for the filter {name!r}")
 
 
 def _wls_class(params: FilterParams) -> Any:
-    if params.wls_solver == "fast":
-        return FastWls
-    from .wls_exact import ExactWls
-
-    return ExactWls
+    return FastWls if params.wls_solver == "fast" else ExactWls
 
 
 def _spatiogram_arguments(params: FilterParams) -> dict[str, Any]:
-    return {
-        "method": params.spatiogram_method,
-        "bins": params.spatiogram_bins,
-        "tiles": params.spatiogram_tiles,
-    }
-
-
-def _bilateral_scales(params: FilterParams) -> tuple[Any, Any]:
-    """What differences and squared distances are multiplied by to be exponents of 2."""
-    log2_e = math.log2(math.e)
-    to_range = math.sqrt(log2_e / 2.0) / params.bilateral_sigma_range
-    to_space = -log2_e / (2.0 * params.bilateral_sigma_space**2)
-    return F32(to_range), F32(to_space)
-
-
-def _gaussian(params: FilterParams) -> Any:
-    """One side of the Gaussian of sharpen, centre first, scaled so that both sides sum to 1."""
-    k = np.arange(_TAPS)
-    tap = np.exp(-(k**2) / (2.0 * params.sharpen_radius**2))
-    tap[params.windows()[3] // 2 + 1 :] = 0.0
-    return (tap / (2.0 * tap.sum() - 1.0)).astype(np.float32)
+    own = params.of("spatiogram")
+    return {"method": own.method, "bins": own.bins, "tiles": own.tiles}

@@ -1,29 +1,39 @@
-"""The backend "cuda": images on the host or on the device through T rounds."""
+"""The backend "cuda": images on the host or on the device through T rounds.
+
+Images on the device are computed from and into the caller's arrays, on the stream of their library (see `arrays`).
+Images on the host go up and down in chunks, through pinned buffers, copies beside the kernels. Three streams (up,
+compute, down) and two sets of buffers: while the kernels work on one chunk, the host fills the pinned buffer of the next
+and takes the result of the one before out of its own. Events order the streams; the host waits only for results. A
+batch of one chunk uses the compute stream alone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._device_array import DeviceArray
 from ..filters import FilterParams
-from . import _driver, host
-from ._workspace import Buffers, Job, Workspace, turn, with_workspace
-from .exchange import contiguous_strides, ordered
+from . import driver
+from .arrays import DeviceArray, contiguous_strides, numba_array, ordered
 from .graph import worth_recording
+from .memory import Buffers, Job, WeightBuffer, Workspace, turn, with_workspace
+from .rounds import Shape
 
-Weights = npt.NDArray[np.float32]
-
+# Bytes of a chunk: small enough that the first is soon on its way, large enough that a copy takes
+# far longer than to start it. An estimate: NOT MEASURED on any GPU yet.
+CHUNK_BYTES = 16 * 2**20
+SLOTS = 2
 _DEVICE_SLOT = -1  # of the buffers whose addresses recordings hold; the host's begin at 0
 
 
 def run(
     src: Any,
     dst: Any,
-    weights: Weights,
+    weights: npt.NDArray[np.float32],
     params: FilterParams,
     *,
     white_level: float,
@@ -37,10 +47,10 @@ def run(
     src, dst : ndarray or DeviceArray, uint8, uint16 or float32, (N, H, W, C)
         Both on the host, or both on the current device, of one dtype, any strides, not overlapping.
         On the host the call returns when `dst` holds the results. On the device it returns when the
-        work is enqueued (see `exchange`); nobody waits, and the values of `src` are not looked at:
+        work is enqueued (see `arrays`); nobody waits, and the values of `src` are not looked at:
         kernels clip what lies outside [0, 1], and what they make of NaN is not defined.
-    weights : ndarray, float32, (N, T, 6)
-        Normalised, on the host.
+    weights : ndarray, float32, (N, T, filters)
+        Normalised, on the host, in the order of `sdie_fast.filters.TABLE`.
     params : FilterParams
     white_level : float
         What counts as 1.0.
@@ -58,85 +68,165 @@ def run(
         the next call works as ever.
     """
     del threads
-    _driver.cuda()
-    active = tuple(bool(weights[..., k].any()) for k in range(weights.shape[2]))
-    job = Job(src.shape, params, per_channel, active)
+    driver.cuda()
+    active = tuple(bool(used) for used in np.any(weights, axis=(0, 1)))
+    call = _Call(Job(src.shape, params, per_channel, active), src, dst, weights, white_level)
     if isinstance(src, DeviceArray):
-        _on_device(job, src, dst, weights, white_level)
+        call.on_device()
     else:
-        host.enhance(job, src, dst, weights, white_level)
+        call.on_host()
 
 
-def _on_device(job: Job, src: DeviceArray, dst: DeviceArray, weights: Weights, white: float) -> None:
-    total, rounds = weights.shape[:2]
-    size = src.size * src.itemsize
-    recorded = worth_recording(size) and _is_contiguous(src) and _is_contiguous(dst)
+@dataclass(frozen=True)
+class _Call:
+    """One call's images, weights, and the two ways they can go."""
 
-    def more(images: int) -> int:
-        return int(images * rounds * 24 + (2 * size if recorded else 0))
+    job: Job
+    src: Any
+    dst: Any
+    weights: npt.NDArray[np.float32]
+    white: float
 
-    def use(workspace: Workspace, images: int) -> None:
-        with ordered(src, dst) as stream, turn(stream):
-            if recorded and images == total:
-                _recorded(workspace, job, src, dst, weights, white, stream)
-            else:
-                _plain(workspace, images, job, src, dst, weights, white, stream)
+    def rounds(self, workspace: Workspace, src: Any, dst: Any, weights: Any, stream: Any) -> None:
+        """Enqueue the rounds of images on the device."""
+        workspace.rounds(src, dst, weights, self.job.active, white_level=self.white, stream=stream)
 
-    with_workspace(total, job, more, use)
+    def recorded(self, workspace: Workspace, buffers: Buffers, count: int, weights: Any, stream: Any) -> None:
+        """Enqueue the rounds of the buffers' first images as one launch, from the second time on."""
+        src, dst = buffers.src[:count], buffers.dst[:count]
+        key = count, self.job.active, self.white
+        buffers.recorder(key, lambda on: self.rounds(workspace, src, dst, weights, on), stream)
 
+    def on_device(self) -> None:
+        """From the caller's array into the caller's array, or through buffers whose addresses stay."""
+        src, dst = self.src, self.dst
+        images, rounds = self.weights.shape[:2]
+        size = src.size * src.itemsize
+        small = worth_recording(size) and src.flags.c_contiguous and dst.flags.c_contiguous
 
-def _plain(
-    workspace: Workspace,
-    images: int,
-    job: Job,
-    src: DeviceArray,
-    dst: DeviceArray,
-    weights: Weights,
-    white: float,
-    stream: Any,
-) -> None:
-    """Launch after launch, from the caller's array into the caller's array."""
-    buffer = workspace.weights(weights.shape[1])
-    for start in range(0, len(src), images):
-        part = slice(start, start + images)
-        held = buffer.put(weights[part], stream)
-        workspace.rounds(
-            _driver.numba_array(src[part]),
-            _driver.numba_array(dst[part]),
-            held,
-            job.active,
-            white_level=white,
-            stream=stream,
-        )
+        def use(workspace: Workspace, at_a_time: int) -> None:
+            with ordered(src, dst) as stream, turn(stream):
+                if not small or at_a_time < images:
+                    buffer = workspace.weights(rounds)
+                    for start in range(0, images, at_a_time):
+                        part = slice(start, start + at_a_time)
+                        weights = buffer.put(self.weights[part], stream)
+                        self.rounds(workspace, numba_array(src[part]), numba_array(dst[part]), weights, stream)
+                    return
+                # Between copies into and out of the buffers that the recording holds.
+                buffers = workspace.buffers(_DEVICE_SLOT, images, src.dtype, rounds, Buffers)
+                weights = buffers.weights.put(self.weights, stream)
+                buffers.src[:images].copy_to_device(numba_array(_plainly_laid(src)), stream=stream)
+                self.recorded(workspace, buffers, images, weights, stream)
+                numba_array(_plainly_laid(dst)).copy_to_device(buffers.dst[:images], stream=stream)
 
+        with_workspace(images, self.job, lambda n: WeightBuffer.bytes(n, rounds) + (2 * size if small else 0), use)
 
-def _recorded(
-    workspace: Workspace,
-    job: Job,
-    src: DeviceArray,
-    dst: DeviceArray,
-    weights: Weights,
-    white: float,
-    stream: Any,
-) -> None:
-    """One launch of what was recorded, between copies into and out of the buffers it holds."""
-    count, rounds = weights.shape[:2]
-    buffers: Buffers = workspace.buffers(_DEVICE_SLOT, count, src.dtype, rounds, Buffers)
-    held = buffers.weights.put(weights, stream)
-    inside, outside = buffers.src[:count], buffers.dst[:count]
-    inside.copy_to_device(_driver.numba_array(_plainly_laid(src)), stream=stream)
+    def on_host(self) -> None:
+        """Up and down in chunks; returns when `dst` holds the results."""
+        images, rounds = self.weights.shape[:2]
+        per_image = self.src.dtype.itemsize * math.prod(self.job.shape[1:])
+        at_a_time = min(images, max(1, CHUNK_BYTES // per_image))
 
-    def enqueue(on: Any) -> None:
-        workspace.rounds(inside, outside, held, job.active, white_level=white, stream=on)
+        def more(count: int) -> int:
+            sets = SLOTS if count < images else 1
+            return sets * Buffers.bytes((count, *self.job.shape[1:]), self.src.dtype, rounds)
 
-    buffers.replay((count, job.active, white), enqueue, stream)
-    _driver.numba_array(_plainly_laid(dst)).copy_to_device(outside, stream=stream)
+        def use(workspace: Workspace, count: int) -> None:
+            pipeline = _Pipeline(self, workspace, count)
+            try:
+                pipeline.run()
+            finally:
+                pipeline.wait()
 
-
-def _is_contiguous(array: DeviceArray) -> bool:
-    return bool(array.flags.c_contiguous)
+        with_workspace(at_a_time, self.job, more, use)
 
 
 def _plainly_laid(array: DeviceArray) -> DeviceArray:
     """The same contiguous array: axes of one element may come with any stride, which Numba minds."""
     return replace(array, strides=contiguous_strides(array.shape, array.itemsize))
+
+
+class _Slot(Buffers):
+    """Buffers with their pinned twins on the host, and how far the chunk in them has come."""
+
+    def __init__(self, shape: Shape, dtype: np.dtype[Any], rounds: int) -> None:
+        super().__init__(shape, dtype, rounds)
+        cuda = driver.cuda()
+        self.pinned_src = cuda.pinned_array(shape, dtype)
+        self.pinned_dst = cuda.pinned_array(shape, dtype)
+        self.uploaded, self.computed, self.downloaded = (driver.event() for _ in range(3))
+
+
+class _Streams:
+    """The three streams of a device; a chunk on its own passes through the middle one."""
+
+    def __init__(self, pipelined: bool) -> None:
+        cuda = driver.cuda()
+        self.compute = cuda.stream()
+        self.up = cuda.stream() if pipelined else self.compute
+        self.down = cuda.stream() if pipelined else self.compute
+
+
+class _Pipeline:
+    """One call's way through the streams, at most so many images at a time."""
+
+    def __init__(self, call: _Call, workspace: Workspace, images: int) -> None:
+        self._call, self._workspace = call, workspace
+        # Chunks of nearly one size: a last small one would leave the streams idle.
+        total, rounds = call.weights.shape[:2]
+        chunks = -(-total // images)
+        self._size = -(-total // chunks)
+        self._slots: list[_Slot] = [
+            workspace.buffers(k, self._size, call.src.dtype, rounds, _Slot) for k in range(min(SLOTS, chunks))
+        ]
+        if (chunks > 1) not in workspace.streams:
+            workspace.streams[chunks > 1] = _Streams(chunks > 1)
+        self._streams: _Streams = workspace.streams[chunks > 1]
+        # A chunk, so that the recorded part is the whole of the work.
+        self._recorded = chunks == 1 and worth_recording(call.src.nbytes)
+
+    def run(self) -> None:
+        """Send every chunk through."""
+        under_way: list[tuple[_Slot, slice]] = []
+        total = len(self._call.src)
+        for k, start in enumerate(range(0, total, self._size)):
+            slot = self._slots[k % len(self._slots)]
+            if len(under_way) == len(self._slots):
+                self._take(*under_way.pop(0))
+            part = slice(start, min(start + self._size, total))
+            self._send(slot, part)
+            under_way.append((slot, part))
+        for item in under_way:
+            self._take(*item)
+
+    def _send(self, slot: _Slot, part: slice) -> None:
+        call, workspace = self._call, self._workspace
+        up, compute, down = self._streams.up, self._streams.compute, self._streams.down
+        count = part.stop - part.start
+        np.copyto(slot.pinned_src[:count], call.src[part])
+        src, dst = slot.src[:count], slot.dst[:count]
+        src.copy_to_device(slot.pinned_src[:count], stream=up)
+        weights = slot.weights.put(call.weights[part], up)
+        if up is not compute:
+            slot.uploaded.record(up)
+            slot.uploaded.wait(compute)
+        with turn(compute):
+            if self._recorded:
+                call.recorded(workspace, slot, count, weights, compute)
+            else:
+                call.rounds(workspace, src, dst, weights, compute)
+        if down is not compute:
+            slot.computed.record(compute)
+            slot.computed.wait(down)
+        dst.copy_to_host(slot.pinned_dst[:count], stream=down)
+        slot.downloaded.record(down)
+
+    def _take(self, slot: _Slot, part: slice) -> None:
+        slot.downloaded.synchronize()
+        np.copyto(self._call.dst[part], slot.pinned_dst[: part.stop - part.start])
+
+    def wait(self) -> None:
+        """Wait for all that was sent, so that nothing is under way in buffers that others may get."""
+        for stream in (self._streams.up, self._streams.compute, self._streams.down):
+            stream.synchronize()

@@ -5,11 +5,11 @@ al. 2008, which differ by 1e5 from one edge to the next. It is solved by conjuga
 multigrid V-cycle an iteration as preconditioner:
 
 - one kernel launch for a whole batch; a team of blocks serves a plane from its weights to its
-  result, then takes the next (`_multigrid_team`). A small plane of a large batch has one block, a
+  result, then takes the next (`team`). A small plane of a large batch has one block, a
   large plane alone has all that the device runs at once;
 - the smoother solves lines inside tiles of 16 x 16 that lie in shared memory, twice, the second time
-  with tiles half a tile aside (`_multigrid_tiles`);
-- interpolation follows the couplings, and the coarse operators are P^T A P (`_multigrid_coarsen`);
+  with tiles half a tile aside (`smoother`);
+- interpolation follows the couplings, and the coarse operators are P^T A P (`multigrid`);
 - the cycle is symmetric, so that plain conjugate gradients converge whatever the image and lambda.
 
 What else was tried, with the same interpolation, on photographs of steel and magnetic tiles (200 x
@@ -20,19 +20,16 @@ moves each array once, as a Gauss-Seidel sweep does, whatever it does in shared 
 exactly needs their factors, 16 values a pixel and pass, which is more than it saves. An iteration
 moves about 52 values a pixel, levels below included: 208 bytes.
 
-Measured with this code, compiled for the CPU as one thread: iterations to the bound below 8 to 13 on
-seven such photographs, 29 on one with specks; 10 on noise; 145 on black and white noise, 73 on noise
-of four dark levels, where pixels of one value hang together around corners. Crops of 60 x 60 of
-twelve photographs: 6 to 11 at lambda 0.1, 6 to 16 at lambda 100; noise, lines, steps and patches of
-that size: 1 to 150, diagonal stripes of many widths up to 208. The largest error of all was 0.1 of the
-tolerance.
+Measured with this code, compiled for the CPU as one thread: 8 to 13 iterations to the bound below on seven such
+photographs, 145 on black and white noise, where pixels of one value hang together around corners, up to 208 on
+diagonal stripes. The largest error of all was 0.1 of the tolerance.
 
 **When to stop.** A >= I, so the largest error is at most the energy norm of the error; more closely,
 |e(x)| <= ||e||_A / sqrt(c(x)), c(x) the conductance between pixel x and ground (1 / c(x) is the
 inverse's diagonal element), of which a lower bound is found from networks inside A. The energy
 norm is bounded from the coefficients of the iteration by the Gauss-Radau rule (Meurant & Tichy 2013),
 which needs a lower bound of the preconditioned matrix's smallest eigenvalue: 1/4096 for the
-first steps, then 1/16, or less where the coefficients show one below 1/4 (`_wls_kernels`). A plane ends when the bound is
+first steps, then 1/16, or less where the coefficients show one below 1/4 (`_left`). A plane ends when the bound is
 below 0.8 of the tolerance. The size of the correction, which is cheaper to look at, was up to a
 hundred times too small where pixels hang together in a way that no coarse level sees (dark noise,
 spirals, black and white noise).
@@ -44,26 +41,302 @@ memory between multiprocessors, which rests on `threadfence` on both sides of a 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32, int32, int64
 
-from . import _multigrid_levels as layout
-from . import _wls_kernels as kernels
-from ._device import F32, SIMULATED, ceil_div
-from ._multigrid_team import TEAM
-from ._multigrid_tiles import FIVE_TILES, SIDE
-from .wls_fast import SMALL
+from .kernels import ACTIVE, F32, ONE, PIXEL, SIMULATED, ZERO, ceil_div, kernel, part, section
+from .multigrid import cycle, image_of, operator_of, row_of, set_up
+from .smoother import FIVE_TILES, ORIGINS, SIDE, TILES_FLOATS
+from .team import (
+    CHUNK,
+    EAST,
+    FIRST,
+    HEIGHT,
+    PIXELS,
+    RESIDUAL,
+    SECOND,
+    SOUTH,
+    TEAM,
+    WIDTH,
+    barrier,
+    join,
+    lay_out,
+    least_of_block,
+    next_image,
+    places,
+    product,
+    sum_block,
+    total,
+)
+from .wls_fast import SMALL, edge_weight, from_lightness, lightness
 
+# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
+# each is a thread of Python's.
+THREADS = 4 if SIMULATED else 128
+BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
+_bounded = {} if SIMULATED else {"launch_bounds": (THREADS, BLOCKS)}  # so that registers do, too
+
+_IMAGES = float32[:, ::1]
 STEEPEST = 1.5  # most that intensity changes when lightness / 100 does
+MAX_ITERATIONS = 4000
+SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
+SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
+GUESSES = 6  # of the preconditioned matrix's smallest eigenvalue: 1/4, 1/16, ...
+SEEN = 6  # steps after which the coefficients show how small it is; before, the last guess is taken
+HOPS = 8  # pixels to either side, of the networks that bound the conductance to ground
+
+
+@section
+def _weigh(work, levels, guide, out, image, scale, alpha, offset, light, crew):
+    """Set level 0's couplings, scale * a, and u = g: in `out` and in the first correction."""
+    n, w = levels[0, PIXELS], levels[0, WIDTH]
+    u, east, south = levels[0, FIRST], levels[0, EAST], levels[0, SOUTH]
+    first, step = places(crew)
+    for i in range(first, n, step):
+        value = guide[image, i]
+        if light:
+            value = lightness(value)
+        out[image, i] = value
+        work[u + i] = value
+    barrier(crew)
+    for i in range(first, n, step):
+        x = i - row_of(i, w) * w
+        own = work[u + i]
+        e, s = ZERO, ZERO
+        if x + 1 < w:
+            e = scale * _edge(own, work[u + i + 1], alpha, offset)
+        if i + w < n:
+            s = scale * _edge(own, work[u + i + w], alpha, offset)
+        work[east + i] = e
+        work[south + i] = s
+    barrier(crew)
+
+
+@section
+def _edge(p, q, alpha, offset):
+    """Weigh the edge between two pixels.
+
+    Of near-equal pixels the logarithm of the ratio keeps digits that a difference of logarithms loses.
+    """
+    low, high = min(p, q), max(p, q)
+    return edge_weight(F32(math.log1p((high - low) / (low + offset))), alpha)
+
+
+@section
+def _conductance(work, couplings, grounds, i, stride, before, after):
+    """Conductance from pixel i to ground along a line, both ways, its own not counted.
+
+    grounds: plane of what each pixel has to ground itself; below 0: 1. before, after: pixels there
+    are on either side.
+    """
+    value = ZERO
+    for side in range(2):
+        hops = min(HOPS, after if side else before)
+        behind = ZERO
+        for hop in range(hops):
+            far = hops - hop  # from the far end on
+            at = i + far * stride if side else i - far * stride
+            edge = work[(couplings + (at - stride if side else at)) & PIXEL]
+            behind += work[(grounds + at) & PIXEL] if grounds >= 0 else ONE
+            behind = edge * behind / (edge + behind)
+        value += behind
+    return value
+
+
+@section
+def _bound(work, levels, sums, chunks, crew, shared):
+    """A lower bound of the conductance between any pixel and ground.
+
+    That of the pixel's comb: its row, `HOPS` pixels to either side, and of each of these its column,
+    as far. Leaving out the other edges can only lower it (Rayleigh's monotonicity law).
+    """
+    _, _, rank, size = crew
+    n, h, w = levels[0, PIXELS], levels[0, HEIGHT], levels[0, WIDTH]
+    east, south, columns = levels[0, EAST], levels[0, SOUTH], levels[0, SECOND]
+    first, step = places(crew)
+    for i in range(first, n, step):
+        y = row_of(i, w)
+        work[columns + i] = ONE + _conductance(work, south, -1, i, w, y, h - 1 - y)
+    barrier(crew)
+    for chunk in range(rank, chunks, size):
+        least = F32(3e38)
+        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
+            x = i - row_of(i, w) * w
+            value = work[columns + i] + _conductance(work, east, columns, i, 1, x, w - 1 - x)
+            least = min(least, value)
+        least = least_of_block(least, shared)
+        if cuda.threadIdx.x == 0:
+            work[sums + chunk] = least
+    barrier(crew)
+    least = F32(3e38)
+    for chunk in range(cuda.threadIdx.x, chunks, cuda.blockDim.x):
+        least = min(least, work[sums + chunk])
+    return least_of_block(least, shared)
+
+
+@section
+def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, crew, shared):
+    """Turn p to z + ratio p, A p likewise, and list the chunks' sums of p A p; fresh: p was 0."""
+    _, _, rank, size = crew
+    operator, z = operator_of(levels, 0), levels[0, SECOND]
+    n = operator[0]
+    for chunk in range(rank, chunks, size):
+        value = ZERO
+        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
+            p, q = work[(z + i) & PIXEL], image_of(work, operator, False, z, i)
+            if not fresh:
+                p += ratio * work[(direction + i) & PIXEL]
+                q += ratio * work[(image + i) & PIXEL]
+            work[(direction + i) & PIXEL] = p
+            work[(image + i) & PIXEL] = q
+            value += p * q
+        value = sum_block(value, shared)
+        if cuda.threadIdx.x == 0:
+            work[sums + chunk] = value
+
+
+@part
+def _left(bounds, since, alpha_before, beta, alpha):
+    """Bound the squared energy norm of the error after a step, in units of z.r before it.
+
+    bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
+    before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
+    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: a
+    quarter of it. since: steps before this one.
+    """
+    guess = ONE
+    standing, value = 0, ZERO
+    needed = 2 if since + 1 >= SEEN else GUESSES
+    for j in range(GUESSES):
+        guess *= F32(0.25)
+        bound = bounds[j]
+        if since == 0:
+            bound = ONE / guess
+        elif bound > ZERO:
+            rest = bound - alpha_before
+            bound = rest / (guess * rest + beta)
+        if bound <= alpha:
+            bound = -ONE
+        bounds[j] = bound
+        if standing < needed:
+            if bound > ZERO:
+                standing += 1
+                value = bound - alpha
+            elif j == GUESSES - 1:
+                value = ONE / guess
+    return value
+
+
+@section
+def _solve(work, levels, plan, out, image, tol, crew, tile, origins):
+    """Solve for one image; returns the number of iterations. out holds u = g, then u.
+
+    The sure preconditioner, without coarse levels, takes over should the other one show that it is
+    not positive definite, or not be done after `SURE_AFTER` iterations.
+    """
+    inverse, sums, other_sums, direction, image_of_direction, chunks = plan
+    n, r, z = levels[0, PIXELS], levels[0, RESIDUAL], levels[0, SECOND]
+    first, step = places(crew)
+    operator, u = operator_of(levels, 0), levels[0, FIRST]
+    for i in range(first, n, step):
+        work[r + i] = work[u + i] - image_of(work, operator, False, u, i)
+    least = _bound(work, levels, sums, chunks, crew, tile)
+    set_up(work, levels, inverse, crew, tile)
+    enough = SAFETY * tol
+    enough = enough * enough * least
+    bounds = cuda.local.array(GUESSES, float32)
+    zr_before, alpha = ONE, ZERO
+    iterations, since = 0, 0  # since: iterations since the directions were begun
+    deep = SURE_AFTER > 0
+    while iterations < MAX_ITERATIONS:
+        cycle(work, levels, inverse, deep, crew, tile, origins)
+        product(work, z, r, n, sums, crew, tile)
+        barrier(crew)
+        zr = total(work, sums, chunks, tile)
+        iterations += 1
+        if deep and (zr < ZERO or iterations == SURE_AFTER):
+            deep, since = False, 0
+            continue
+        if zr <= ZERO:
+            break
+        beta = zr / zr_before
+        _turn(work, levels, direction, image_of_direction, beta, since == 0, other_sums, chunks, crew, tile)
+        barrier(crew)
+        pap = total(work, other_sums, chunks, tile)
+        if pap <= ZERO:
+            break
+        alpha_before = alpha
+        alpha = zr / pap
+        for i in range(first, n, step):
+            out[image, i] += alpha * work[(direction + i) & PIXEL]
+            work[(r + i) & PIXEL] -= alpha * work[(image_of_direction + i) & PIXEL]
+        barrier(crew)
+        left = zr * _left(bounds, since, alpha_before, beta, alpha)
+        since += 1
+        zr_before = zr
+        if left <= enough:
+            break
+    return iterations
+
+
+@kernel(
+    _IMAGES, _IMAGES, ACTIVE, int64, *(float32,) * 4, _IMAGES, int64[:, ::1], *(int64,) * 6, int32[:, ::1], int64,
+    int32[::1], fastmath=True, **_bounded,
+)  # fmt: skip
+def solve(
+    guide, out, active, light, scale, alpha, offset, tol, memory, levels, inverse, sums, other_sums,
+    direction, image_of_direction, chunks, teams, blocks, iterations,
+):  # fmt: skip
+    """Smooth images (n, H * W), `blocks` blocks a team; see `ExactWls`.
+
+    memory: (teams, floats), laid out by levels and the places after it; teams: see `join`;
+    iterations: (n,) int32, written for each image computed. The block's size is a power of two, of
+    at most `TILES_FLOATS` threads.
+    """
+    tile = cuda.shared.array(TILES_FLOATS, float32)
+    origins = cuda.shared.array(ORIGINS, int32)
+    told = cuda.shared.array(2, int32)
+    team = cuda.blockIdx.x // blocks
+    if cuda.threadIdx.x == 0:
+        told[0], told[1] = join(teams, team, blocks)
+    cuda.syncthreads()
+    crew = teams, team, told[0], told[1]
+    cuda.syncthreads()
+    if crew[3] == 0:
+        return
+    work = memory[team]
+    first, step = places(crew)
+    plan = inverse, sums, other_sums, direction, image_of_direction, chunks
+    image = next_image(crew, told)
+    while image < out.shape[0]:
+        if active[image] != ZERO:
+            _weigh(work, levels, guide, out, image, scale, alpha, offset, light, crew)
+            taken = _solve(work, levels, plan, out, image, tol, crew, tile, origins)
+            if light:
+                for i in range(first, out.shape[1], step):
+                    out[image, i] = from_lightness(max(out[image, i], ZERO))
+            if crew[2] == 0 and cuda.threadIdx.x == 0:
+                iterations[image] = taken
+        barrier(crew)
+        image = next_image(crew, told)
+
+
+@kernel(int32[:, ::1])
+def reset(teams):
+    """Make the teams' table ready for a launch."""
+    for i in range(cuda.threadIdx.x, teams.shape[0], cuda.blockDim.x):
+        for column in range(teams.shape[1]):
+            teams[i, column] = 0
 
 
 def _room() -> int:
     """Blocks that the device runs at once."""
     if SIMULATED:
-        return kernels.BLOCKS
-    return kernels.BLOCKS * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+        return BLOCKS
+    return BLOCKS * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 class ExactWls:
@@ -85,7 +358,7 @@ class ExactWls:
     """
 
     def __init__(self, planes: int, height: int, width: int) -> None:
-        self._layout = layout.lay_out(height, width)
+        self._layout = lay_out(height, width)
         teams = min(planes, _room())
         self._memory = cuda.device_array((teams, self._layout.floats), "float32")
         self._levels = cuda.to_device(self._layout.table)
@@ -96,7 +369,7 @@ class ExactWls:
     @classmethod
     def workspace_bytes(cls, planes: int, height: int, width: int) -> int:
         """Bytes of device memory an instance holds."""
-        at = layout.lay_out(height, width)
+        at = lay_out(height, width)
         return min(planes, _room()) * 4 * (at.floats + TEAM) + at.table.nbytes + 8 * planes
 
     def __call__(
@@ -123,7 +396,7 @@ class ExactWls:
             The largest error accepted.
         on_lightness : bool
             Smooth CIE L* instead of intensity.
-        active : device (n,) float32, with any stride, or None
+        active : device (n,) float32, C-contiguous, or None
             A plane whose entry is 0 is not computed. None: all.
         stream : Numba stream
             0 is the default stream.
@@ -133,9 +406,9 @@ class ExactWls:
         tiles = ceil_div(height, SIDE) * ceil_div(width, SIDE)
         blocks = max(1, min(room // planes, ceil_div(tiles, FIVE_TILES)))
         teams = min(planes, room // blocks)
-        kernels.reset[1, kernels.THREADS, stream](self._teams)
+        reset[1, THREADS, stream](self._teams)
         # On L* / 100 the definition's small constant is a hundredth, too.
-        kernels.solve[teams * blocks, kernels.THREADS, stream](
+        solve[teams * blocks, THREADS, stream](
             guide.reshape(planes, height * width), out.reshape(planes, height * width),
             self._all if active is None else active, int(on_lightness), F32(lambda_), F32(alpha),
             F32(SMALL / 100 if on_lightness else SMALL), F32(tol / STEEPEST if on_lightness else tol),

@@ -85,15 +85,7 @@ class DataSet:
 
     def at_most(self, count: int) -> DataSet:
         """The first `count` samples of every class."""
-        if count < 1:
-            raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
-        seen: dict[str, int] = {}
-        kept = []
-        for s in self.samples:
-            seen[s.label] = seen.get(s.label, 0) + 1
-            if seen[s.label] <= count:
-                kept.append(s)
-        return replace(self, samples=tuple(kept))
+        return self._first(count, self.samples)
 
     def drawn(self, count: int) -> DataSet:
         """`count` samples of every class, drawn by a hash of their names, in the data set's order.
@@ -101,9 +93,11 @@ class DataSet:
         The first of a list are often the plainest, and not like the rest. Two data sets that share most names share most of what
         is drawn.
         """
+        return self._first(count, sorted(self.samples, key=lambda s: blake2b(s.name.encode()).digest()))
+
+    def _first(self, count: int, order: Sequence[Sample]) -> DataSet:
         if count < 1:
             raise InvalidArgumentError(f"count: received {count}; accepted: 1 or more")
-        order = sorted(self.samples, key=lambda s: blake2b(s.name.encode()).digest())
         kept = {s.name for label in self.classes for s in [s for s in order if s.label == label][:count]}
         return replace(self, samples=tuple(s for s in self.samples if s.name in kept))
 

@@ -81,6 +81,29 @@ class _FilterParams:
             # The checked value replaces the given one: numpy scalars become plain numbers, which JSON can hold.
             object.__setattr__(self, name, rule(name, getattr(self, name)))
 
+    # Made once, since every call asks for them.
+
+    @functools.cached_property
+    def _parts(self) -> dict[str, Filter]:
+        parts = {}
+        for name, cls in TABLE.items():
+            values = {field.name: getattr(self, flat) for flat, field in _FIELDS[name].items()}
+            if values.get("window", 0) is None:
+                values["window"] = self.window  # type: ignore[attr-defined]
+            parts[name] = cls(**values)
+        return parts
+
+    @functools.cached_property
+    def _windows(self) -> tuple[int, ...]:
+        return tuple(2 * own.reach() + 1 for own in self._parts.values())
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(dataclasses.astuple(self))  # type: ignore[call-overload]
+
+    def __reduce__(self) -> Any:
+        return type(self).from_dict, (self.to_dict(),)  # without what is cached: hashes of strings are a process's own
+
     @classmethod
     def published_code(cls) -> Any:
         """Parameters of the code published under the SDIE paper's first author's name, whose recipes run four rounds.
@@ -92,17 +115,17 @@ class _FilterParams:
 
     def windows(self) -> tuple[int, ...]:
         """Window in pixels of each filter, in the order of `TABLE`; 1 for those without."""
-        return tuple(2 * own.reach() + 1 for own in _parts(self).values())
+        return self._windows
 
     def of(self, name: str) -> Any:
         """Give one filter with its parameters: an instance of its class in `TABLE`."""
-        return _parts(self)[name]
+        return self._parts[name]
 
     def resolved(self) -> dict[str, Any]:
         """Every filter's parameters by their flat names, each window a number."""
         return {
             flat: getattr(own, field.name)
-            for own, fields in zip(_parts(self).values(), _FIELDS.values(), strict=True)
+            for own, fields in zip(self._parts.values(), _FIELDS.values(), strict=True)
             for flat, field in fields.items()
         }
 
@@ -124,17 +147,6 @@ class _FilterParams:
         _validate.mapping("params", values)
         _validate.known_keys("params", values, _RULES)
         return cls(**values)
-
-
-@functools.lru_cache(maxsize=256)
-def _parts(params: Any) -> dict[str, Filter]:
-    parts = {}
-    for name, cls in TABLE.items():
-        values = {field.name: getattr(params, flat) for flat, field in _FIELDS[name].items()}
-        if values.get("window", 0) is None:
-            values["window"] = params.window
-        parts[name] = cls(**values)
-    return parts
 
 
 def _described(names: Mapping[str, Parameter], *, optional: bool) -> str:
@@ -159,6 +171,7 @@ FilterParams: Any = dataclasses.make_dataclass(
     bases=(_FilterParams,),
     namespace={
         "__module__": "sdie_fast.filters",
+        "__hash__": lambda self: self._hash,
         "__doc__": "Parameters of the filters. Immutable, hashable, checked when made.\n\nAttributes\n----------\n"
         + _described({"window": WINDOW, **PARAMETERS}, optional=True),
     },

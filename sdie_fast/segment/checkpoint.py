@@ -101,8 +101,8 @@ def load_checkpoint(path: Path, architecture: str | None = None) -> tuple[Any, s
 def read_small_sam(directory: Path) -> Any:
     """Build the small SAM with the weights of a directory that `sdie-fast export-sam` wrote.
 
-    An exporter renames what it folds (a linear layer's transposed matrix, a norm's weights), so that these are found by where
-    they stand: a matrix beside its bias, norms in the order in which they are computed.
+    An exporter renames what it folds (a linear layer's transposed matrix, a norm's weights), so that these are found
+    by where they stand: a matrix beside its bias, norms in the order in which they are computed.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Between a caller's image and a model's square input: the one place where coordinates change.
 
-As SAM has it: the longest side is resized to the model's, keeping the shape of the picture, which stands at the upper left
-of a square padded with zeros (after normalisation). Coordinates are in pixels, x before y, pixel k covering [k, k + 1).
+As SAM has it: the longest side is resized to the model's, keeping the shape of the picture, which stands at the upper
+left of a square padded with zeros (after normalisation). Coordinates are in pixels, x before y; pixel k
+covers [k, k + 1).
 
 Arrays are NumPy's or torch's: NumPy and torch share most names, and what they do not share is here.
 """
@@ -64,7 +65,7 @@ def on_host(array: Any) -> npt.NDArray[Any]:
 
 @functools.lru_cache(maxsize=64)
 def _resampling(source: int, target: int, device: Any = None) -> Any:
-    """Matrix (target, source) of linear interpolation, over a wider triangle where it shrinks (as Pillow's BILINEAR)."""
+    """Matrix (target, source) of linear interpolation, wider where it shrinks (as Pillow's BILINEAR)."""
     if device is not None:
         import torch
 
@@ -108,7 +109,8 @@ class Geometry:
         """Height and width that the image has in the input."""
         longest = max(self.height, self.width)
         # Rounded half up, as SAM's ResizeLongestSide.
-        return tuple(max(int(n * self.size / longest + 0.5), 1) for n in (self.height, self.width))  # type: ignore[return-value]
+        high, wide = (max(int(n * self.size / longest + 0.5), 1) for n in (self.height, self.width))
+        return high, wide
 
     def to_model(self, points: Floats) -> Floats:
         """Coordinates (..., 2) or boxes (..., 4) in the image to those in the input."""
@@ -235,7 +237,8 @@ class Prompt:
                 raise InvalidArgumentError("labels: received other values; accepted: 0 (outside) and 1 (inside)")
             for k, p in np.argwhere(~((points >= 0) & (points <= (width, height))).all(2)):
                 raise InvalidArgumentError(
-                    f"points: received {points[k, p].tolist()} at [{k}, {p}], outside of the image, {width} x {height} pixels"
+                    f"points: received {points[k, p].tolist()} at [{k}, {p}], outside of the image, "
+                    f"{width} x {height} pixels"
                 )
         if boxes is not None:
             if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -245,7 +248,8 @@ class Prompt:
             low, high = boxes[:, :2], boxes[:, 2:]
             for k in np.flatnonzero(~((low >= 0) & (low < high) & (high <= (width, height))).all(1)):
                 raise InvalidArgumentError(
-                    f"boxes: received {boxes[k].tolist()} at [{k}]; accepted: 0 <= x0 < x1 <= {width}, 0 <= y0 < y1 <= {height}"
+                    f"boxes: received {boxes[k].tolist()} at [{k}]; accepted: 0 <= x0 < x1 <= {width}, "
+                    f"0 <= y0 < y1 <= {height}"
                 )
         accepted = (len(self), side or "h", side or "w")
         if masks is not None and (masks.ndim != 3 or len(masks) != len(self) or (side and masks.shape != accepted)):

@@ -1,7 +1,7 @@
 """segment-anything's attention and decoder restated, for ONNX files and for torch.
 
-ViT-B's global attention matrix is 12 x 4096 x 4096, 0.8 GB, written and read again for each of its two position terms; a
-CPU then waits for memory. An export computes some rows of the picture at a time, torch a fused product.
+ViT-B's global attention matrix is 12 x 4096 x 4096, 0.8 GB, written and read again for each of its two position terms;
+a CPU then waits for memory. An export computes some rows of the picture at a time, torch a fused product.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class FusedAttention(_Attention):
     """The same function by one call of `scaled_dot_product_attention`, which never holds the attention matrix.
 
     The decomposed position terms (Li et al. 2022, MViTv2, eq. 4) are added to the logits of query i and key j as
-    r_h(i) at j's row plus r_w(i) at j's column. That is a scalar product with a vector that is one at these two places: so
-    (r_h(i), r_w(i)) goes behind the query's channels and the two ones behind the key's, and no bias is left, which the
-    fastest kernels do not take. They want values as wide as keys: zeros are put behind those.
+    r_h(i) at j's row plus r_w(i) at j's column. That is a scalar product with a vector that is one at these two
+    places: so (r_h(i), r_w(i)) goes behind the query's channels and the two ones behind the key's, and no bias is
+    left, which the fastest kernels do not take. They want values as wide as keys: zeros are put behind those.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def restate(encoder: Any, attention: type[RowAttention | FusedAttention]) -> Non
 class Decoder(nn.Module):
     """SAM's prompt encoder and mask decoder as one module: prompts in batches of any size, each decoded on its own.
 
-    Without a picture's size as an input, without `repeat_interleave`, and without a shape that depends on data: an embedding
-    is broadcast to its prompts, or there is one for each prompt.
+    Without a picture's size as an input, without `repeat_interleave`, and without a shape that depends on data: an
+    embedding is broadcast to its prompts, or there is one for each prompt.
 
     Parameters
     ----------

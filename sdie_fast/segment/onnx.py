@@ -227,7 +227,8 @@ def _try(ort: Any, path: Path, options: Options, provider: str, key: str, precis
                 "trt_timing_cache_path": str(folder),
             }
     elif folder is not None and provider == "cpu" and not path.with_name(path.name + ".data").exists():
-        # Optimised for this very processor's instruction set; the key has the runtime's version, the folder the machine.
+        # Optimised for this very processor's instruction set; the key has the runtime's version, the folder the
+        # machine.
         kept = folder / path.name
         if kept.is_file():
             source = kept

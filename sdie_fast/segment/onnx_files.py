@@ -1,4 +1,4 @@
-"""torch modules to ONNX files, and how these store weights: fp16 where that loses nothing, int8 where it was asked for.
+"""torch modules to ONNX files, and their weights: fp16 where that loses nothing, int8 where it was asked for.
 
 Needs torch and onnx; int8 needs onnxruntime too.
 """
@@ -27,7 +27,7 @@ EXTERNAL_OVER = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
 def to_onnx(
     module: nn.Module, args: tuple[torch.Tensor, ...], path: Path, names: tuple[list[str], list[str]], dynamic: Any
 ) -> None:
-    """Write a module with the names of its inputs and outputs, and what of their shapes may vary (`torch.onnx.export`)."""
+    """Write a module, its inputs and outputs named, and what of their shapes may vary (`torch.onnx.export`)."""
     weight = sum(p.numel() * p.element_size() for p in module.parameters())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -51,14 +51,14 @@ def to_onnx(
 
 
 def _forget_origins(graph: Any) -> None:
-    """Drop what torch notes of each node, stack traces with the exporting machine's paths among it: up to a third of a small file."""
+    """Drop what torch notes of each node, such as stack traces: up to a third of a small file."""
     parts = (graph.node, graph.value_info, graph.input, graph.output, graph.initializer)
     for holder in (graph, *itertools.chain.from_iterable(parts)):
         del holder.metadata_props[:]
 
 
 def _order_gelu(graph: Any) -> None:
-    """Write x * (0.5 * (1 + erf)) as (x * (1 + erf)) * 0.5: the same bits, in the order that onnxruntime fuses into one pass."""
+    """Write x * (0.5 * (1 + erf)) as (x * (1 + erf)) * 0.5: the same bits, in the order that onnxruntime fuses."""
     half = {t.name for t in graph.initializer if _is_half(t)}
     users: dict[str, list[Any]] = {}
     for node in graph.node:

@@ -1,8 +1,8 @@
 """What to segment: points and boxes of the caller's, everything in the picture, or what a few labelled images show.
 
-None but the caller's points and boxes may know the truth of the image that is segmented. Arrays are NumPy's or tensors,
-as the segmenter's are: logits never leave a device. What does: how much the masks of a grid overlap (K x K numbers), a
-support's next place, and an answer's mask and two numbers when somebody asks for them.
+None but the caller's points and boxes may know the truth of the image that is segmented. Arrays are NumPy's or
+tensors, as the segmenter's are: logits never leave a device. What does: how much the masks of a grid overlap (K x K
+numbers), a support's next place, and an answer's mask and two numbers when somebody asks for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .geometry import Embeddings, Floats, Masks, Prompt, cast, namespace, on_hos
 from .support import Model, Support
 
 __all__ = [
-    "Answer", "Auto", "DeviceAnswer", "Found", "agreements", "answer", "distinct", "everything", "overlaps", "stability",
+    "Answer", "Auto", "DeviceAnswer", "Found", "agreements", "answer", "distinct", "everything", "stability",
 ]  # fmt: skip
 
 OFFSET = 1.0  # logits above and below zero whose cuts `stability` compares
@@ -125,7 +125,7 @@ class DeviceAnswer(Answer):
 
 
 class _Answers:
-    """Answers of N images: masks (N, H, W), and quality and stability (N, 2); on the host each is copied once, for all."""
+    """Answers of N images: masks (N, H, W), quality and stability (N, 2); copied to the host once, for all."""
 
     def __init__(self, masks: Any, numbers: Any) -> None:
         self.masks, self.numbers = masks, numbers
@@ -171,7 +171,7 @@ def stability(logits: Any, offset: float) -> Any:
     return cast(inner / outer.clip(min=1), "float32")
 
 
-def overlaps(masks: Any) -> Any:
+def _overlaps(masks: Any) -> Any:
     """IoU of each two of the masks (K, h, w) of at most 2^24 pixels: (K, K), float64; 1 where both are empty."""
     flat = cast(masks.reshape(-1, masks.shape[1] * masks.shape[2]), "float32")
     both = cast(flat @ flat.T, "float64")  # whole numbers up to 2^24: exact, with TF32 too
@@ -182,7 +182,7 @@ def overlaps(masks: Any) -> Any:
 
 def agreements(masks: Sequence[Masks]) -> Floats:
     """Mean IoU of each of N masks (H, W) with the others, float32 (N,); 1 where it is the only one."""
-    others = overlaps(np.stack(masks)).sum(1) - 1.0
+    others = _overlaps(np.stack(masks)).sum(1) - 1.0
     return np.asarray(others / (len(masks) - 1) if len(masks) > 1 else others + 1.0, np.float32)
 
 
@@ -205,7 +205,7 @@ def distinct(masks: Any, quality: Any, sizes: npt.NDArray[np.intp], overlap: flo
         How many each picture keeps.
     """
     first = np.cumsum(sizes) - sizes
-    shared = [overlaps(masks[a : a + n]).reshape(-1) for a, n in zip(first, sizes, strict=True)]
+    shared = [_overlaps(masks[a : a + n]).reshape(-1) for a, n in zip(first, sizes, strict=True)]
     flat = on_host(namespace(masks).concatenate([*shared, cast(quality, "float64")]))  # copied at once
     *ious, judged = np.split(flat, np.cumsum(sizes**2))
     kept = []
@@ -245,7 +245,7 @@ def _parts(counts: Sequence[int]) -> list[slice]:
 
 
 def _united(masks: Any, found: Found, used: Any = None) -> _Answers:
-    """Unions of each picture's masks (K, H, W), or of those used (K,), and the means of their quality and stability."""
+    """Unions of each picture's masks (K, H, W), or of those used (K,); means of their quality and stability."""
     xp = namespace(masks)
     used = cast(xp.ones_like(found.quality), "bool") if used is None else used
     numbers = cast(xp.stack([found.quality, found.stability], 1), "float64") * used[:, None]
@@ -280,7 +280,7 @@ def _not_background(masks: Any) -> Any:
 
 
 def _set_around(mask: Any, window: Sequence[tuple[int, int]]) -> Any:
-    """Pixels set from so many before to so many after each pixel, by rows and by columns; none is outside of the picture."""
+    """Pixels set from so many before to so many after each, by rows and by columns; none is outside."""
     found = cast(mask, "int64")
     for before, after in window:
         at = np.arange(len(found))
@@ -332,7 +332,7 @@ def _places(model: Model, embedding: Embeddings, support: Support) -> tuple[Any,
 
 
 def _prompted(model: Model, embeddings: Embeddings, prompts: Sequence[Prompt]) -> _Answers:
-    """Unions of each image's masks. A single point may mean a part or the whole, and the best of three masks is taken."""
+    """Unions of each image's masks; a single point may mean a part or the whole: the best of three is taken."""
     geometry = embeddings.geometries[0]
     logits, quality = model.predict(embeddings, prompts)
     first = prompts[0]

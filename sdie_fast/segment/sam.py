@@ -22,8 +22,8 @@ __all__ = [
 ]  # fmt: skip
 
 SMALL_SAM = Path(__file__).parents[1] / "models" / "small_sam"  # what ships
-# On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on photographs,
-# whose edges are softer, the stricter ones leave out half of what is right.
+# On 120 procedural scenes (tools/tune_prompts.py) 0.5 and 0.8 reach a mean IoU of 0.671 and these 0.657; on
+# photographs, whose edges are softer, the stricter ones leave out half of what is right.
 SMALL_THRESHOLDS = (0.5, 0.6)
 
 FORMAT = "sdie_fast sam 1"
@@ -211,7 +211,7 @@ class Sam(Segmenter):
         return self._encoder.provider, self._decoder.provider
 
     def take(self, images: Any) -> list[Any]:
-        """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (which takes torch) stay where they are."""
+        """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (by torch) stay where they are."""
         if _on_host(images):
             return list(as_images(images))
         return list(_tensors().as_views(images))
@@ -228,7 +228,8 @@ class Sam(Segmenter):
         Returns
         -------
         Embeddings
-            On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as it is.
+            On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as
+            it is.
         """
         views = self.take(images)
         geometries = geometries_of(views, self.size)

@@ -82,7 +82,7 @@ class SmallEncoder(nn.Module):
         self.norm = nn.GroupNorm(1, out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Embed images, whatever their light and contrast: half of the learning's first steps otherwise go into that."""
+        """Embed images, whatever their light and contrast: half of learning's first steps otherwise go into that."""
         deviation = x - x.mean((1, 2, 3), keepdim=True)
         x = deviation * (deviation.square().mean((1, 2, 3), keepdim=True) + 1e-3).rsqrt()
         x = functional.relu(self.stem(x))
@@ -144,8 +144,8 @@ def prompt_map(points: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, 
 class SmallPromptEncoder(PromptEncoder):
     """segment-anything's prompt encoder, which draws points and boxes into the mask prompt too.
 
-    At this size the model hardly learns where a point or a box lies from its positional encoding alone: after 300 steps
-    on simple scenes, IoU 0.10 from a box, against 0.53 with the drawing.
+    At this size the model hardly learns where a point or a box lies from its positional encoding alone: after 300
+    steps on simple scenes, IoU 0.10 from a box, against 0.53 with the drawing.
     """
 
     def forward(
@@ -186,8 +186,8 @@ def build_small_sam() -> Sam:
         pixel_mean=PIXEL_MEAN,
         pixel_std=PIXEL_STD,
     )
-    # At this width segment-anything's upscaling would leave 8 channels to tell a mask's pixels by; and a convolution after
-    # the prompt's features have met the image's lets a mask grow from a point over what is connected to it.
+    # At this width segment-anything's upscaling would leave 8 channels to tell a mask's pixels by; and a convolution
+    # after the prompt's features have met the image's lets a mask grow from a point over what is connected to it.
     decoder, wide = model.mask_decoder, EMBEDDING_CHANNELS
     decoder.output_upscaling = nn.Sequential(
         Block(wide),
@@ -200,8 +200,8 @@ def build_small_sam() -> Sam:
     decoder.output_hypernetworks_mlps = nn.ModuleList(
         MLP(wide, wide, MASK_CHANNELS, 3) for _ in range(decoder.num_mask_tokens)
     )
-    # Positions are told apart from a tenth of the image to a pixel of the embedding; segment-anything's frequencies alone
-    # (unit variance) would leave a point a third of the image wide.
+    # Positions are told apart from a tenth of the image to a pixel of the embedding; segment-anything's frequencies
+    # alone (unit variance) would leave a point a third of the image wide.
     matrix = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     matrix *= torch.logspace(0, 3, matrix.shape[1], base=2.0)
     return model.eval()

@@ -1,7 +1,7 @@
 """Images as tensors, on whatever device they are: checked, and brought to a model's input.
 
-Needs torch. Images come as tensors, as arrays of another library on a GPU (DLPack, `__cuda_array_interface__`), or from
-the host.
+Needs torch. Images come as tensors, as arrays of another library on a GPU (DLPack, `__cuda_array_interface__`), or
+from the host.
 """
 
 from __future__ import annotations

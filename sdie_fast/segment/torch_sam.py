@@ -36,16 +36,16 @@ class TorchSam(Segmenter):
     Parameters
     ----------
     source : path or Module, optional
-        An official checkpoint (ViT-B, ViT-L, ViT-H), one of tools/train_small_sam.py, a directory with the small SAM as
-        `sdie-fast export-sam` writes it, or segment-anything's `Sam` itself, of which a copy is made. None means the small SAM
-        that ships.
+        An official checkpoint (ViT-B, ViT-L, ViT-H), one of tools/train_small_sam.py, a directory with the small SAM
+        as `sdie-fast export-sam` writes it, or segment-anything's `Sam` itself, of which a copy is made. None means
+        the small SAM that ships.
     device : str
         "cpu", "cuda", "cuda:1".
     dtype : {"float32", "bfloat16"}
         Of the encoder's weights and arithmetic.
     decoder_dtype : {"float32", "bfloat16"}
-        Of the decoder's matrix products. Its predicted IoU, which thresholds are compared with, has steps of 1/256 with
-        bfloat16; places of prompts are float32 always.
+        Of the decoder's matrix products. Its predicted IoU, which thresholds are compared with, has steps of 1/256
+        with bfloat16; places of prompts are float32 always.
     batch : int
         Images encoded at once, 1 or more: what fits in memory.
     prompts : int, optional
@@ -155,7 +155,7 @@ class TorchSam(Segmenter):
         return Embeddings(torch.cat(found), tuple(geometries))
 
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
-        """Decode K prompts on one image's embedding to arrays: see `Segmenter.decode`; `predict` leaves them on the device."""
+        """Decode K prompts on one image's embedding to arrays; `predict` leaves them on the device."""
         geometry_of_one(embedding)
         logits, quality = self.predict(embedding, [prompt])
         return logits.cpu().numpy(), quality.cpu().numpy()

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from sdie_fast import _backends
-from sdie_fast.cuda import _driver
+from sdie_fast.cuda import driver
 
 HERE = Path(__file__).parent
 # Asked before Numba is imported anywhere: its simulator is chosen by the environment at that time.
-ON_GPU = _driver.state().available and not _driver.simulated()
+ON_GPU = driver.state().available and not driver.simulated()
 if not ON_GPU and "numba" not in sys.modules:
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
 
 
 def _why_not() -> str:
-    missing = _driver._missing_package()
+    missing = driver._missing_package()
     if missing:
-        return f"{missing} is missing: {_driver.INSTALL}"
-    if not ON_GPU and not _driver.simulated():
+        return f"{missing} is missing: {driver.INSTALL}"
+    if not ON_GPU and not driver.simulated():
         return "no GPU, and Numba was imported without NUMBA_ENABLE_CUDASIM=1"
     return ""
 
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-_KNOWN = (_driver.state, _driver.start, _driver.cuda, _backends.get)
+_KNOWN = (driver.state, driver.start, driver.cuda, _backends.get)
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def accepted(monkeypatch, forget):
 @pytest.fixture
 def simulated():
     """For tests whose fakes are made of the host's memory."""
-    if not _driver.simulated():
+    if not driver.simulated():
         pytest.skip("made of the simulator's arrays")
 
 
 @pytest.fixture
 def cuda():
     """numba.cuda, of the GPU or of the simulator."""
-    return _driver.cuda()
+    return driver.cuda()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from PIL import Image
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, _backends
 from sdie_fast.actor import Actions, Choice, observe
-from sdie_fast.cuda import _driver, _workspace, exchange, follow
+from sdie_fast.cuda import arrays, driver, follow, memory
 
 PARAMS = FilterParams(window=3)
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
@@ -34,18 +34,18 @@ class TestLook:
     @pytest.mark.parametrize(("shape", "side"), [((2, 9, 17), 8), ((1, 16, 8), 8), ((1, 5, 6), 8)])
     def test_sees_what_the_host_sees(self, cuda, rng, shape, side):
         image = rng.integers(0, 256, shape, np.uint8)
-        given = exchange.describe("image", cuda.to_device(image))[..., np.newaxis]
+        given = arrays.describe("image", cuda.to_device(image))[..., np.newaxis]
         expected = observe(image / np.float32(255), side)
         np.testing.assert_array_equal(follow.look(given, 255.0, side), expected)
 
     def test_floats_are_rounded_to_even(self, cuda):
         image = (np.arange(64, dtype=np.float32).reshape(1, 8, 8) + np.float32(0.5)) / np.float32(255)
-        given = exchange.describe("image", cuda.to_device(image))[..., np.newaxis]
+        given = arrays.describe("image", cuda.to_device(image))[..., np.newaxis]
         np.testing.assert_array_equal(follow.look(given, 1.0, 8), observe(image, 8))
 
     def test_colour_is_seen_as_luma(self, cuda, rng):
         image = rng.integers(0, 4096, (1, 8, 9, 3), np.uint16)
-        given = exchange.describe("image", cuda.to_device(image))
+        given = arrays.describe("image", cuda.to_device(image))
         luma = (image / np.float32(4095)) @ np.array([0.299, 0.587, 0.114], np.float32)
         seen = follow.look(given, 4095.0, 8)
         np.testing.assert_allclose(seen.astype(int), observe(luma, 8), atol=1)
@@ -56,10 +56,10 @@ def test_no_memory_for_the_states(cuda, monkeypatch):
         def device_array(self, shape, dtype):
             raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
-    monkeypatch.setattr(_driver, "cuda", Full)
-    monkeypatch.setattr(_driver, "free_memory", lambda: 5 * 2**20)
+    monkeypatch.setattr(driver, "cuda", Full)
+    monkeypatch.setattr(driver, "free_memory", lambda: 5 * 2**20)
     with pytest.raises(DeviceMemoryError, match="needs 4 MiB more of GPU memory; free: 5 MiB; to fix"):
-        _workspace.allocate((2**20,), np.float32)
+        memory.allocate((2**20,), np.float32)
 
 
 def near(result, image):
@@ -94,7 +94,7 @@ def enhancer(request, monkeypatch):
     def make(backend, **options):
         found = sdie.Enhancer(sdie.Recipe([IDENTITY] * 2, PARAMS), backend, **options)
         found._actor = FakeActor(kind, 2, chosen)
-        found.recipe = types.SimpleNamespace(kind=kind, params=PARAMS, rounds=2, passes=1)
+        found.recipe = types.SimpleNamespace(kind=kind, params=PARAMS, rounds=2, passes=1, filters=sdie.FILTERS)
         return found
 
     return make

@@ -6,7 +6,7 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import FilterParams
-from sdie_fast.cuda import _driver, _workspace, graph, host, run
+from sdie_fast.cuda import driver, graph, memory, run
 
 
 class Code(IntEnum):
@@ -98,22 +98,21 @@ class Recorded:
 def recorded(monkeypatch, simulated):
     Recorded.made = 0
     monkeypatch.setattr(graph, "Graph", Recorded)
-    for module in (host, run):
-        monkeypatch.setattr(module, "worth_recording", lambda size: True)
+    monkeypatch.setattr(run, "worth_recording", lambda size: True)
     return Recorded
 
 
 class TestReplay:
     def test_the_second_call_is_recorded(self, recorded):
         done = []
-        replay = graph.Replay()
+        replay = graph.Recorder()
         for k in range(4):
             replay("kind", lambda s, k=k: done.append(k), 0)
         assert recorded.made == 1
         assert done == [0, 1, 1, 1]  # what was recorded is what runs
 
     def test_kinds_are_recorded_apart_and_few_are_kept(self, recorded):
-        replay = graph.Replay()
+        replay = graph.Recorder()
         for _ in range(3):
             for key in "ab":
                 replay(key, lambda s: None, 0)
@@ -132,14 +131,14 @@ class TestReplay:
         monkeypatch.setattr(graph, "Graph", refuse)
         monkeypatch.setattr(graph, "_told", set())
         done = []
-        replay = graph.Replay()
+        replay = graph.Recorder()
         replay("kind", done.append, 3)
         with pytest.warns(RuntimeWarning, match="one by one, because the driver is old"):
             replay("kind", done.append, 3)
         replay("kind", done.append, 3)
         assert done == [3, 3, 3]
         assert len(tries) == 1
-        other = graph.Replay()
+        other = graph.Recorder()
         for _ in range(3):
             other("kind", done.append, 4)  # of this reason one warning is enough
         assert done[3:] == [4, 4, 4]
@@ -149,7 +148,7 @@ PARAMS = FilterParams(window=3)
 
 
 def test_replayed_images_of_the_host(recorded, rng, picture):
-    _workspace.cache.clear()
+    memory.cache.clear()
     images = [picture(rng, (9, 10), np.uint8) for _ in range(3)]
     weights = [[3, 0, k, 0, 0, 0] for k in (1, 2, 5)]  # the buffer's contents may change
     for image, w in zip(images, weights, strict=True):
@@ -160,7 +159,7 @@ def test_replayed_images_of_the_host(recorded, rng, picture):
 
 
 def test_replayed_images_of_the_device(recorded, rng, picture, cuda):
-    _workspace.cache.clear()
+    memory.cache.clear()
     for k, made in ((0, 0), (1, 1), (2, 1)):
         image = picture(rng, (2, 9, 10), np.float32)
         out = cuda.device_array(image.shape, np.float32)
@@ -176,30 +175,29 @@ def test_replayed_images_of_the_device(recorded, rng, picture, cuda):
 
 
 def test_large_batches_and_the_simulator_are_not_recorded(monkeypatch):
-    monkeypatch.setattr(_driver, "simulated", lambda: False)
+    monkeypatch.setattr(driver, "simulated", lambda: False)
     assert graph.worth_recording(200 * 200)
     assert not graph.worth_recording(512 * 200 * 200)
-    monkeypatch.setattr(_driver, "simulated", lambda: True)
+    monkeypatch.setattr(driver, "simulated", lambda: True)
     assert not graph.worth_recording(1)
 
 
 def test_a_real_graph_gives_the_same(cuda, rng, picture, monkeypatch):
-    if _driver.simulated():
+    if driver.simulated():
         pytest.skip("graphs are the driver's: on a GPU only")
-    _workspace.cache.clear()
+    memory.cache.clear()
     images = [picture(rng, (64, 80), np.uint8) for _ in range(4)]
     weights = np.ones((5, 6))
     with monkeypatch.context() as context:
-        for module in (host, run):
-            context.setattr(module, "worth_recording", lambda size: False)
+        context.setattr(run, "worth_recording", lambda size: False)
         plain = [sdie.enhance(i, weights, backend="cuda").astype(int) for i in images]
     for image, expected in zip(images, plain, strict=True):
         result = sdie.enhance(image, weights, backend="cuda")
         np.testing.assert_allclose(result.astype(int), expected, atol=1)
         result = sdie.enhance(cuda.to_device(image), weights).copy_to_host()
         np.testing.assert_allclose(result.astype(int), expected, atol=1)
-    (workspace,) = _workspace.cache._held.values()
-    replays = [b.replay for slots in workspace._kinds.values() for b in slots.values()]
-    recorded = [g for replay in replays for g in replay._graphs.values() if g is not None]
+    (workspace,) = memory.cache._held.values()
+    recorders = [b.recorder for slots in workspace._kinds.values() for b in slots.values()]
+    recorded = [g for recorder in recorders for g in recorder._graphs.values() if g is not None]
     assert len(recorded) == 2  # the host's way and the device's
-    assert not any(replay._refused for replay in replays)
+    assert not any(recorder._refused for recorder in recorders)

@@ -6,7 +6,8 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
-from sdie_fast.cuda import _driver, _workspace, rounds
+from sdie_fast.cuda import driver, memory, rounds, run
+from sdie_fast.filters import TABLE
 
 PARAMS = FilterParams(window=3)
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
@@ -15,9 +16,9 @@ IDENTITY = [1, 0, 0, 0, 0, 0]
 
 @pytest.fixture(autouse=True)
 def _empty():
-    _workspace.cache.clear()
+    memory.cache.clear()
     yield
-    _workspace.cache.clear()
+    memory.cache.clear()
 
 
 @pytest.fixture
@@ -160,6 +161,82 @@ class TestOnTheDevice:
             sdie.enhance(image, IDENTITY, out=cuda.to_device(image), backend="cuda")
 
 
+@pytest.fixture
+def chunks(monkeypatch, done):
+    """Two images of 9 x 10 bytes at a time; gives how many images each call of the rounds had."""
+    monkeypatch.setattr(run, "CHUNK_BYTES", 2 * 9 * 10)
+    return done
+
+
+def on_cuda(image, weights=WEIGHTS, **options):
+    return sdie.enhance(image, weights, params=PARAMS, backend="cuda", **options)
+
+
+class TestOnTheHost:
+    @pytest.mark.parametrize(
+        ("shape", "dtype", "options"),
+        [
+            ((9, 10), np.uint8, {}),
+            ((2, 9, 7), np.uint16, {"white_level": 4095}),
+            ((8, 9), np.float32, {}),
+            ((7, 8, 3), np.uint8, {}),
+            ((1, 7, 8, 3), np.float32, {"per_channel": True}),
+        ],
+    )
+    def test_as_the_reference(self, rng, picture, shape, dtype, options):
+        image = picture(rng, shape, dtype)
+        if "white_level" in options:
+            image >>= 4
+        result = on_cuda(image, **options)
+        assert isinstance(result, np.ndarray)
+        assert (result.shape, result.dtype) == (shape, dtype)
+        tolerance = 2e-5 if dtype == np.float32 else 1
+        difference = np.abs(result.astype(float) - reference(image, **options))
+        assert difference.max() <= tolerance
+        assert difference.mean() <= tolerance / 10
+
+    def test_a_batch_goes_in_chunks_of_nearly_one_size(self, rng, picture, chunks):
+        batch = picture(rng, (5, 9, 10), np.uint8)
+        weights = rng.random((5, 2, 6)) * [1, 0, 1, 0, 0, 0]
+        result = on_cuda(batch, weights)
+        assert chunks == [2, 2, 1]
+        for k in range(5):
+            np.testing.assert_allclose(result[k].astype(int), reference(batch[k], weights[k]).astype(int), atol=1)
+
+    def test_more_chunks_than_slots_come_back_in_their_places(self, rng, picture, chunks):
+        batch = picture(rng, (7, 9, 10), np.uint8)
+        np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
+        assert chunks == [2, 2, 2, 1]
+
+    def test_strides_in_and_out(self, rng, picture, chunks):
+        frame = picture(rng, (3, 9, 20), np.uint8)
+        batch = frame[:, ::-1, ::2]
+        target = np.zeros((3, 9, 10), np.uint8)[:, :, ::-1]
+        assert on_cuda(batch, IDENTITY, out=target) is target
+        np.testing.assert_array_equal(target, batch)
+
+    def test_an_error_on_the_way_leaves_no_trace(self, rng, picture, chunks, monkeypatch):
+        batch = picture(rng, (3, 9, 10), np.uint8)
+        real = rounds.Rounds.__call__
+        calls = []
+
+        def failing(self, *arguments, **options):
+            calls.append(1)
+            if len(calls) == 2:
+                raise RuntimeError("a kernel fell over")
+            return real(self, *arguments, **options)
+
+        with monkeypatch.context() as context:
+            context.setattr(rounds.Rounds, "__call__", failing)
+            with pytest.raises(RuntimeError, match="fell over"):
+                on_cuda(batch[::-1], IDENTITY)
+        np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
+
+    def test_values_are_checked_on_the_host(self):
+        with pytest.raises(sdie.InvalidArgumentError, match="NaN"):
+            on_cuda(np.full((9, 9), np.nan, np.float32))
+
+
 class TestMemory:
     def test_is_kept_for_the_shape(self, cuda, made, still):
         for count in (3, 2, 3, 1):
@@ -170,31 +247,32 @@ class TestMemory:
         assert made == [(3, 9, 10, 1)]  # of host and device alike
         sdie.enhance(cuda.to_device(np.zeros((4, 9, 10), np.uint8)), IDENTITY, params=PARAMS)
         assert made[1:] == [(4, 9, 10, 1)]
-        assert len(_workspace.cache) == 1
+        assert len(memory.cache) == 1
 
     def test_of_few_shapes_is_kept(self, cuda, made, still):
         for width in (9, 10, 11, 12, 13, 9):
             sdie.enhance(cuda.to_device(np.zeros((9, width), np.uint8)), IDENTITY, params=PARAMS)
-        assert len(_workspace.cache) == 4
+        assert len(memory.cache) == 4
         assert len(made) == 6  # the first had gone
 
     def test_grows_with_the_filters_in_use(self, cuda, still):
         fast = FilterParams(window=3, wls_solver="fast")
         image = cuda.to_device(np.zeros((9, 10), np.uint8))
         sdie.enhance(image, IDENTITY, params=fast)
-        (workspace,) = _workspace.cache._held.values()
-        assert workspace.active == (True, False, False, False, False, False)
+        (workspace,) = memory.cache._held.values()
+        assert workspace.active == tuple(name == "identity" for name in TABLE)
         sdie.enhance(image, [0, 1, 0, 0, 0, 0], params=fast)
-        (workspace,) = _workspace.cache._held.values()
-        assert workspace.active == (True, True, False, False, False, False)
+        (workspace,) = memory.cache._held.values()
+        assert workspace.active == tuple(name in ("identity", "wls") for name in TABLE)
         sdie.enhance(image, IDENTITY, params=fast)
-        assert list(_workspace.cache._held.values()) == [workspace]
+        assert list(memory.cache._held.values()) == [workspace]
 
     def test_batches_that_do_not_fit_are_done_in_parts(self, cuda, rng, picture, made, done, monkeypatch):
         batch = picture(rng, (5, 9, 10), np.uint8)
-        job = _workspace.Job((5, 9, 10, 1), PARAMS, False, (True, *[False] * 5))
-        enough_for_three = (job.bytes(3) + 3 * 24) / 0.9 + 1
-        monkeypatch.setattr(_driver, "free_memory", lambda: enough_for_three)
+        job = memory.Job((5, 9, 10, 1), PARAMS, False, tuple(name == "identity" for name in TABLE))
+        enough_for_three = (job.bytes(3) + memory.WeightBuffer.bytes(3, 1)) / 0.9 + 1
+        monkeypatch.setattr(driver, "free_memory", lambda: enough_for_three)
+        monkeypatch.setattr(run, "worth_recording", lambda size: False)  # which would take memory of its own
         result = sdie.enhance(cuda.to_device(batch), IDENTITY, params=PARAMS)
         np.testing.assert_array_equal(result.copy_to_host(), batch)
         assert (made, done) == ([(3, 9, 10, 1)], [3, 2])
@@ -228,17 +306,17 @@ class TestMemory:
         given = batch if place == "host" else cuda.to_device(batch)
         small = np.zeros((8, 8), np.uint8)
         sdie.enhance(small, IDENTITY, params=PARAMS, backend="cuda")
-        assert len(_workspace.cache) == 1
+        assert len(memory.cache) == 1
         told = (
             r"an image of 9 x 10 pixels with 1 channel\(s\) needs \d+ MiB of GPU memory; free: 3 MiB"
             r"; to fix: .*torch.cuda.empty_cache.*backend='cpu'"
         )
         with monkeypatch.context() as context:
             self.fail_above(context, 0, MemoryError())
-            context.setattr(_driver, "free_memory", lambda: 3 * 2**20)
+            context.setattr(driver, "free_memory", lambda: 3 * 2**20)
             with pytest.raises(DeviceMemoryError, match=told):
                 sdie.enhance(given, IDENTITY, params=PARAMS, backend="cuda")
-        assert len(_workspace.cache) == 0
+        assert len(memory.cache) == 0
         result = sdie.enhance(given, IDENTITY, params=PARAMS, backend="cuda")  # it goes on
         result = result if place == "host" else result.copy_to_host()
         np.testing.assert_array_equal(result, batch)
@@ -249,11 +327,11 @@ class TestMemory:
             sdie.enhance(np.zeros((9, 9), np.uint8), IDENTITY, params=PARAMS, backend="cuda")
 
     def test_real_memory_runs_out_and_returns(self, cuda, rng, picture):
-        if _driver.simulated():
+        if driver.simulated():
             pytest.skip("the simulator's memory is the host's")
         held = []
         piece = 2**28
-        while _driver.free_memory() > 2 * piece:
+        while driver.free_memory() > 2 * piece:
             held.append(cuda.device_array(piece, np.uint8))
         with pytest.raises(DeviceMemoryError, match="needs"):
             sdie.enhance(np.zeros((2**14, 2**14), np.uint8), np.ones((2, 6)), backend="cuda")
@@ -264,10 +342,10 @@ class TestMemory:
 
 class TestWeightBuffer:
     def test_uploads_what_differs(self, rng, cuda):
-        buffer = _workspace.WeightBuffer(3, 2)
+        buffer = memory.WeightBuffer(3, 2)
         stream = cuda.stream()
         for count in (3, 1, 2):
-            weights = rng.random((count, 2, 6)).astype(np.float32)
+            weights = rng.random((count, 2, len(TABLE))).astype(np.float32)
             for _ in range(2):
                 held = buffer.put(weights, stream)
                 stream.synchronize()
@@ -278,8 +356,8 @@ class TestWeightBuffer:
             np.testing.assert_array_equal(held.copy_to_host(), weights)
 
     def test_no_pinned_memory_is_written_while_it_is_read(self, monkeypatch):
-        monkeypatch.setattr(_driver, "finished", lambda event: False)
-        buffer = _workspace.WeightBuffer(1, 1)
+        monkeypatch.setattr(driver, "finished", lambda event: False)
+        buffer = memory.WeightBuffer(1, 1)
         waited = []
 
         class Event:
@@ -289,16 +367,16 @@ class TestWeightBuffer:
             def synchronize(self):
                 waited.append(self)
 
-        monkeypatch.setattr(_driver, "event", Event)
-        for k in range(_workspace._UPLOADS):
-            buffer.put(np.full((1, 1, 6), k, np.float32), 0)
+        monkeypatch.setattr(driver, "event", Event)
+        for k in range(memory._UPLOADS):
+            buffer.put(np.full((1, 1, len(TABLE)), k, np.float32), 0)
         used = [pinned for pinned, _ in buffer._pinned]
-        assert len({id(p) for p in used}) == _workspace._UPLOADS
-        assert [p[0, 0, 0] for p in used] == list(range(_workspace._UPLOADS))
+        assert len({id(p) for p in used}) == memory._UPLOADS
+        assert [p[0, 0, 0] for p in used] == list(range(memory._UPLOADS))
         assert not waited
-        buffer.put(np.full((1, 1, 6), 99, np.float32), 0)  # there are enough: the oldest is waited for
+        buffer.put(np.full((1, 1, len(TABLE)), 99, np.float32), 0)  # there are enough: the oldest is waited for
         assert len(waited) == 1
-        assert len(buffer._pinned) == _workspace._UPLOADS
+        assert len(buffer._pinned) == memory._UPLOADS
         assert buffer._pinned[-1][0] is used[0]
 
 
@@ -348,26 +426,19 @@ def test_streams_take_turns_on_the_device(monkeypatch):
         def wait(self, stream):
             log.append(("after", stream))
 
-    monkeypatch.setattr(_driver, "event", Event)
-    monkeypatch.setattr(_workspace, "_turns", {})
-    with _workspace.turn("a"):
+    monkeypatch.setattr(driver, "event", Event)
+    monkeypatch.setattr(memory, "_turns", {})
+    with memory.turn("a"):
         log.append("work")
-    with pytest.raises(RuntimeError, match="fell"), _workspace.turn("b"):
+    with pytest.raises(RuntimeError, match="fell"), memory.turn("b"):
         raise RuntimeError("it fell")
-    with _workspace.turn("c"):
+    with memory.turn("c"):
         pass
-    assert log == [
-        "work",
-        ("done", "a"),
-        ("after", "b"),
-        ("done", "b"),
-        ("after", "c"),
-        ("done", "c"),
-    ]
+    assert log == ["work", ("done", "a"), ("after", "b"), ("done", "b"), ("after", "c"), ("done", "c")]
 
 
 def test_threads_get_their_own_results(rng, picture):
-    if _driver.simulated():
+    if driver.simulated():
         pytest.skip("the simulator runs one thread's kernels at a time")
     images = [picture(rng, (80, 90), np.uint8) for _ in range(8)]
     results = [None] * 8

@@ -9,17 +9,10 @@ import threading
 import numpy as np
 import pytest
 
-from sdie_fast import reference
+from sdie_fast.filters.wls import Wls
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import (
-    _device,
-    _multigrid_levels,
-    _multigrid_team,
-    _multigrid_tiles,
-    _wls_kernels,
-    wls_exact,
-)
+from sdie_fast.cuda import kernels, smoother, team, wls_exact
 
 TOL = 1 / 510
 
@@ -51,7 +44,8 @@ def smooth(cuda):
 
 
 def expect(plane, *, lambda_=1.0, alpha=1.2, domain="intensity"):
-    return reference.wls(plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="exact", domain=domain)
+    own = Wls(lambda_=lambda_, alpha=alpha, solver="exact", domain=domain)
+    return own.reference(plane.astype(np.float64))
 
 
 def picture(rng, *shape):
@@ -60,7 +54,9 @@ def picture(rng, *shape):
     return g.clip(0.0, 1.0).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [(3, 3), (1, 5), (9, 10), (3, 19)])
+@pytest.mark.parametrize(
+    "size", [(3, 3), (1, 5), *(pytest.param(s, marks=pytest.mark.simulator) for s in ((9, 10), (3, 19)))], ids=str
+)
 def test_sizes(smooth, rng, size):
     planes = picture(rng, 1, *size)
     got = smooth(planes)
@@ -68,6 +64,7 @@ def test_sizes(smooth, rng, size):
     assert np.isfinite(got).all()
 
 
+@pytest.mark.simulator
 def test_several_tiles_and_levels(smooth, rng):
     planes = picture(rng, 1, 18, 20)
     planes[0, 5:12, 3:9] = 0.4
@@ -76,7 +73,7 @@ def test_several_tiles_and_levels(smooth, rng):
 
 
 HARD = {
-    "two values": lambda rng: rng.integers(0, 2, (8, 10)),
+    "two values": lambda rng: rng.integers(0, 2, (8, 10)) * 1.0,
     "dark": lambda rng: rng.integers(0, 4, (8, 10)) / 255,
     "points": lambda rng: np.where(rng.random((8, 10)) < 0.05, 1.0, 0.5),
     "flat": lambda rng: np.full((8, 10), 0.4),
@@ -84,14 +81,16 @@ HARD = {
 }
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("lambda_", [0.1, 100.0])
 @pytest.mark.parametrize("kind", HARD)
 def test_hard_images(smooth, rng, kind, lambda_):
-    planes = HARD[kind](rng).astype(np.float32)[None]
+    planes = HARD[kind](rng).astype(np.float32).reshape(1, 8, 10)
     got = smooth(planes, lambda_=lambda_)
     assert np.abs(got[0] - expect(planes[0], lambda_=lambda_)).max() < TOL
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("alpha", [0.2, 2.0])
 def test_alpha(smooth, rng, alpha):
     planes = picture(rng, 1, 6, 8)
@@ -110,6 +109,7 @@ def test_tolerance_is_followed(smooth, rng):
     assert taken[0] < taken[1]
 
 
+@pytest.mark.simulator
 def test_on_lightness(smooth, rng):
     planes = picture(rng, 1, 6, 7)
     planes[0, :3] = rng.random((3, 7)) * 0.05  # where lightness is linear
@@ -119,13 +119,13 @@ def test_on_lightness(smooth, rng):
 
 def test_active_planes_of_a_smaller_batch(smooth, rng, cuda):
     planes = picture(rng, 3, 5, 6)
-    weights = cuda.to_device(np.array([[0.5, 0.0], [0.0, 9.0], [0.1, 0.0]], np.float32))
-    got = smooth(planes, active=weights[:, 0], planes_held=5)
+    got = smooth(planes, active=cuda.to_device(np.array([0.5, 0.0, 0.1], np.float32)), planes_held=5)
     assert np.isnan(got[1]).all()
     for i in (0, 2):
         assert np.abs(got[i] - expect(planes[i])).max() < TOL
 
 
+@pytest.mark.simulator
 def test_results_do_not_depend_on_the_batch(smooth, rng, monkeypatch):
     planes = picture(rng, 2, 4, 5)
     together = smooth(planes)
@@ -152,23 +152,23 @@ def test_workspace_bytes(cuda, monkeypatch):
 
 def test_levels_do_not_overlap():
     for size in ((1, 1), (3, 3), (1, 100), (37, 20)):
-        levels = _multigrid_levels.lay_out(*size)
+        levels = team.lay_out(*size)
         pixels = size[0] * size[1]
         spans = [(levels.direction, pixels), (levels.image_of_direction, pixels)]
         spans += [(levels.sums, levels.chunks), (levels.other_sums, levels.chunks)]
-        spans += [(levels.inverse, _multigrid_levels.COARSEST**2)]
+        spans += [(levels.inverse, team.COARSEST**2)]
         last = len(levels.table) - 1
         for k, row in enumerate(levels.table):
-            fields = list(range(_multigrid_levels.EAST, _multigrid_levels.TO))
+            fields = list(range(team.EAST, team.TO))
             if k == 0:
-                fields = [f for f in fields if not _multigrid_levels.SOUTH_EAST <= f <= _multigrid_levels.GROUND]
-            spans += [(row[f], row[_multigrid_levels.PIXELS]) for f in fields]
+                fields = [f for f in fields if not team.SOUTH_EAST <= f <= team.GROUND]
+            spans += [(row[f], row[team.PIXELS]) for f in fields]
             if k < last:
-                spans += [(row[_multigrid_levels.TO], 6 * levels.table[k + 1][_multigrid_levels.PIXELS])]
+                spans += [(row[team.TO], 6 * levels.table[k + 1][team.PIXELS])]
         spans.sort()
         assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
         assert spans[-1][0] + spans[-1][1] <= levels.floats
-        assert levels.table[last, _multigrid_levels.PIXELS] <= _multigrid_levels.COARSEST
+        assert levels.table[last, team.PIXELS] <= team.COARSEST
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def solve_by(cuda, planes, blocks, sizes=None):
     at = filter_._layout
     filter_._teams = cuda.to_device(np.zeros((n, 8), np.int32))
     out = cuda.to_device(np.full((n, height * width), np.nan, np.float32))
-    _wls_kernels.solve[n * blocks, 2](
+    wls_exact.solve[n * blocks, 2](
         cuda.to_device(planes.reshape(n, -1)), out, filter_._all, 0, np.float32(1), np.float32(1.2),
         np.float32(1e-4), np.float32(TOL), filter_._memory, filter_._levels, at.inverse, at.sums,
         at.other_sums, at.direction, at.image_of_direction, at.chunks, filter_._teams, blocks,
@@ -227,12 +227,13 @@ def solve_by(cuda, planes, blocks, sizes=None):
     return out.copy_to_host().reshape(planes.shape), filter_._teams.copy_to_host()
 
 
+@pytest.mark.simulator
 def test_team_of_blocks_that_run_together(cuda, side_by_side, rng, monkeypatch):
     # Groups of one tile, so that both blocks have some; and time, which a busy machine may take.
     planes = picture(rng, 1, 5, 18)
-    monkeypatch.setattr(_multigrid_team, "PATIENCE", 10**9)
+    monkeypatch.setattr(team, "PATIENCE", 10**9)
     alone, _ = solve_by(cuda, planes, 1)
-    monkeypatch.setattr(_multigrid_tiles, "FIVE_TILES", 1)
+    monkeypatch.setattr(smoother, "FIVE_TILES", 1)
     got, teams = solve_by(cuda, planes, 2)
     assert teams[0, 1] == 2  # the size of the team
     np.testing.assert_array_equal(got, alone)
@@ -249,7 +250,7 @@ def test_blocks_that_come_too_late(cuda, simulated, rng):
 
 
 def test_large_plane_by_many_blocks(smooth, rng, monkeypatch):
-    if _device.SIMULATED:
+    if kernels.SIMULATED:
         pytest.skip("needs blocks that run together on a GPU; the simulator would take an hour")
     planes = picture(rng, 1, 310, 257)
     planes[0, 100:200, 50:220] = np.round(planes[0, 100:200, 50:220] * 20) / 255
@@ -259,21 +260,11 @@ def test_large_plane_by_many_blocks(smooth, rng, monkeypatch):
     np.testing.assert_array_equal(smooth(planes), got)
 
 
+@pytest.mark.simulator
 def test_sure_preconditioner_alone(smooth, rng, monkeypatch):
-    if not _device.SIMULATED:
+    if not kernels.SIMULATED:
         pytest.skip("compiled kernels do not see the change")
     planes = picture(rng, 1, 6, 18)
     planes[0, 2:5, 3:12] = 0.5
-    monkeypatch.setattr(_wls_kernels, "SURE_AFTER", 0)
+    monkeypatch.setattr(wls_exact, "SURE_AFTER", 0)
     assert np.abs(smooth(planes)[0] - expect(planes[0])).max() < TOL
-
-
-def test_no_double_precision_and_no_local_memory():
-    if _device.SIMULATED:
-        pytest.skip("the simulator compiles nothing")
-    from sdie_fast.cuda._catalogue import ptx
-
-    for name, function, signature in _wls_kernels.KERNELS:
-        text = ptx(function, signature)
-        assert ".f64" not in text, name
-        assert "__local_depot" not in text, name

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdie_fast import reference
+from sdie_fast.filters.wls import Wls, solve_rows
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import _device, _fast_lines, wls_fast
+from sdie_fast.cuda import kernels, tridiagonal, wls_fast
 
 TOLERANCE = 1e-5
 
@@ -32,7 +32,8 @@ def smooth(cuda):
 
 
 def expect(plane, *, lambda_=1.0, alpha=1.2, domain="intensity"):
-    return reference.wls(plane.astype(np.float64), lambda_=lambda_, alpha=alpha, solver="fast", domain=domain)
+    own = Wls(lambda_=lambda_, alpha=alpha, solver="fast", domain=domain)
+    return own.reference(plane.astype(np.float64))
 
 
 def picture(rng, *shape):
@@ -52,17 +53,17 @@ def test_sizes(smooth, rng, shape):
 @pytest.mark.parametrize(("length", "segments"), [(17, 2), (39, 3), (48, 3)])
 @pytest.mark.parametrize("rows", [True, False])
 def test_lines_of_several_segments(cuda, rng, monkeypatch, length, segments, rows):
-    monkeypatch.setattr(wls_fast, "MOST_CHUNKS", 2)
-    assert wls_fast._segments(length)[0] == segments
+    monkeypatch.setattr(tridiagonal, "MOST_CHUNKS", 2)
+    assert tridiagonal._segments(length)[0] == segments
     plane = picture(rng, 2, length)
     plane[:, 10:35] = 0.4  # flat over the borders of segments: it carries the solution across
     edges = 1.0 / (np.abs(np.diff(plane, axis=1)).astype(np.float64) + 1e-4)
-    want = reference._solve_rows(plane.astype(np.float64), edges, 20.0)
+    want = solve_rows(plane.astype(np.float64), edges, 20.0)
     edges = np.pad(edges, ((0, 0), (1, 0))).astype(np.float32)
     if not rows:
         plane, edges = plane.T, edges.T
     u = cuda.to_device(np.ascontiguousarray(plane)[None])
-    lines = wls_fast._Lines(1, *plane.shape, rows=rows)
+    lines = tridiagonal.Lines(1, *plane.shape, rows=rows)
     active = cuda.to_device(np.ones(1, np.float32))
     lines(u, cuda.to_device(np.ascontiguousarray(edges)[None]), 20.0, active, 0)
     got = u.copy_to_host()[0]
@@ -71,9 +72,9 @@ def test_lines_of_several_segments(cuda, rng, monkeypatch, length, segments, row
 
 @pytest.mark.parametrize("length", [1, 8, 256, 257, 300, 1024, 16384, 100000])
 def test_segments_cover_a_line(length):
-    segments, chunks = wls_fast._segments(length)
-    assert chunks <= _fast_lines.SLOTS
-    segment = chunks * _fast_lines.CHUNK
+    segments, chunks = tridiagonal._segments(length)
+    assert chunks <= tridiagonal.SLOTS
+    segment = chunks * tridiagonal.CHUNK
     assert (segments - 1) * segment < length <= segments * segment
 
 
@@ -105,7 +106,7 @@ def test_planes_of_weight_zero_are_left_alone(smooth, rng):
 
 
 def test_launches_of_part_of_a_grid(smooth, rng, monkeypatch):
-    monkeypatch.setattr(_device, "GRID_LIMIT", 1)
+    monkeypatch.setattr(kernels, "GRID_LIMIT", 1)
     planes = picture(rng, 2, 9, 4)
     got = smooth(planes)
     for plane, result in zip(planes, got, strict=True):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-
 from sdie_fast.filters.wls import Wls, from_lightness, to_lightness
 
 color = pytest.importorskip("skimage.color")

@@ -67,7 +67,7 @@ def test_evaluate_refusals(folder, sam_dir, tmp_path):
     for arguments, message in (
         ((folder, "--segmenter", tmp_path), "manifest.json"),
         ((folder, "--segmenter", sam_dir, "--prompt", "guess"), "prompt: received"),
-        ((folder, "--segmenter", sam_dir, "--data", "coco"), "accepted: auto, fssd12"),
+        ((folder, "--segmenter", sam_dir, "--data", "coco"), "received 'coco'; accepted: 'auto', 'fssd12'"),
         ((folder, "--segmenter", sam_dir, "--provider", "npu"), "provider: received"),
         ((tmp_path / "none", "--segmenter", sam_dir), "no such folder"),
         ((folder, "--segmenter", sam_dir, "--prompt", "support", "--shots", "3"), "k: received 3"),
@@ -150,8 +150,8 @@ def test_a_line_sees_what_training_saw(sam_dir, tmp_path, rng, shape, dtype):
     assert np.abs(seen - luma).max() <= 0.51
     Recipe(np.eye(6)[:1], name="as it is").save(tmp_path / "recipe")
     done = call(
-        "segment", tmp_path / "data" / "images", tmp_path / "out", "--segmenter", sam_dir, "--recipe", tmp_path / "recipe",
-        "--grid", 1, "--size", 0,
+        "segment", tmp_path / "data" / "images", tmp_path / "out", "--segmenter", sam_dir,
+        "--recipe", tmp_path / "recipe", "--grid", 1, "--size", 0,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "x.png.enhanced.png")), seen)

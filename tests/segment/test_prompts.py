@@ -13,7 +13,7 @@ SIZE, CELLS = 128, 32
 
 
 class LevelSegmenter(Segmenter):
-    """Embeds a picture as itself and two shares of a circle by grey level; cuts out the connected level under a point."""
+    """Embeds a picture as itself and two shares of a circle by grey level; cuts out the level under a point."""
 
     name = "levels"
     size = SIZE
@@ -44,7 +44,7 @@ class LevelSegmenter(Segmenter):
                 x, y = min(x, SIZE - 1), min(y, SIZE - 1)
                 labels, _ = ndimage.label(np.abs(plane - plane[y, x]) < 0.1)
                 logits[k][:, labels == labels[y, x]] = 6.0
-            quality[k] = (0.5, 0.4, 0.9, 0.3)
+            quality[k] = (0.95, 0.4, 0.9, 0.3)
         return logits, quality
 
 
@@ -107,7 +107,7 @@ def test_support(segmenter, picture):
     for places, expected in ((1, 0.45), (4, 0.93)):
         mask, quality = segmenter(flipped, Support([image], [bright], places))
         assert iou(mask, bright[::-1, ::-1]) > expected
-        assert quality == pytest.approx([0.9])
+        assert quality == pytest.approx([0.95])  # the best of all
     dark = image == 10
     mask, _ = segmenter(flipped, Support(np.stack([image, image]), [dark, dark]))
     assert iou(mask, dark[::-1, ::-1]) > 0.9
@@ -123,11 +123,14 @@ def test_support_similarity(segmenter, picture):
 
 def test_points_and_boxes(segmenter, picture):
     image, bright = picture
-    mask, _ = segmenter(image, Prompt(np.array([[[20.0, 20.0]], [[100.0, 70.0]]]), np.ones((2, 1))))
+    mask, quality = segmenter(image, Prompt(np.array([[[20.0, 20.0]], [[100.0, 70.0]]]), np.ones((2, 1))))
     assert iou(mask, bright) > 0.93
+    assert quality == pytest.approx([0.9])  # a single point is ambiguous: the best of the last three
+    _, quality = segmenter(image, Prompt(np.array([[[20.0, 20.0], [100.0, 70.0]]]), np.ones((1, 2))))
+    assert quality == pytest.approx([0.95])  # several are not: the first
     mask, quality = segmenter(image, Prompt(boxes=np.array([[10.0, 10.0, 40.0, 40.0]])))
     assert mask[15:35, 15:35].all()
-    assert quality == [0.5]  # a box means one mask: the first
+    assert quality == pytest.approx([0.95])  # nor is a box
 
 
 def test_stability():

@@ -5,7 +5,8 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from sdie_fast.data.scenes import scene
+from scenes import scene
+
 from sdie_fast.learn.cases import box_of, point_of
 from sdie_fast.segment import Sam, Support
 

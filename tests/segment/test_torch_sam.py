@@ -200,7 +200,7 @@ class TestDevice:
             assert found.dtype == torch.float32
             np.testing.assert_array_equal(found.numpy(), prompts.stability(logits, offset))
         assert prompts.stability(torch.full((2, 5, 5), -9.0), 1.0).tolist() == [0.0, 0.0]
-        np.testing.assert_array_equal(prompts.overlaps(tensor > 0).numpy(), prompts.overlaps(logits > 0))
+        np.testing.assert_array_equal(prompts._overlaps(tensor > 0).numpy(), prompts._overlaps(logits > 0))
 
     def test_distinct(self, logits, rng):
         """The same of tensors as of arrays, also where there are none."""

@@ -1,0 +1,24 @@
+"""The identity's share of the fused kernel."""
+
+from __future__ import annotations
+
+from ..kernels import INDEX, part
+from . import RUN, Part, Places, Steps, Tile
+
+
+class Identity(Part):
+    """The pixel itself."""
+
+    name = "identity"
+
+    def steps(self, at: Tile, places: Places) -> Steps:
+        """Make its device functions."""
+        halo, pitch = at.halo, at.pitch
+
+        @part
+        def column(tile, first, second, numbers, column, row, weight, mixed):
+            centre = ((row + halo) * pitch + column + halo) & INDEX
+            for j in range(RUN):
+                mixed[j] += weight * tile[centre + j * pitch]
+
+        return Steps(column)
