@@ -242,7 +242,11 @@ class TestCommands:
         assert other.exit_code == 2
         assert "other settings" in " ".join(other.output.split())
 
-    def test_its_settings_repeat_a_run(self, out, tmp_path):
+    def test_its_settings_repeat_a_run(self, out, tmp_path, monkeypatch):
+        def finish(run):  # exporting takes most of the time, and is not asked
+            shutil.copy(out / run.out.name / "result.json", run.out)
+
+        monkeypatch.setattr("sdie_fast.learn.train.Training.finish", finish)
         again = sdie_fast("train", "--config", out / "a" / "config.toml", "--out", tmp_path)
         assert again.exit_code == 0, again.output
         for name in ("a/config.toml", "a/log.jsonl", "b/log.jsonl"):
