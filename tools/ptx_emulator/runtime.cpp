@@ -66,10 +66,13 @@ static long setting(const char* name, long otherwise) {
 
 void give_way() { switch_stacks(&current->stack_pointer, scheduler); }
 
+static void* driver() { return dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD); }
+
 // Each kind of finding is told once for a line of a kernel.
 void report(const char* what, int line, const void* address, int size) {
     static std::set<std::tuple<const char*, const char*, int>> told;
     if (!told.insert({what, kernel->name, line}).second) return;
+    ++*(int*)dlsym(driver(), "emulated_findings");
     const Block* b = current->block;
     fprintf(stderr, "[emulator] %s: kernel %.90s, PTX line %d, address %p, %d bytes, block (%u,%u,%u), thread (%u,%u)\n",
             what, kernel->name, line, address, size, b->bx, b->by, b->bz, current->tx, current->ty);
@@ -269,8 +272,7 @@ static void step(Block* block) {
 
 static void look_up_ranges() {
     typedef int (*Ranges)(char**, char**, int);
-    void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-    ranges = ((Ranges)dlsym(driver, "emulated_ranges"))(range_begin, range_end, MOST_RANGES);
+    ranges = ((Ranges)dlsym(driver(), "emulated_ranges"))(range_begin, range_end, MOST_RANGES);
     last_range = 0;
     races = getenv("EMULATOR_RACE") != nullptr;
     if (races) global_words.assign(ranges, {});

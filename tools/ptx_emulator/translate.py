@@ -316,32 +316,25 @@ class Kernel:
         return "\n".join(lines)
 
 
-def _compile(source: str, header: Path, options: list[str]) -> Path:
-    """Compile C++, unless this text was before with this header; returns the path of the shared library."""
-    key = hashlib.sha1((source + header.read_text()).encode()).hexdigest()[:16]
-    library = Path(os.environ["EMULATOR_CACHE"]) / "so" / f"{key}.so"
+def build(ptx: str) -> str:
+    """Compile a PTX text, unless it was before; returns the path of the shared library."""
+    source, cache = Kernel(ptx).source(), Path(os.environ["EMULATOR_CACHE"])
+    key = hashlib.sha1((source + (HERE / "runtime.h").read_text()).encode()).hexdigest()[:16]
+    library = cache / "so" / f"{key}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         text = library.with_suffix(".cpp")
         text.write_text(source)
         made = library.with_suffix(f".{os.getpid()}")
+        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-w", "-O1" if len(source) < 1_500_000 else "-O0"]
         # Rounding as PTX says: products are fused where it says so, and nowhere else.
-        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-w", "-fwrapv", "-ffp-contract=off", "-mfma"]
-        command += ["-shared", "-fPIC", f"-I{HERE}", "-o", str(made), str(text), *options]
+        command += ["-fwrapv", "-ffp-contract=off", "-mfma", "-shared", "-fPIC", f"-I{HERE}", f"-L{cache / 'lib'}"]
+        command += ["-o", str(made), str(text), "-lptx_runtime"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{text} does not compile: {done.stderr[:3000]}")
         made.replace(library)
-    return library
-
-
-def build(ptx: str) -> str:
-    """Compile a PTX text; returns the path of the shared library."""
-    header = HERE / "runtime.h"
-    runtime = _compile((HERE / "runtime.cpp").read_text(), header, ["-O2", "-ldl"])
-    source = Kernel(ptx).source()
-    optimised = "-O1" if len(source) < 1_500_000 else "-O0"
-    return str(_compile(source, header, [optimised, str(runtime)]))
+    return str(library)
 
 
 if __name__ == "__main__":  # translate.py FILE...: whether PTX files can be translated
