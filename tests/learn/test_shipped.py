@@ -39,14 +39,7 @@ def test_helps(tmp_path):
     from sdie_fast.data.releases import open_defect4i
     from sdie_fast.segment import Options, Sam
 
-    kinds = synthetic.KINDS[::2]
-    data = open_defect4i(synthetic.write_dataset(tmp_path / "set", kinds, per_kind=3, seed=4321))
-    found = evaluate_run(
-        Sam(None, Options("cpu")),
-        data,
-        demo.RECIPE,
-        baselines=False,
-        auto=demo.AUTO,
-        rule=demo.RULE,
-    )
-    assert found.headline(SDIE).miou > found.headline(ALONE).miou
+    data = open_defect4i(synthetic.write_dataset(tmp_path / "set", synthetic.KINDS[::2], per_kind=1, seed=4321))
+    segmenter = Sam(None, Options("cpu"))
+    found = evaluate_run(segmenter, data, demo.RECIPE, baselines=False, auto=demo.AUTO, rule=demo.RULE)
+    assert found.headline(SDIE).miou > found.headline(ALONE).miou + 0.05
