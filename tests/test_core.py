@@ -29,8 +29,8 @@ SIZES = [
     (70, 7),
     (64, 65),
 ]
-LOCAL = ("identity", "bilateral", "sharpen", "guided", "gamma", "median", "gaussian")
-WINDOWED = LOCAL[1:4] + LOCAL[5:]
+LOCAL = tuple(name for name, cls in TABLE.items() if not cls.whole_image)
+WINDOWED = tuple(name for name in LOCAL if TABLE[name]().reach())
 TOLERANCE = {"identity": 1e-6, "median": 0.0}  # of local filters, where it is not 1e-5
 WHOLE = 1 / 510  # exact WLS, the spatiogram filter, a whole round
 

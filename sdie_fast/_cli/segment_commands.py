@@ -34,10 +34,7 @@ from .common import (
 )
 
 _Grid = Annotated[
-    int | None,
-    typer.Option(
-        help="With auto: points a side.", min=1, max=64, show_default="12; with --recipe, what it was trained with"
-    ),
+    int | None, typer.Option(help="With auto: points a side.", min=1, max=64, show_default="12, or the recipe's")
 ]
 _Quality = Annotated[
     float | None, typer.Option(help="With auto: lowest predicted IoU.", min=0.0, max=1.0, show_default="the model's")
@@ -52,40 +49,26 @@ def evaluate(
     data: DataPath,
     prompt: Annotated[
         str | None,
-        typer.Option(
-            help="auto, support (k shots of each class), or, from the truth, box and point.",
-            show_default="auto; with --recipe, what it was trained with",
-        ),
+        typer.Option(help="auto, support, or, from the truth, box or point.", show_default="auto, or the recipe's"),
     ] = None,
     segmenter: SegmenterPath = None,
     backend: SegmenterBackend = "auto",
     dtype: SegmenterDtype = "float32",
     recipe: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A folder that `train` wrote, or a recipe: judge SDIE with it. Repeated: mean and spread over runs."
-        ),
+        list[Path] | None, typer.Option(help="A run of `train`, or a recipe; repeatable: mean and spread.")
     ] = None,
-    baselines: Annotated[bool, typer.Option(help="With --recipe: judge what SDIE must beat, too.")] = True,
+    baselines: Annotated[bool, typer.Option(help="With --recipe: what SDIE must beat, too.")] = True,
     kind: DataKind = "auto",
     fold: Fold = None,
-    size: Annotated[int, typer.Option(help="Pixels a side that images are resized to; 0 keeps theirs.", min=0)] = 200,
-    limit: Annotated[
-        int | None, typer.Option(help="Images of each class at most, drawn by a hash of their names.", min=1)
-    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side; 0 keeps the images' own.", min=0)] = 200,
+    limit: Annotated[int | None, typer.Option(help="Images of each class, drawn by name.", min=1)] = None,
     shots: Annotated[int, typer.Option(help="With support: images of each class.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="With support: of the split.")] = 0,
     select: Annotated[
-        str | None,
-        typer.Option(
-            help="With --recipe: the rule that chooses the final mask.", show_default="the one fixed on the shots"
-        ),
+        str | None, typer.Option(help="With --recipe: rule of the final mask.", show_default="the shots'")
     ] = None,
     memory: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --recipe: a file that keeps the segmenter's answers, for runs that were killed or are alike."
-        ),
+        Path | None, typer.Option(help="With --recipe: a file that keeps the segmenter's answers.")
     ] = None,
     grid: _Grid = None,
     quality: _Quality = None,
@@ -93,10 +76,13 @@ def evaluate(
     rule: _Rule = "union",
     provider: Provider = "auto",
     threads: Threads = None,
-    out: Annotated[Path | None, typer.Option(help="Write a page with pictures: image, mask, truth.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A page with pictures.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU."""
+    """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU.
+
+    Example: sdie-fast evaluate photos/ --recipe run --out page.html
+    """
     from ..evaluate.judge import evaluate_segmenter
     from ..evaluate.report import Report
 
@@ -163,40 +149,25 @@ def segment(
         Path, typer.Argument(metavar="OUT", help="A folder: X.mask.png, X.overlay.png, and quality.json.")
     ],
     recipe: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder that `train` wrote, or a recipe: SDIE. Segments every picture that it makes of an image "
-            "and keeps the best mask; adds X.enhanced.png, the picture that it was found in."
-        ),
+        Path | None, typer.Option(help="A run of `train`, or a recipe: the best mask of every picture that it makes.")
     ] = None,
     select: Annotated[
         str | None,
         typer.Option(
-            help="With --recipe: how the mask is chosen: last, predicted-iou, stability, agreement, vote or verifier.",
-            show_default="the one fixed on the shots",
+            help="With --recipe: last, predicted-iou, stability, agreement, vote, verifier.", show_default="the shots'"
         ),
     ] = None,
     label: Annotated[
-        str | None,
-        typer.Option(
-            help="With --recipe: the class of defect looked for.", show_default="whichever suits a mask best"
-        ),
+        str | None, typer.Option(help="With --recipe: the class looked for.", show_default="the likeliest")
     ] = None,
     size: Annotated[
-        int,
-        typer.Option(
-            help="With --recipe: pixels a side that images are reduced to, as in `train`; masks have the image's "
-            "size. 0 keeps the image's.",
-            min=0,
-        ),
+        int, typer.Option(help="With --recipe: pixels a side on the way; 0 keeps the image's.", min=0)
     ] = 200,
     segmenter: SegmenterPath = None,
     backend: SegmenterBackend = "auto",
     dtype: SegmenterDtype = "float32",
-    box: Annotated[
-        list[str] | None, typer.Option(help="x0,y0,x1,y1 in pixels, of every image; may be repeated.")
-    ] = None,
-    point: Annotated[list[str] | None, typer.Option(help="x,y inside, of every image; may be repeated.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="x0,y0,x1,y1 in pixels; repeatable.")] = None,
+    point: Annotated[list[str] | None, typer.Option(help="x,y inside; repeatable.")] = None,
     grid: _Grid = None,
     quality: _Quality = None,
     stability: _Stability = None,
@@ -206,7 +177,10 @@ def segment(
 ) -> None:
     """Segment an image file, or every image in a folder; without --box or --point, everything that stands out.
 
-    A file that cannot be read is reported and the rest go on (exit code 1).
+    A file that cannot be read is reported and the rest go on (exit code 1). With --recipe, X.enhanced.png is the picture
+    that the mask was found in.
+
+    Example: sdie-fast segment photos/ masks/ --recipe run
     """
     import numpy as np
 
@@ -340,6 +314,8 @@ def export_sam(
     """Export a SAM checkpoint to ONNX, compare it with torch, and keep it only if both agree.
 
     Needs `pip install "sdie-fast[sam]"`. The directory is what `--segmenter` takes.
+
+    Example: sdie-fast export-sam sam_vit_b_01ec64.pth sam/
     """
     with failing():
         try:

@@ -21,7 +21,7 @@ from .. import __version__
 from .._files import replace_file
 from ..actor import Actions, Actor
 from ..data.shots import Split
-from ..errors import RunError, SdieError
+from ..errors import RecipeError, RunError, SdieError
 from ..filters import FILTERS, TABLE
 from ..recipe import Recipe
 from .baselines import action_of, constant
@@ -219,11 +219,20 @@ def act_of(recipe: Recipe, actions: Actions) -> Act:
     ----------
     recipe : Recipe
     actions : Actions
-        Of the environment, whose toolkit has the recipe's filters.
+        Of the environment.
+
+    Raises
+    ------
+    RecipeError
+        A filter that the environment's toolkit lacks.
     """
     if recipe.actor is None:
         weights = np.zeros((recipe.rounds, len(actions.filters)))
-        weights[:, [actions.filters.index(name) for name in recipe.filters]] = recipe.weights
+        for name, column in zip(recipe.filters, np.transpose(recipe.weights), strict=True):  # type: ignore[arg-type]
+            if name in actions.filters:
+                weights[:, actions.filters.index(name)] = column
+            elif column.any():
+                raise RecipeError(f"{recipe.name}: mixes {name!r}; accepted: {', '.join(actions.filters)}")
         return constant(action_of(weights, actions))
     actor = Actor(recipe.actor, recipe.kind)
     if recipe.kind == "policy":

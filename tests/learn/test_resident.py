@@ -261,7 +261,7 @@ class TestRuns:
         from sdie_fast.learn.config import Config
 
         return Config(
-            rounds=4, passes=2, side=16, segmentations=100, warmup=2, updates=1, batch=8, greedy_every=2,
+            rounds=4, passes=2, side=16, segmentations=60, warmup=2, updates=1, batch=8, greedy_every=2,
             actor_after=4, checkpoint_every=1, params=FAST, auto=OPTIONS,
         )  # fmt: skip
 

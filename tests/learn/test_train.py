@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 import sdie_fast as sdie  # noqa: E402
 from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, SdieError  # noqa: E402
 from sdie_fast.actor import Actions, Choice  # noqa: E402
-from sdie_fast.errors import RunError  # noqa: E402
+from sdie_fast.errors import RecipeError, RunError  # noqa: E402
 from sdie_fast.learn import distill, runs  # noqa: E402
 from sdie_fast.learn.baselines import start_schedule  # noqa: E402
 from sdie_fast.learn.cases import view_of  # noqa: E402
@@ -166,6 +166,8 @@ class TestRun:
         assert config.actions.filters == (*sdie.FILTERS, "gaussian")
         action = runs.act_of(recipe, config.actions)(Observation(np.zeros((1, 8, 8), np.uint8), 0))
         np.testing.assert_allclose(config.actions.weights(action), [[0, 0, 0, 0.75, 0, 0, 0.25]], atol=1e-6)
+        with pytest.raises(RecipeError, match="mixes 'gaussian'; accepted: identity, wls"):
+            runs.act_of(recipe, Actions())
 
     def test_tensorboard(self, unfinished, segmenter, cases, tmp_path):
         pytest.importorskip("tensorboard")
