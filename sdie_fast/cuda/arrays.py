@@ -30,6 +30,8 @@ import numpy.typing as npt
 from ..errors import InvalidArgumentError, InvalidTypeError
 from . import driver
 
+__all__ = ["DeviceArray", "contiguous_strides", "describe", "empty_like", "numba_array", "on_device", "ordered"]
+
 
 class _Interface:
     """What NumPy or Numba makes an array of: an address and a layout, and who keeps the memory."""

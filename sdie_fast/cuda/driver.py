@@ -24,6 +24,23 @@ from typing import Any
 
 from ..errors import BackendUnavailableError
 
+__all__ = [
+    "INSTALL",
+    "LEGACY_STREAM",
+    "Availability",
+    "cuda",
+    "current_device",
+    "device_of",
+    "event",
+    "finished",
+    "free_memory",
+    "is_out_of_memory",
+    "simulated",
+    "start",
+    "state",
+    "stream",
+]
+
 INSTALL = 'pip install "sdie-fast[gpu]"'
 
 # CUDA 13's compilers know no older chips (Turing: 7.5); those of CUDA 12 begin at Maxwell.

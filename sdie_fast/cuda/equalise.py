@@ -15,6 +15,8 @@ from numba import cuda, float32, int32, int64
 from .kernels import ACTIVE, F32, INDEX, ONE, PLANES, ZERO, kernel, part
 from .moments import quotient, saturate
 
+__all__ = ["count_levels", "count_limit", "make_tables", "read_tables", "tile_parts", "tile_size"]
+
 LEVELS = 256
 COUNT_THREADS = 256  # of a block that counts, at most
 TABLE_THREADS = 32  # of a block that makes a table

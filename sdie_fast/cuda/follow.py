@@ -23,6 +23,8 @@ from .kernels import POSITION
 from .memory import allocate
 from .run import run
 
+__all__ = ["Eye", "Rules", "follow", "look"]
+
 Floats = npt.NDArray[np.float32]
 Act = Callable[[npt.NDArray[np.uint8], int], Floats]
 

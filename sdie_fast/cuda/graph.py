@@ -19,6 +19,8 @@ from typing import Any
 
 from . import driver
 
+__all__ = ["Graph", "Recorder", "RecordingError", "worth_recording"]
+
 # Bytes of an image batch up to which launches, not pixels, are taken to be what costs time, so that
 # copying it in and out is little beside them. An estimate: NOT MEASURED on any GPU yet.
 MOST_BYTES = 4 * 2**20

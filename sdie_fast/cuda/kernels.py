@@ -13,6 +13,8 @@ from numba import config, cuda, float32
 
 from ..filters import TABLE
 
+__all__ = ["every_kernel", "exact_part", "kernel", "launch", "listed", "part", "section"]
+
 # Python numbers are float64 to the compiler; these keep the arithmetic in float32.
 F32 = np.float32
 ZERO, HALF, ONE, TWO = F32(0.0), F32(0.5), F32(1.0), F32(2.0)

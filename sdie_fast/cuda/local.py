@@ -37,6 +37,8 @@ from . import LOCAL
 from .kernels import INDEX, ONE, PIXEL, PLACE, POSITION, ZERO, ceil_div, listed, part, reflect
 from .parts import COLUMNS, RUN, Part, Places, Tile
 
+__all__ = ["LocalMix", "local_mix", "numbers", "parts_of"]
+
 PARTS: dict[str, type[Part]] = {
     name: getattr(importlib.import_module(f".parts.{name}", __package__), name.capitalize()) for name in LOCAL
 }

@@ -19,6 +19,8 @@ from . import driver
 from .graph import Recorder
 from .rounds import Active, Rounds, Shape
 
+__all__ = ["Buffers", "Job", "WeightBuffer", "Workspace", "allocate", "cache", "turn", "with_workspace"]
+
 Weights = npt.NDArray[np.float32]
 
 _KEPT = 4  # workspaces, of the shapes used last

@@ -21,6 +21,8 @@ from numba import cuda, float32, float64, int32, uint32
 
 from .kernels import ACTIVE, F32, HALF, INDEX, ONE, PLANES, SIMULATED, ZERO, kernel, log2, part
 
+__all__ = ["cell_side", "finish_bins", "gather_moments", "quotient", "saturate"]
+
 MAX_BINS = 64
 THREADS = 256  # of a block, at most
 CELL = 64  # columns and rows of a cell, at most

@@ -30,6 +30,8 @@ from .team import (
     places,
 )
 
+__all__ = ["cycle", "image_of", "operator_of", "row_of", "set_up"]
+
 HALF_SIDE = SIDE // 2
 
 # The planes at a level's `TO`, at the coarse pixel (i, j) of the fine one (2 i, 2 j): share of (i, j)

@@ -14,6 +14,8 @@ from numba import cuda, float32, int32, int64, types, uint8
 from .._resize import FRACTION
 from .kernels import F32, HALF, ONE, PLACE, PLANES, ZERO, ceil_div, exact_part, kernel, launch, listed
 
+__all__ = ["load", "shrink", "spread_weights", "store"]
+
 THREADS = 256  # most of a block, along x
 ROWS = 8
 

@@ -15,6 +15,8 @@ from .spatiogram import Spatiogram
 from .wls_exact import ExactWls
 from .wls_fast import FastWls
 
+__all__ = ["Rounds"]
+
 WLS, SPATIOGRAM = (POSITION[name] for name in WHOLE)
 Shape = tuple[int, int, int, int]
 Active = tuple[bool, ...]

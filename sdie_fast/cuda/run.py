@@ -23,6 +23,8 @@ from .graph import worth_recording
 from .memory import Buffers, Job, WeightBuffer, Workspace, turn, with_workspace
 from .rounds import Shape
 
+__all__ = ["run"]
+
 # Bytes of a chunk: small enough that the first is soon on its way, large enough that a copy takes
 # far longer than to start it. An estimate: NOT MEASURED on any GPU yet.
 CHUNK_BYTES = 16 * 2**20

@@ -19,6 +19,8 @@ from numba import cuda
 from .kernels import F32, INDEX, ONE, PIXEL, ZERO, part, section
 from .team import EAST, GROUND, HEIGHT, RESIDUAL, SOUTH, SOUTH_EAST, SOUTH_WEST, WIDTH
 
+__all__ = ["smooth"]
+
 SIDE = 16  # the code below has shifts and masks for it
 LINES = SIDE // 2  # of a tile that are solved at once
 PITCH = SIDE + 2  # with one pixel around

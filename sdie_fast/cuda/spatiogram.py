@@ -46,6 +46,8 @@ from .moments import (
     saturate,
 )
 
+__all__ = ["Spatiogram"]
+
 RUN = 8  # pixels of a column that a thread computes
 ENTRY = 8  # floats of a bin's polynomial: 1, x, y, -xx, xy, -yy, factor of the ratios, bin
 ENTRIES = MAX_BINS * ENTRY

@@ -23,6 +23,8 @@ from numba import cuda
 
 from .kernels import ZERO, ceil_div, part, section
 
+__all__ = ["barrier", "join", "lay_out", "least_of_block", "next_image", "places", "product", "sum_block", "total"]
+
 COARSEST = 16  # most unknowns of the last level, which is solved by its inverse
 CHUNK = 2048  # pixels whose products are summed by one block: what a sum's rounding depends on
 ALIGN = 32  # floats: 128 bytes, a cache line

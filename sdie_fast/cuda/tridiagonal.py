@@ -33,6 +33,8 @@ from numba import cuda, float32, int64
 
 from .kernels import ACTIVE, F32, INDEX, ONE, PLACE, PLANES, ZERO, ceil_div, kernel, launch, listed, part
 
+__all__ = ["Lines"]
+
 CHUNK_BITS = 3
 CHUNK = 1 << CHUNK_BITS  # nodes of a thread
 SLOTS = 32  # chunks of the longest segment that the kernels take

@@ -73,6 +73,8 @@ from .team import (
 )
 from .wls_fast import SMALL, edge_weight, from_lightness, lightness
 
+__all__ = ["ExactWls"]
+
 # Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
 # each is a thread of Python's.
 THREADS = 4 if SIMULATED else 128

@@ -11,6 +11,8 @@ from numba import cuda, float32, int64
 from .kernels import ACTIVE, F32, INDEX, ONE, PLACE, PLANES, ZERO, ceil_div, exact_part, exp2, kernel, launch, log2
 from .tridiagonal import Lines
 
+__all__ = ["FastWls", "edge_weight", "from_lightness", "lightness"]
+
 SMALL = 1e-4  # of the definition: keeps log(0) and flat neighbours finite
 ITERATIONS = 3
 COLUMNS, ROWS = 32, 8  # of a block of pixels

@@ -66,8 +66,16 @@ def expect(images, weights, params, *, white=1.0, per_channel=False):
     return result if images.dtype == np.float32 else result * white
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize(("channels", "per_channel"), [(1, False), (3, False), (3, True)])
+_QUICK = [("uint8", 1, False), ("float32", 3, False), ("uint16", 3, True)]
+_KINDS = [
+    (dtype, *colour) for dtype in ("uint8", "uint16", "float32") for colour in ((1, False), (3, False), (3, True))
+]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "per_channel"),
+    [pytest.param(*kind, marks=() if kind in _QUICK else pytest.mark.simulator) for kind in _KINDS],
+)
 def test_types_and_colours(enhance, rng, dtype, channels, per_channel):
     white = {"uint8": 255, "uint16": 4095, "float32": 1}[dtype]
     images = (picture(rng, 1, 8, 9, channels) * white).astype(dtype)
@@ -81,7 +89,7 @@ def test_types_and_colours(enhance, rng, dtype, channels, per_channel):
 
 
 def test_all_fast_filters_together(enhance, rng):
-    images = picture(rng, 2, 7, 8, 1).astype(np.float32)
+    images = picture(rng, 2, 4, 5, 1).astype(np.float32)
     weights = some_weights(rng, 2, 2, active(*(n for n in TABLE if n != "spatiogram")))
     weights[1, 1] = np.eye(len(TABLE))[4]  # one image without wls in one round
     got = enhance(images, weights, SMALL)
@@ -132,8 +140,9 @@ def test_strides_of_any_sign_in_place(cuda, rng, channels):
     np.testing.assert_array_equal(result, around)  # what is not of the view is as it was
 
 
+@pytest.mark.simulator
 def test_fewer_images_than_memory_and_again(cuda, rng):
-    images = picture(rng, 3, 8, 9, 1).astype(np.float32)
+    images = picture(rng, 3, 4, 5, 1).astype(np.float32)
     weights = some_weights(rng, 3, 2, FEW)
     made = Rounds(images.shape, SMALL, active=FEW)
     for count in (3, 1, 2):

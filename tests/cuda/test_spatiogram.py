@@ -108,7 +108,9 @@ def test_against_the_reference(equalise, method, size, rng):
     assert np.abs(got - expect(plane, method=method, tiles=2)).max() <= TOLERANCE[method]
 
 
-@pytest.mark.parametrize("method", ["spatiogram", "clahe", "global"])
+@pytest.mark.parametrize(
+    "method", ["spatiogram", *(pytest.param(m, marks=pytest.mark.simulator) for m in ("clahe", "global"))]
+)
 def test_inactive_planes_are_left_alone(cuda, make, method, rng):
     """Fewer planes than there is memory for."""
     planes = np.stack([texture(rng, 9, 10) for _ in range(3)])

@@ -105,6 +105,7 @@ def test_planes_of_weight_zero_are_left_alone(smooth, rng):
         assert np.abs(got[k] - expect(planes[k])).max() < TOLERANCE
 
 
+@pytest.mark.simulator
 def test_launches_of_part_of_a_grid(smooth, rng, monkeypatch):
     monkeypatch.setattr(kernels, "GRID_LIMIT", 1)
     planes = picture(rng, 2, 9, 4)
@@ -113,6 +114,7 @@ def test_launches_of_part_of_a_grid(smooth, rng, monkeypatch):
         assert np.abs(result - expect(plane)).max() < TOLERANCE
 
 
+@pytest.mark.simulator
 def test_fewer_planes_than_memory(smooth, rng):
     planes = picture(rng, 1, 4, 5)
     np.testing.assert_array_equal(smooth(planes, memory=(3, 4, 5)), smooth(planes))
