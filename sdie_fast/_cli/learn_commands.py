@@ -28,6 +28,8 @@ def _placed(job: Any) -> tuple[Any, Any]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = usable_device(device)
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
     source, backend = job.segmenter, job.backend
     if backend == "auto":
         checkpoint = source is not None and Path(source).is_file()

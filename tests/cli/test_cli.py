@@ -294,6 +294,7 @@ def test_demo(call, tmp_path, monkeypatch, quick_demo):
     assert 'pip install "sdie-fast[demo]"' in told
 
 
+@pytest.mark.slow
 def test_demo_segments(call, tmp_path, monkeypatch, quick_demo):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("matplotlib")

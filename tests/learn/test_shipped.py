@@ -35,6 +35,7 @@ def test_is_small():
     assert sum(p.stat().st_size for p in demo.RECIPE.iterdir()) < 6e6
 
 
+@pytest.mark.slow
 def test_helps(tmp_path):
     from sdie_fast.data.releases import open_defect4i
     from sdie_fast.segment import Options, Sam

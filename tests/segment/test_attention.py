@@ -1,4 +1,4 @@
-"""Exports of a ViT: small ones for every path, and, with `-m full_size`, ViT-B at full size."""
+"""Exports of a ViT: small ones for every path, and, with `-m slow`, ViT-B at full size."""
 
 import copy
 import importlib
@@ -55,7 +55,7 @@ def decoder_file(small_vit, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fp16", "int8"))])
 def test_precisions(small_vit, decoder_file, tmp_path, monkeypatch, precision):
     monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(decoder_file, path))
     directory = tmp_path / precision
@@ -107,7 +107,7 @@ def test_a_checkpoint_of_the_official_layout(tmp_path, monkeypatch):
     assert np.isfinite(quality).all()
 
 
-@pytest.mark.full_size
+@pytest.mark.slow
 def test_vit_b_at_full_size(tmp_path, randomise_positions):
     """From a checkpoint file of the official layout to masks."""
     torch.manual_seed(0)
