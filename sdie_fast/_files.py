@@ -15,7 +15,7 @@ from .errors import SdieError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["IMAGE_SUFFIXES", "opened_image", "replace_file"]
+__all__ = ["IMAGE_SUFFIXES", "opened_image", "read_file", "replace_file"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -38,6 +38,24 @@ def replace_file(path: Path, save: Callable[[BinaryIO], object], *, durable: boo
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_file(path: Path, most: int, failure: type[SdieError]) -> bytes:
+    """Read a file of so many bytes at most.
+
+    Raises
+    ------
+    failure
+        It cannot be read, or is larger.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise failure(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > most:
+        raise failure(f"{path}: holds more than {most} bytes; files of its kind never do")
+    return data
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
+from ._files import read_file
 from ._resize import shrink
 from .errors import InvalidArgumentError, RecipeError
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
@@ -219,7 +220,7 @@ class ActorFile:
     @classmethod
     def of(cls, path: Path, rounds: int, side: int, actions: Actions) -> ActorFile:
         """Describe a file that was just made."""
-        return cls(path, hashlib.sha256(_read(path)).hexdigest(), rounds, side, actions)
+        return cls(path, hashlib.sha256(read_file(path, MAX_BYTES, RecipeError)).hexdigest(), rounds, side, actions)
 
     def to_dict(self) -> dict[str, Any]:
         """What recipe.json holds beside the hash."""
@@ -247,29 +248,11 @@ class ActorFile:
         RecipeError
             It cannot be read, or is not the file that was described.
         """
-        data = _read(self.path)
+        data = read_file(self.path, MAX_BYTES, RecipeError)
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             raise RecipeError(f"{self.path}: its SHA-256 is {found}, not {self.sha256}: it was damaged, or exchanged")
         return data
-
-
-def _read(path: Path) -> bytes:
-    """Read an actor's file.
-
-    Raises
-    ------
-    RecipeError
-        It cannot be read, or is larger than any actor.
-    """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise RecipeError(f"{path}: holds more than {MAX_BYTES} bytes; an actor never does")
-    return data
 
 
 class Actor:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from ._files import replace_file
+from ._files import read_file, replace_file
 from .actor import ActorFile
 from .errors import RecipeError, SdieError
 from .filters import TABLE, FilterParams, toolkit
@@ -158,20 +158,9 @@ class Recipe:
         file = _validate.path("path", path)
         if file.is_dir():
             file = file / FILE_NAME
+        data = read_file(file, _MAX_BYTES, RecipeError)
         try:
-            with file.open("rb") as stream:
-                data = stream.read(_MAX_BYTES + 1)
-        except OSError as error:
-            raise RecipeError(f"{file}: cannot be read: {error.strerror or error}") from error
-        if len(data) > _MAX_BYTES:
-            raise RecipeError(f"{file}: holds more than {_MAX_BYTES} bytes; a recipe never does")
-        try:
-            content = json.loads(
-                data,
-                parse_float=_finite,
-                parse_constant=_finite,
-                object_pairs_hook=_unique_keys,
-            )
+            content = json.loads(data, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"{file}: is not JSON: {error}") from error
         try:
