@@ -7,6 +7,8 @@ from PIL import Image
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, _backends
 from sdie_fast.actor import Actions, Choice, observe
+
+pytest.importorskip("numba_cuda")
 from sdie_fast.cuda import arrays, driver, follow, memory
 
 PARAMS = FilterParams(window=3)

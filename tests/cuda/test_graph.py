@@ -6,6 +6,8 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import FilterParams
+
+pytest.importorskip("numba_cuda")
 from sdie_fast.cuda import driver, graph, memory, run
 
 

@@ -6,8 +6,10 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
-from sdie_fast.cuda import driver, memory, rounds, run
 from sdie_fast.filters import TABLE
+
+pytest.importorskip("numba_cuda")
+from sdie_fast.cuda import driver, memory, rounds, run
 
 PARAMS = FilterParams(window=3)
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
