@@ -64,26 +64,30 @@ def core_params(params: FilterParams) -> _core.Params:
     """Parameters as the compiled module takes them: every window resolved."""
     from . import _core
 
-    return _core.Params(params.resolved())
+    return _core.Params(params.resolved(_core.filters()))
 
 
 def _run_cpu(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from . import _core
 
+    names = _core.filters()
+    if names != _NAMES:  # the table is ahead of the compiled module
+        weights = np.ascontiguousarray(weights[..., [_NAMES.index(name) for name in names]])
     _core.enhance(src, dst, weights, core_params(params), *options)
 
 
 def _cpu() -> Backend:
     reason = fix = ""
+    filters: tuple[str, ...] = ()
     try:
-        importlib.import_module("._core", __package__)
+        filters = importlib.import_module("._core", __package__).filters()
     except ModuleNotFoundError:
         reason = "the compiled module sdie_fast._core is missing"
         fix = "pip install sdie-fast (or, in a checkout, pip install .)"
     except ImportError as error:
         reason = f"the compiled module does not load: {error}"
         fix = "unset SDIE_FAST_ISA, if it is named in the reason; otherwise reinstall sdie-fast"
-    return Backend("cpu", not reason, reason, fix, _run_cpu)
+    return Backend("cpu", not reason, reason, fix, _run_cpu, filters=filters)
 
 
 def _run_reference(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:

@@ -431,7 +431,8 @@ def weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
     # The ufuncs' own reductions, since on so few numbers an array's methods take twice as long.
     if not (np.minimum.reduce(a, axis=None) >= 0.0 and np.maximum.reduce(a, axis=None) < math.inf):
         at = np.argwhere(~(np.isfinite(a) & (a >= 0.0)))[0]
-        raise _wrong("weights", f"{a[tuple(at)]} at {at.tolist()}", "finite numbers >= 0")
+        where = f"for {names[at[-1]]!r}" if is_named(value) else f"at {at.tolist()}"
+        raise _wrong("weights", f"{a[tuple(at)]} {where}", "finite numbers >= 0")
     largest = np.maximum.reduce(a, axis=-1, keepdims=True)
     if not largest.all():
         at = np.argwhere(largest[..., 0] == 0)[0]

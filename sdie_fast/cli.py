@@ -49,6 +49,10 @@ def _number(option: str, text: str) -> float:
 
 def _weights(text: str) -> dict[str, float] | list[float]:
     """Read 'wls=2,identity=1', or numbers in the order of the default toolkit."""
+    if "=" not in text and "," not in text:
+        raise InvalidArgumentError(
+            f"--weights: received {text!r}; accepted: name=number,... or a number for each filter"
+        )
     if "=" in text:
         return {name: _number("--weights", value) for name, value in _pairs("--weights", text).items()}
     return [_number("--weights", value) for value in text.split(",")]

@@ -209,7 +209,7 @@ class TestWeights:
             ([1] * 5, r"received shape \(5,\)"),
             (np.ones((2, 1, 6)), r"received shape \(2, 1, 6\) for 1 image"),
             ({"blur": 1}, "received the unknown filter 'blur'; accepted: identity, wls"),
-            ({"wls": -1}, r"received -1.0 at \[0, 1\]"),
+            ({"wls": -1}, "received -1.0 for 'wls'; accepted: finite numbers >= 0"),
             ({}, "received zeros alone"),
             ([{"wls": 1}, [1, 0, 0, 0, 0, 0, 0]], "received .*accepted: shapes"),
         ],

@@ -121,12 +121,10 @@ class _FilterParams:
         """Give one filter with its parameters: an instance of its class in `TABLE`."""
         return self._parts[name]
 
-    def resolved(self) -> dict[str, Any]:
-        """Every filter's parameters by their flat names, each window a number."""
+    def resolved(self, filters: Sequence[str] = tuple(TABLE)) -> dict[str, Any]:
+        """Those filters' parameters by their flat names, each window a number."""
         return {
-            flat: getattr(own, field.name)
-            for own, fields in zip(self._parts.values(), _FIELDS.values(), strict=True)
-            for flat, field in fields.items()
+            flat: getattr(self._parts[name], field.name) for name in filters for flat, field in _FIELDS[name].items()
         }
 
     def to_dict(self, filters: tuple[str, ...] = tuple(TABLE)) -> dict[str, Any]:
