@@ -165,7 +165,8 @@ def _missing(backend: Backend, filters: tuple[str, ...]) -> tuple[str, str]:
         return backend.reason, backend.fix
     for name in filters:
         if name not in backend.filters:
-            return f"it has no filter {name!r}", f"leave it out, or take one of {', '.join(HOST)}"
+            others = " or ".join(repr(other) for other in HOST if other != backend.name)
+            return f"it has no filter {name!r}", f"leave it out, or take {others}"
     return "", ""
 
 

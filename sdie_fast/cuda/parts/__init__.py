@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -64,7 +65,7 @@ class Steps(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(abc.ABC):
     """What the kernel is compiled for: fields are a filter's windows and choices, never its real numbers."""
 
     name: ClassVar[str]
@@ -93,6 +94,6 @@ class Part:
         del rows
         return 0, 0
 
+    @abc.abstractmethod
     def steps(self, at: Tile, places: Places) -> Steps:
         """Make its device functions."""
-        raise NotImplementedError
