@@ -59,20 +59,25 @@ class Backend:
     filters: tuple[str, ...] = tuple(TABLE)
 
 
+@functools.cache
+def _core_filters() -> tuple[str, ...]:
+    names: tuple[str, ...] = importlib.import_module("._core", __package__).filters()
+    return names
+
+
 @functools.lru_cache(maxsize=64)
 def core_params(params: FilterParams) -> _core.Params:
     """Parameters as the compiled module takes them: every window resolved."""
     from . import _core
 
-    return _core.Params(params.resolved(_core.filters()))
+    return _core.Params(params.resolved(_core_filters()))
 
 
 def _run_cpu(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
     from . import _core
 
-    names = _core.filters()
-    if names != _NAMES:  # the table is ahead of the compiled module
-        weights = np.ascontiguousarray(weights[..., [_NAMES.index(name) for name in names]])
+    if _core_filters() != _NAMES:  # the table is ahead of the compiled module
+        weights = np.ascontiguousarray(weights[..., _columns(_core_filters())])
     _core.enhance(src, dst, weights, core_params(params), *options)
 
 
@@ -80,7 +85,7 @@ def _cpu() -> Backend:
     reason = fix = ""
     filters: tuple[str, ...] = ()
     try:
-        filters = importlib.import_module("._core", __package__).filters()
+        filters = _core_filters()
     except ModuleNotFoundError:
         reason = "the compiled module sdie_fast._core is missing"
         fix = "pip install sdie-fast (or, in a checkout, pip install .)"
@@ -224,12 +229,18 @@ def choose(name: str, image: Any, filters: tuple[str, ...] = ()) -> Backend:
     return resolve(name, filters)
 
 
-def in_table(weights: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Spread weights (..., F) of those filters over the table's: C-contiguous, the others 0."""
-    if tuple(names) == _NAMES:
-        return np.ascontiguousarray(weights)
-    full = np.zeros((*weights.shape[:-1], len(_NAMES)), np.float32)
-    full[..., [_NAMES.index(name) for name in names]] = weights
+@functools.lru_cache(maxsize=64)
+def _columns(names: tuple[str, ...]) -> Any:
+    """Places of those filters in the table."""
+    if names == _NAMES[: len(names)]:
+        return slice(len(names))
+    return [_NAMES.index(name) for name in names]
+
+
+def _in_table(weights: npt.NDArray[np.float32], names: Sequence[str], images: int) -> npt.NDArray[np.float32]:
+    """Give each image its weights of every filter in the table, (N, T, F), from (T, f) or (N, T, f) of those named."""
+    full = np.zeros((images, *weights.shape[-2:-1], len(_NAMES)), np.float32)
+    full[..., _columns(tuple(names))] = weights
     return full
 
 
@@ -258,7 +269,8 @@ def run(
     src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
     _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
-    per_image = in_table(_validate.weights_per_image(normal, len(src)), names)
+    _validate.weights_for(normal, len(src))
+    per_image = _in_table(normal, names, len(src))
     result, dst = output(out, array)
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.

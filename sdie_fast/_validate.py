@@ -444,17 +444,13 @@ def weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
     return normal.astype(np.float32)
 
 
-def weights_per_image(normal: npt.NDArray[np.float32], images: int) -> npt.NDArray[np.float32]:
-    """Give each of so many images its weights: float32, C-contiguous, (N, T, F)."""
-    if normal.ndim == 2:
-        return np.repeat(normal[np.newaxis], images, axis=0)
-    if len(normal) != images:
+def weights_for(normal: npt.NDArray[np.float32], images: int) -> None:
+    """Check that normalised weights are for every image, or as many as there are images."""
+    if normal.ndim == 3 and len(normal) != images:
+        f = normal.shape[2]
         raise _wrong(
-            "weights",
-            f"shape {normal.shape} for {images} image(s)",
-            f"shapes ({normal.shape[2]},), (T, {normal.shape[2]}), or (N, T, {normal.shape[2]}) for N images",
+            "weights", f"shape {normal.shape} for {images} image(s)", f"shapes ({f},), (T, {f}), or (N, T, {f})"
         )
-    return normal
 
 
 def shared_weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:

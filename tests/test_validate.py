@@ -352,13 +352,11 @@ class TestWeights:
         np.testing.assert_array_equal(_validate.weights(once, sdie.FILTERS), once)
 
     def test_per_image(self):
-        shared = _validate.weights(np.eye(6)[:2], sdie.FILTERS)
-        each = _validate.weights_per_image(shared, 3)
-        assert each.shape == (3, 2, 6)
-        assert each.flags.c_contiguous
-        assert _validate.weights_per_image(each, 3) is each
-        with pytest.raises(InvalidArgumentError, match=r"shape \(3, 2, 6\) for 4 image"):
-            _validate.weights_per_image(each, 4)
+        each = _validate.weights(np.ones((3, 2, 6)), sdie.FILTERS)
+        _validate.weights_for(each, 3)
+        _validate.weights_for(each[0], 7)
+        with pytest.raises(InvalidArgumentError, match=r"weights: received shape \(3, 2, 6\) for 4 image"):
+            _validate.weights_for(each, 4)
 
     def test_shared(self):
         with pytest.raises(InvalidArgumentError, match=r"shapes \(6,\) or \(T, 6\)"):
