@@ -364,6 +364,8 @@ def filters(value: Any, known: Iterable[str]) -> tuple[str, ...]:
 
 def is_named(value: Any) -> bool:
     """Whether weights are given by the names of filters: a dict, or a list of such for rounds and images."""
+    if isinstance(value, np.ndarray):  # quickly, since every call asks
+        return False
     return isinstance(value, Mapping) or (isinstance(value, (list, tuple)) and any(map(is_named, value)))
 
 
