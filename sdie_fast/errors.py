@@ -5,6 +5,19 @@ that both ``except SdieError`` and ``except ValueError`` work. Messages name the
 received and what is accepted.
 """
 
+__all__ = [
+    "BackendUnavailableError",
+    "DataSetError",
+    "DeviceMemoryError",
+    "ImageFileError",
+    "InvalidArgumentError",
+    "InvalidTypeError",
+    "ModelError",
+    "RecipeError",
+    "RunError",
+    "SdieError",
+]
+
 
 class SdieError(Exception):
     """Base of every error raised by sdie_fast."""

@@ -9,6 +9,8 @@ import numpy as np
 
 from ._filter import Operations, Plane, Windowed, choice, real, shifts, window
 
+__all__ = ["Bilateral"]
+
 
 @dataclass(frozen=True)
 class Bilateral(Windowed):

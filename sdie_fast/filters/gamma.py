@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ._filter import Filter, Operations, Plane, real
 
+__all__ = ["Gamma"]
+
 
 @dataclass(frozen=True)
 class Gamma(Filter):

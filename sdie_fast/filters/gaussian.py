@@ -8,6 +8,8 @@ import numpy as np
 
 from ._filter import Operations, Plane, Windowed, real, shifts, window
 
+__all__ = ["Gaussian", "blur", "blur_operations", "gaussian_kernel"]
+
 
 def gaussian_kernel(window: int, sigma: float) -> Plane:
     """Sample a Gaussian of that sigma (pixels) at `window` taps, and scale it to sum 1."""

@@ -8,6 +8,8 @@ import numpy as np
 
 from ._filter import Operations, Plane, Windowed, real, shifts, window
 
+__all__ = ["Guided"]
+
 
 def _box(g: Plane, r: int) -> Plane:
     """Average over the square window of radius r."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ._filter import Filter, Operations, Plane
 
+__all__ = ["Identity"]
+
 
 @dataclass(frozen=True)
 class Identity(Filter):

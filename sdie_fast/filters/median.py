@@ -9,6 +9,8 @@ import numpy as np
 
 from ._filter import Operations, Plane, Windowed, shifts, window
 
+__all__ = ["Median"]
+
 
 @dataclass(frozen=True)
 class Median(Windowed):

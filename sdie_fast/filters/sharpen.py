@@ -9,6 +9,8 @@ import numpy as np
 from ._filter import Operations, Plane, Windowed, real, window
 from .gaussian import blur, blur_operations
 
+__all__ = ["Sharpen"]
+
 
 @dataclass(frozen=True)
 class Sharpen(Windowed):

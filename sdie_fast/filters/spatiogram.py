@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from ._filter import Filter, Operations, Plane, choice, integer, real
 
+__all__ = ["EMPTY_MASS", "LEVELS", "Index", "Spatiogram", "bin_shares", "spatiogram_statistics"]
+
 Index = npt.NDArray[np.intp]
 
 EMPTY_MASS = 1e-6  # below what float32 resolves of one pixel's share: such a bin counts as empty

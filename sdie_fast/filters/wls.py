@@ -9,6 +9,8 @@ import numpy as np
 
 from ._filter import Filter, Operations, Plane, choice, real
 
+__all__ = ["SMALL", "Wls", "from_lightness", "solve_rows", "to_lightness", "wls_matrix", "wls_weights"]
+
 SMALL = 1e-4  # keeps log(0) and flat neighbours finite
 
 # Iterations of the compiled exact solver on photographs (bench/RESULTS.md), and what one takes: the matrix (8), lines

@@ -6,6 +6,8 @@ import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+__all__ = ["COLUMNS", "RUN", "Part", "Places", "Steps", "Tile"]
+
 COLUMNS = 32  # of the pixels that a block computes: one warp
 RUN = 8  # pixels of a column that a thread computes
 

@@ -11,6 +11,8 @@ from numba import cuda, float32
 from ..kernels import F32, INDEX, ONE, ZERO, exp2, part
 from . import RUN, Part, Places, Steps, Tile
 
+__all__ = ["Bilateral"]
+
 
 @dataclass(frozen=True)
 class Bilateral(Part):

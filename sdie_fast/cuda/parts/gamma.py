@@ -7,6 +7,8 @@ from typing import Any
 from ..kernels import INDEX, ZERO, exp2, log2, part
 from . import RUN, Part, Places, Steps, Tile
 
+__all__ = ["Gamma"]
+
 
 class Gamma(Part):
     """A power of the pixel."""

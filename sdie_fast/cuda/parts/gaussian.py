@@ -10,6 +10,8 @@ from numba import cuda, float32
 from ..kernels import INDEX, ceil_div, part
 from . import COLUMNS, RUN, Part, Places, Steps, Tile
 
+__all__ = ["PITCH", "TAPS", "Gaussian", "blur", "blur_floats", "taps"]
+
 TAPS = 8  # one side of the largest Gaussian, its centre included
 PITCH = COLUMNS | 1
 

@@ -9,6 +9,8 @@ from numba import cuda, float32
 from ..kernels import F32, HALF, INDEX, ONE, ZERO, ceil_div, part
 from . import COLUMNS, RUN, Part, Places, Steps, Tile
 
+__all__ = ["PITCH", "Guided"]
+
 PITCH = COLUMNS | 1
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..kernels import INDEX, part
 from . import RUN, Part, Places, Steps, Tile
 
+__all__ = ["Identity"]
+
 
 class Identity(Part):
     """The pixel itself."""

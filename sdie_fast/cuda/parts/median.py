@@ -7,6 +7,8 @@ from numba import cuda, int32
 from ..kernels import INDEX, bits_of, float_of, part
 from . import RUN, Part, Places, Steps, Tile
 
+__all__ = ["TOP_BIT", "Median"]
+
 TOP_BIT = 29  # of those that tell numbers in [0, 1] apart
 
 

@@ -10,6 +10,8 @@ from ..kernels import INDEX, ZERO, part
 from . import RUN, Places, Steps, Tile
 from .gaussian import TAPS, Gaussian, blur, taps
 
+__all__ = ["Sharpen"]
+
 
 class Sharpen(Gaussian):
     """The pixel and `amount` of what the Gaussian takes from it."""
