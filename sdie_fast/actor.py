@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from ._files import read_file
+from .files import read_file
 from ._resize import shrink
 from .errors import InvalidArgumentError, RecipeError
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams

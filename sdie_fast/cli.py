@@ -14,7 +14,7 @@ import typer
 
 from ._cli import learn_commands, segment_commands
 from ._cli.common import Json, Threads, bars, complain, failing, say, show_table, stderr, stdout
-from ._files import IMAGE_SUFFIXES
+from .files import IMAGE_SUFFIXES
 from .errors import InvalidArgumentError, ModelError
 from .filters import TABLE
 
@@ -95,7 +95,7 @@ def enhance(
     Example: `sdie-fast enhance photos/ out/ --weights identity=1,wls=2 --resume`
     """
     from . import FilterParams, Recipe, default_recipe
-    from ._cli import batch
+    from .batch import _old as batch
 
     with failing():
         if weights is None and params is not None:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from ._files import read_file, replace_file
+from .files import read_file, replace_file
 from .actor import ActorFile
 from .errors import RecipeError, SdieError
 from .filters import TABLE, FilterParams, toolkit

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from .. import Enhancer, _validate, default_recipe
-from .._files import replace_file
+from ..files import replace_file
 from ..data import synthetic
 from ..errors import ImageFileError
 from .common import bars, needing, say, show_table

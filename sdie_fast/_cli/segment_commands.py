@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from .. import _validate
-from .._files import replace_file
+from ..files import replace_file
 from ..data.releases import open_dataset
 from ..errors import InvalidArgumentError, ModelError, SdieError
 from .common import (
@@ -185,8 +185,8 @@ def segment(
     import numpy as np
 
     from ..segment import Prompt
-    from . import images
-    from .batch import find
+    from ..files import _pillow as images
+    from ..batch._old import find
 
     failed = 0
     with failing():

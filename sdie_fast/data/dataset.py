@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from .._files import opened_image
+from ..files import opened_image
 from ..errors import DataSetError, InvalidArgumentError
 
 __all__ = ["MASK_RULES", "DataSet", "Sample"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .._files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES
 from ..errors import DataSetError
 from .dataset import DataSet, Sample
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import replace_file
+from ..files import replace_file
 from ..errors import DataSetError, InvalidArgumentError
 from .dataset import DataSet
 

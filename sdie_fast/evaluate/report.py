@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .._files import replace_file
+from ..files import replace_file
 from ..learn.places import Images, Masks
 from ..learn.select import choose, final_mask, final_reward, usable
 from .figures import comparison, weights_per_round

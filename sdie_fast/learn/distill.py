@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .._files import replace_file
+from ..files import replace_file
 from ..actor import Actions, Actor, ActorFile, observe, progress
 from ..enhance import one_round
 from ..errors import ModelError

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from .._files import replace_file
+from ..files import replace_file
 from ..actor import Actions, Actor
 from ..data.shots import Split
 from ..errors import RecipeError, RunError, SdieError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import _validate
-from .._files import replace_file
+from ..files import replace_file
 from ..errors import ModelError
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
 from .onnx import Held, Options, open_session

@@ -10,34 +10,46 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from .errors import SdieError
+from ..errors import SdieError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["IMAGE_SUFFIXES", "opened_image", "read_file", "replace_file"]
+__all__ = ["IMAGE_SUFFIXES", "created", "opened_image", "read_file", "replace_file"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
-def replace_file(path: Path, save: Callable[[BinaryIO], object], *, durable: bool = False) -> None:
-    """Write a file by atomic rename: `save(file)` fills a neighbour that then takes its name.
+@contextmanager
+def created(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Write a file by atomic rename: what the block fills is a neighbour, which takes the name at its end.
 
-    Folders are made as needed. What `save` or the file system raises passes through, and an older
+    Folders are made as needed. What the block or the file system raises passes through, and an older
     file is then still there, unchanged. durable: what was written outlives a power failure, which
     costs a wait for the disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # Short and of fixed length: the name itself may be as long as the file system takes.
+    part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
-        with open(part, "xb") as file:
-            save(file)
+        try:
+            file = open(part, "xb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(part, "xb")
+        with file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, save: Callable[[BinaryIO], object], *, durable: bool = False) -> None:
+    """Write a file by atomic rename, as `created`: `save(file)` fills it."""
+    with created(path, durable=durable) as file:
+        save(file)
 
 
 def read_file(path: Path, most: int, failure: type[SdieError]) -> bytes:

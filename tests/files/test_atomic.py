@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdie_fast._files import opened_image, replace_file
+from sdie_fast.files import opened_image, replace_file
 from sdie_fast.errors import DataSetError, ImageFileError
 
 _stream = io.BytesIO()

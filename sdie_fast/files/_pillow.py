@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from .._files import opened_image, replace_file
+from .atomic import opened_image, replace_file
 from ..errors import ImageFileError
 
 _GREY = {"L": np.uint8, "I;16": np.uint16, "I;16L": np.uint16, "I;16B": np.uint16}
@@ -34,6 +34,7 @@ class Picture:
     pixels: npt.NDArray[Any]
     alpha: npt.NDArray[np.uint8] | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    white_level: float | None = None
 
 
 def _sixteen_bit_colour(image: Image.Image) -> bool:
@@ -119,3 +120,26 @@ def write(path: Path, picture: Picture) -> None:
         raise
     except (OSError, ValueError) as error:
         raise ImageFileError(f"{path}: cannot be written: {error}") from error
+
+
+def decode(data: bytes, name: str, max_pixels: int = _MAX_PIXELS) -> Picture:
+    """Read an image file's content."""
+    import io
+
+    return read(io.BytesIO(data), max_pixels)  # type: ignore[arg-type]
+
+
+def measure(data: bytes, name: str) -> int:
+    """Bytes that decoding, enhancing and encoding take."""
+    return 50 * len(data)
+
+
+def encode(picture: Picture, suffix: str, name: str, png_level: int = 1) -> list[bytes]:
+    """Write an image file's content."""
+    import io
+    import pathlib
+
+    path = pathlib.Path("x" + suffix)
+    stream = io.BytesIO()
+    _image(picture, path).save(stream, format=_FORMATS[suffix.lower()], **picture.info)
+    return [stream.getvalue()]

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .. import Enhancer, Recipe, __version__
-from .._files import IMAGE_SUFFIXES, replace_file
+from ..files import IMAGE_SUFFIXES, replace_file
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
-from . import images
+from ..files import _pillow as images
 
 JOURNAL = ".sdie-fast.json"
 

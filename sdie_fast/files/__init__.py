@@ -1,0 +1,22 @@
+"""Image files in and out: what a file says of its pixels is honoured or refused, never ignored."""
+
+from ._pillow import Picture, decode, encode, measure, read, write
+from .atomic import IMAGE_SUFFIXES, opened_image, read_file, replace_file
+from .store import Entry, LocalStore, Store, open_store
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Entry",
+    "LocalStore",
+    "Picture",
+    "Store",
+    "decode",
+    "encode",
+    "measure",
+    "open_store",
+    "opened_image",
+    "read",
+    "read_file",
+    "replace_file",
+    "write",
+]
