@@ -185,7 +185,7 @@ def segment(
     import numpy as np
 
     from ..segment import Prompt
-    from ..files import _pillow as images
+    from .. import files as images
     from ..batch._old import find
 
     failed = 0

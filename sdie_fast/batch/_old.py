@@ -18,7 +18,7 @@ import numpy as np
 from .. import Enhancer, Recipe, __version__
 from ..files import IMAGE_SUFFIXES, replace_file
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
-from ..files import _pillow as images
+from .. import files as images
 
 JOURNAL = ".sdie-fast.json"
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import sdie_fast as sdie
 from sdie_fast import _backends, cli
 from sdie_fast.batch import _old as batch
-from sdie_fast.files import _pillow as images
+from sdie_fast import files as images
 from sdie_fast.data import synthetic
 from sdie_fast.errors import ImageFileError, InvalidArgumentError
 
