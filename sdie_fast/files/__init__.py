@@ -79,13 +79,13 @@ def measure(data: bytes, name: str) -> int:
         It has no header that could be read.
     """
     try:
-        height, width, channels, size = _kind(data, name).header(data, name)
+        height, width, channels, size = map(int, _kind(data, name).header(data, name))
     except SdieError:
         raise
     except Exception as error:
         raise refuse(name, f"cannot be read: {_words(error)}") from error
     # Decoded, enhanced and encoded, alpha apart; the core's float32 planes.
-    return int(height * width * (channels * size * 4 + 4 * (channels + 8))) + len(data)
+    return height * width * (channels * size * 4 + 4 * (channels + 8)) + len(data)
 
 
 def encode(picture: Picture, suffix: str, name: str, *, png_level: int = 1) -> Sequence[bytes]:

@@ -63,7 +63,7 @@ def _gather(data: bytes, name: str, limits: Limits) -> tuple[Meta, int | None, b
     room = limits.metadata
     for marker, at, content in _segments(data):
         if marker == _SOS:
-            whole = data.find(b"\xff\xd9", at) > 0
+            whole = data.rfind(b"\xff\xd9") > at  # which no coded pixel is
         elif marker == 0xE0 and content[:5] == b"JFIF\0" and len(content) >= 12:
             unit, x, y = struct.unpack_from(">BHH", content, 7)
             resolution = Resolution.of(x, y, exif.UNITS.get(unit + 1, "none"))

@@ -164,7 +164,7 @@ def straight(pixels: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> npt.NDArray[A
     """Undo the multiplication of pixels by alpha; `multiplied` gives back the very same numbers."""
     if pixels.dtype.kind == "f":
         many = alpha if pixels.ndim == 2 else alpha[..., None]
-        return np.divide(pixels, many, out=np.zeros_like(pixels), where=many > 0).clip(0, 1)
+        return np.asarray(np.divide(pixels, many, out=np.zeros_like(pixels), where=many > 0).clip(0, 1))
     high = int(np.iinfo(pixels.dtype).max)
     many = (alpha if pixels.ndim == 2 else alpha[..., None]).astype(np.uint64)
     found = (2 * high * pixels.astype(np.uint64) + many) // np.maximum(2 * many, 1)
@@ -175,9 +175,9 @@ def multiplied(pixels: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> npt.NDArray
     """Multiply pixels by alpha."""
     many = alpha if pixels.ndim == 2 else alpha[..., None]
     if pixels.dtype.kind == "f":
-        return pixels * many
+        return np.asarray(pixels * many)
     high = int(np.iinfo(pixels.dtype).max)
-    return ((2 * pixels.astype(np.uint64) * many + high) // (2 * high)).astype(pixels.dtype)
+    return np.asarray((2 * pixels.astype(np.uint64) * many + high) // (2 * high), pixels.dtype)
 
 
 def turned(picture: Picture, orientation: Any) -> Picture:

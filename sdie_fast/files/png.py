@@ -143,7 +143,7 @@ def _pixel_chunks(pixels: npt.NDArray[Any], level: int) -> Iterator[bytes]:
     if level > 1:  # libpng tries every filter for each row: smaller, slower
         import imagecodecs
 
-        whole = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=level)
+        whole = bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=level))
         at = whole.index(b"IDAT") - 4
         yield whole[at:-12]
         return

@@ -155,9 +155,9 @@ def _of_palette(page: Any, indices: npt.NDArray[Any], name: str) -> npt.NDArray[
         raise refuse(name, "a palette without the colours in use")
     if colours.max() < 256:  # written as 8 bits, against the letter
         colours = colours * np.uint16(257)
-    out = colours.T[indices]
     small = bool((colours % 257 == 0).all() or (colours % 256 == 0).all())
-    return (out >> 8).astype(np.uint8) if small else out
+    table = (colours >> 8).astype(np.uint8) if small else colours
+    return np.asarray(table.T[indices])
 
 
 def _white(page: Any, pixels: npt.NDArray[Any]) -> int | None:
