@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageFileError, SdieError
+from ..errors import SdieError
 from . import bmp, jpeg, png, tiff
 from .atomic import created, read_file, replace_file
 from .colour import grey

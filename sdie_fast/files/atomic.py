@@ -24,13 +24,9 @@ def created(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """
     # Short and of fixed length: the name itself may be as long as the file system takes.
     part = path.with_name(f".{secrets.token_hex(6)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        try:
-            file = open(part, "xb")
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(part, "xb")
-        with file:
+        with open(part, "xb") as file:
             yield file
             if durable:
                 file.flush()

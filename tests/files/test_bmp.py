@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from written_elsewhere import by_opencv, by_pillow, icc_profile, saved
 
 from sdie_fast import files
 from sdie_fast.errors import ImageFileError
-from written_elsewhere import by_opencv, by_pillow, icc_profile, saved
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,10 +5,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+from written_elsewhere import ORIENTED, by_pillow, exif_bytes, icc_profile, saved
 
 from sdie_fast import files
 from sdie_fast.errors import ImageFileError
-from written_elsewhere import ORIENTED, by_pillow, exif_bytes, icc_profile, saved
 
 
 def smooth(count=3):

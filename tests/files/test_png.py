@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, PngImagePlugin
+from written_elsewhere import ORIENTED, by_opencv, by_pillow, exif_bytes, icc_profile, saved
 
 from sdie_fast import files
 from sdie_fast.errors import ImageFileError
-from written_elsewhere import ORIENTED, by_opencv, by_pillow, exif_bytes, icc_profile, saved
 
 
 def there_and_back(data, suffix=".png", level=1):
@@ -117,7 +117,9 @@ def test_text_and_colour_stay(rng):
     info = PngImagePlugin.PngInfo()
     info.add_text("Title", "coil 7")
     info.add_itxt("Comment", "Stra\u00dfe")
-    data = saved(Image.fromarray(rng.integers(0, 256, (5, 6, 3)).astype(np.uint8)), "PNG", pnginfo=info, dpi=(300, 150))
+    data = saved(
+        Image.fromarray(rng.integers(0, 256, (5, 6, 3)).astype(np.uint8)), "PNG", pnginfo=info, dpi=(300, 150)
+    )
     data = with_chunk(with_chunk(data, b"gAMA", struct.pack(">I", 45455)), b"sRGB", b"\0")
     image = by_pillow(there_and_back(data))
     image.load()
@@ -156,7 +158,10 @@ def test_metadata_never_costs_pixels(rng):
         (lambda d: b"GIF89a" + d, "not a PNG, JPEG, TIFF or BMP file"),
         (lambda d: d[:60] + bytes([d[60] ^ 255]) + d[61:], "cannot be read: "),
         (lambda d: with_chunk(d, b"acTL", b"\0" * 8), r"an animation \(APNG\)"),
-        (lambda d: d[:16] + struct.pack(">II", 30000, 30000) + d[24:], "30000 x 30000 pixels, more than the 268435456"),
+        (
+            lambda d: d[:16] + struct.pack(">II", 30000, 30000) + d[24:],
+            "30000 x 30000 pixels, more than the 268435456",
+        ),
         (lambda d: d[:16] + struct.pack(">II", 0, 5) + d[24:], "0 x 5 pixels"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
 from written_elsewhere import ORIENTED, by_opencv, by_pillow, icc_profile, rational, saved, tiff_bytes
+
 from sdie_fast import files
 from sdie_fast.errors import ImageFileError
 
@@ -74,7 +74,10 @@ def test_compressions_and_layouts(rng, compression, layout):
             pytest.skip("WebP has no single planes")
         options["compressionargs"] = {"lossless": True}
     data = written(
-        np.moveaxis(pixels, 2, 0) if layout == "planes" else pixels, photometric="rgb", compression=compression, **options
+        np.moveaxis(pixels, 2, 0) if layout == "planes" else pixels,
+        photometric="rgb",
+        compression=compression,
+        **options,
     )
     np.testing.assert_array_equal(files.decode(data, "x").pixels, pixels)
 
@@ -206,7 +209,10 @@ def test_orientation_and_the_resolution_with_it(rng, orientation, compression):
         np.testing.assert_array_equal(page.asarray(), ORIENTED[orientation](pixels))
         assert page.tags.valueof(274, 1) == 1
         expected = (300, 150) if orientation < 5 else (150, 300)
-        assert (page.tags[282].value[0] / page.tags[282].value[1], page.tags[283].value[0] / page.tags[283].value[1]) == expected
+        assert (
+            page.tags[282].value[0] / page.tags[282].value[1],
+            page.tags[283].value[0] / page.tags[283].value[1],
+        ) == expected
         assert page.tags[296].value == 2
 
 
@@ -215,7 +221,9 @@ def test_a_resolution_that_is_none_is_left_out(rng, resolution):
     pixels = rng.integers(0, 256, (5, 6)).astype(np.uint8)
     data = tiff_bytes(pixels, tags=[(282, 5, 1, rational("<", *resolution)), (283, 5, 1, rational("<", 72))])
     for suffix in (".tif", ".png", ".jpg", ".bmp"):
-        assert "dpi" not in by_pillow(there_and_back(data, suffix)).info or by_pillow(there_and_back(data, suffix)).info["dpi"] == (1, 1)
+        assert "dpi" not in by_pillow(there_and_back(data, suffix)).info or by_pillow(
+            there_and_back(data, suffix)
+        ).info["dpi"] == (1, 1)
 
 
 @pytest.mark.parametrize(("bits", "tag"), [(10, 281), (12, 281), (14, 281), (12, 50717)])

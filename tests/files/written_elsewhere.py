@@ -27,7 +27,11 @@ def tiff_bytes(pixels, *, order="<", bits=None, tags=(), data=None, photometric=
     if sampleformat is not None:
         entries[339] = shorts(*[sampleformat] * count)
     for tag, kind, n, value in tags:
-        entries[tag] = (kind, n, value if isinstance(value, bytes) else struct.pack(order + {3: "H", 4: "I"}[kind], value))
+        entries[tag] = (
+            kind,
+            n,
+            value if isinstance(value, bytes) else struct.pack(order + {3: "H", 4: "I"}[kind], value),
+        )
     size = 8 + 2 + 12 * len(entries) + 4
     extra = b""
     place = {}
@@ -57,10 +61,8 @@ def exif_bytes(order, orientation, x=(300, 1), y=(150, 1)):
     at = 8 + 2 + 12 * len(entries) + 4
     out, extra = b"", b""
     for tag, kind, n, cell in entries:
-        if cell is None:
-            cell = struct.pack(order + "I", at + len(extra))
-            extra += values[tag]
-        out += struct.pack(order + "HHI", tag, kind, n) + cell
+        out += struct.pack(order + "HHI", tag, kind, n) + (cell or struct.pack(order + "I", at + len(extra)))
+        extra += values.get(tag, b"")
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIH", 42, 8, len(entries))
     return head + out + b"\0" * 4 + extra
 
@@ -73,7 +75,7 @@ ORIENTED = {
     5: lambda a: a.swapaxes(0, 1),
     6: lambda a: np.rot90(a, -1),
     7: lambda a: np.rot90(a.swapaxes(0, 1), 2),
-    8: lambda a: np.rot90(a),
+    8: np.rot90,
 }
 
 
