@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from .files import read_file
 from ._resize import shrink
 from .errors import InvalidArgumentError, RecipeError
+from .files import read_file
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
 
 __all__ = ["CHOOSABLE", "Actions", "Actor", "ActorFile", "Choice", "observe", "progress", "weights_of"]

@@ -14,8 +14,8 @@ import typer
 
 from ._cli import learn_commands, segment_commands
 from ._cli.common import Json, Threads, bars, complain, failing, say, show_table, stderr, stdout
-from .files import IMAGE_SUFFIXES
 from .errors import InvalidArgumentError, ModelError
+from .files import IMAGE_SUFFIXES
 from .filters import TABLE
 
 __all__ = ["app", "main"]

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from .files import read_file, replace_file
 from .actor import ActorFile
 from .errors import RecipeError, SdieError
+from .files import read_file, replace_file
 from .filters import TABLE, FilterParams, toolkit
 
 __all__ = ["Recipe", "default_recipe"]

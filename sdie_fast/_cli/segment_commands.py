@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 
 from .. import _validate
-from ..files import replace_file
 from ..data.releases import open_dataset
 from ..errors import InvalidArgumentError, ModelError, SdieError
+from ..files import replace_file
 from .common import (
     DataKind,
     DataPath,
@@ -184,9 +184,9 @@ def segment(
     """
     import numpy as np
 
-    from ..segment import Prompt
     from .. import files as images
     from ..batch._old import find
+    from ..segment import Prompt
 
     failed = 0
     with failing():

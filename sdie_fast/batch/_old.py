@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .. import Enhancer, Recipe, __version__
-from ..files import IMAGE_SUFFIXES, replace_file
-from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from .. import files as images
+from ..errors import ImageFileError, InvalidArgumentError, SdieError
+from ..files import IMAGE_SUFFIXES, replace_file
 
 JOURNAL = ".sdie-fast.json"
 

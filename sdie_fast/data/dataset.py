@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..files import grey, read
 from ..errors import DataSetError, ImageFileError, InvalidArgumentError
+from ..files import grey, read
 
 __all__ = ["MASK_RULES", "DataSet", "Sample"]
 

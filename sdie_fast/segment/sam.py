@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import _validate
-from ..files import replace_file
 from ..errors import ModelError
+from ..files import replace_file
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
 from .onnx import Held, Options, open_session
 from .segmenter import Segmenter, geometries_of, geometry_of_one
