@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from . import _validate
+from . import _validate, _weights
 from .cuda.arrays import DeviceArray
 from .errors import BackendUnavailableError, InvalidArgumentError
 from .filters import TABLE, FilterParams, toolkit
@@ -259,7 +259,7 @@ def run(
 ) -> Array:
     """Check every argument, then enhance; the arguments are those of `sdie_fast.enhance`."""
     names = toolkit(weights, filters)
-    normal = _validate.weights(weights, names)
+    normal = _weights.weights(weights, names)
     largest = np.maximum.reduce(normal.reshape(-1, len(names)))
     used = tuple(name for name, weight in zip(names, largest.tolist(), strict=True) if weight)
     chosen = choose(backend, image, used)
@@ -269,7 +269,7 @@ def run(
     src = _validate.image(array, max_pixels)
     white = _validate.white_level(white_level, src.dtype)
     _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
-    _validate.weights_for(normal, len(src))
+    _weights.weights_for(normal, len(src))
     per_image = _in_table(normal, names, len(src))
     result, dst = output(out, array)
     if not isinstance(array, DeviceArray):

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import _validate
+from . import _validate, _weights
 from ._files import read_file, replace_file
 from .actor import ActorFile
 from .errors import RecipeError, SdieError
@@ -95,7 +95,7 @@ class Recipe:
         _kind("kind", self.kind)
         if self.kind == "fixed":
             object.__setattr__(self, "filters", toolkit(self.weights, self.filters))
-            weights = _validate.shared_weights(self.weights, self.filters)
+            weights = _weights.shared_weights(self.weights, self.filters)
             weights.flags.writeable = False
             object.__setattr__(self, "weights", weights)
             _validate.equal("actor", self.actor, None)

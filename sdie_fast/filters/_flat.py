@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import _validate
+from .. import _validate, _weights
 from ._filter import Filter, Parameter
 from .bilateral import Bilateral
 from .gamma import Gamma
@@ -67,9 +67,9 @@ def toolkit(weights: Any, filters: Sequence[str] | None = None) -> tuple[str, ..
     """
     if filters is not None:
         return _validate.filters(filters, TABLE)
-    if not _validate.is_named(weights):
+    if not _weights.is_named(weights):
         return FILTERS
-    named = _validate.names_in(weights, TABLE)
+    named = _weights.names_in(weights, TABLE)
     return FILTERS + tuple(name for name in TABLE if name in named and name not in FILTERS)
 
 
