@@ -55,7 +55,7 @@ def wrong(name: str, received: str, accepted: str) -> InvalidArgumentError:
 
 def _describe(array: Image | DeviceArray) -> str:
     place = f" on CUDA device {array.device}" if isinstance(array, DeviceArray) else ""
-    return f"{array.dtype} array of shape {array.shape}{place}"
+    return f"{array.dtype} array of shape {tuple(array.shape)}{place}"
 
 
 # Numbers, choices and switches. `Rule`s are made once, in tables, and applied as rule(name, value).
@@ -169,6 +169,7 @@ def path(name: str, value: Any) -> Path:
 _thread_count = integer(1, MAX_THREADS)
 _pixel_limit = integer(1, 2**62)
 _white_level = real(1.0, 65535.0)
+_axes = choice("HW", "HWC", "NHW", "NHWC")
 
 
 def threads(value: Any) -> int:
@@ -184,16 +185,17 @@ def threads(value: Any) -> int:
 # Arrays: NumPy's, and those on a CUDA device as `DeviceArray` describes them.
 
 
-def image(value: Any, max_pixels: Any = None) -> Any:
+def image(value: Any, max_pixels: Any = None, axes: Any = None) -> Any:
     """Check an image or a batch by its type, shape and size (its values: `intensities`).
 
     Parameters
     ----------
     value
-        uint8, uint16 or float32 array of shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3), with
-        any strides.
+        uint8, uint16 or float32 array of the axes that `axes_of` tells, with any strides.
     max_pixels
         Largest H * W accepted; None means 2**28.
+    axes
+        As `axes_of` takes them.
 
     Returns
     -------
@@ -206,7 +208,7 @@ def image(value: Any, max_pixels: Any = None) -> Any:
             f"image: received {_describe(array)}; accepted dtypes: uint8, uint16, float32, all in native byte order"
         )
     limit: int = MAX_PIXELS if max_pixels is None else _pixel_limit("max_pixels", max_pixels)
-    planes = _as_planes(array)
+    planes = as_planes(array, axes)
     if planes.size == 0:
         raise wrong("image", f"an empty {_describe(array)}", "at least one pixel")
     _, height, width, _ = planes.shape
@@ -232,15 +234,39 @@ def _array(name: str, value: Any) -> Any:
     return np.asarray(value)
 
 
-def _as_planes(array: Any) -> Any:
-    """View an array as (N, H, W, C): from three axes on, a last axis of exactly 3 is colour."""
-    if array.ndim == 2:
-        return array[np.newaxis, :, :, np.newaxis]
-    if array.ndim == 3:
-        return array[np.newaxis] if array.shape[2] == 3 else array[..., np.newaxis]
-    if array.ndim == 4 and array.shape[3] == 3:
-        return array
-    raise wrong("image", _describe(array), "shapes (H, W), (N, H, W), (H, W, 3), (N, H, W, 3)")
+def axes_of(array: Any, axes: Any = None) -> str:
+    """Tell the axes of an array, or a tensor, of images: "HW", "HWC", "NHW" or "NHWC".
+
+    Unless they are given, three axes are a picture where the last can be channels, else a batch of grey pictures. A
+    last axis of 2 or 4 is refused: a picture with alpha is likelier than a batch of pictures 4 pixels wide.
+    """
+    shape = tuple(array.shape)
+    if axes is not None:
+        found: str = _axes("axes", axes)
+        if len(found) != len(shape):
+            raise wrong("axes", f"{found!r} for {_describe(array)}", f"a letter for each of its {len(shape)} axes")
+    elif len(shape) == 3:
+        found = "HWC" if 1 <= shape[2] <= 4 else "NHW"
+    elif len(shape) in (2, 4):
+        found = "HW" if len(shape) == 2 else "NHWC"
+    else:
+        pictures = "(H, W), (H, W, 1), (H, W, 3)"
+        batches = "(N, H, W), (N, H, W, 1), (N, H, W, 3)"
+        raise wrong("image", _describe(array), f"shapes {pictures}, {batches}")
+    if found[-1] == "C" and shape[-1] not in (1, 3):
+        accepted = "1 or 3 channels (carry alpha beside)"
+        if axes is None and len(shape) == 3:
+            accepted += f', or axes="NHW" for a batch of images {shape[2]} pixels wide'
+        raise wrong("image", f"{_describe(array)}: {shape[-1]} channels", accepted)
+    return found
+
+
+def as_planes(array: Any, axes: Any = None) -> Any:
+    """View an array, or a tensor, as (N, H, W, C), by the axes that `axes_of` tells."""
+    found = axes_of(array, axes)
+    if found[-1] != "C":
+        array = array[..., np.newaxis]
+    return array if found[0] == "N" else array[np.newaxis]
 
 
 def white_level(value: Any, dtype: np.dtype[Any]) -> float:
@@ -277,10 +303,10 @@ def size(planes: Image | DeviceArray, window: int) -> None:
         )
 
 
-def output(value: Any, image: Any) -> tuple[Any, Any]:
+def output(value: Any, image: Any, axes: Any = None) -> tuple[Any, Any]:
     """Check `out`, or make one: the image's shape and dtype, writable, apart from it in memory.
 
-    Both are ndarrays, or both `DeviceArray`s of one device, of which none is made here.
+    Both are ndarrays, or both `DeviceArray`s of one device, of which none is made here. Their axes are `axes`.
 
     Returns
     -------
@@ -291,7 +317,7 @@ def output(value: Any, image: Any) -> tuple[Any, Any]:
     """
     if value is None:
         value = np.empty(image.shape, image.dtype)
-        return value, _as_planes(value)
+        return value, as_planes(value, axes)
     array = _array("out", value)
     _same_place(array, image)
     if array.dtype != image.dtype:
@@ -306,7 +332,7 @@ def output(value: Any, image: Any) -> tuple[Any, Any]:
         raise wrong("out", f"{_describe(array)} and strides {array.strides}", "elements that do not overlap")
     if _shares_memory(array, image):
         raise wrong("out", "an array that shares memory with image", "one that does not")
-    return value, _as_planes(array)
+    return value, as_planes(array, axes)
 
 
 def _same_place(array: Image | DeviceArray, image: Image | DeviceArray) -> None:

@@ -210,18 +210,18 @@ class Sam(Segmenter):
         """What the encoder and the decoder really run on."""
         return self._encoder.provider, self._decoder.provider
 
-    def take(self, images: Any) -> list[Any]:
+    def take(self, images: Any, axes: str | None = None) -> list[Any]:
         """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (by torch) stay where they are."""
         if _on_host(images):
-            return list(as_images(images))
-        return list(_tensors().as_views(images))
+            return list(as_images(images, axes))
+        return list(_tensors().as_views(images, axes))
 
-    def encode(self, images: Any) -> Embeddings:
+    def encode(self, images: Any, axes: str | None = None) -> Embeddings:
         """Embed images: see `Segmenter.encode`.
 
         Parameters
         ----------
-        images
+        images, axes
             As for `Segmenter.encode`; also tensors of the same shapes and types, and arrays on a GPU (DLPack or
             `__cuda_array_interface__`), which torch makes ready and the session reads, without a copy to the host.
 
@@ -231,7 +231,7 @@ class Sam(Segmenter):
             On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as
             it is.
         """
-        views = self.take(images)
+        views = self.take(images, axes)
         geometries = geometries_of(views, self.size)
         kept, found = [], []
         for start in range(0, len(views), self._batch):
