@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -136,6 +137,8 @@ class Enhancer:
     "schedule", in each round for a "policy", and each time the call waits for the device. Images on
     the host go up to the device and back in each round of a "policy", as float32.
 
+    Pickles and copies carry the recipe and its network, and so work in another process or on another machine.
+
     Raises
     ------
     RecipeError
@@ -163,8 +166,10 @@ class Enhancer:
         self.white_level = white_level
         self.per_channel = _validate.flag("per_channel", per_channel)
         self.max_pixels = max_pixels
-        actor = self.recipe.actor
-        self._actor = None if actor is None else Actor(actor, self.recipe.kind, self.threads)
+        self._actor = None
+        if self.recipe.actor is not None:
+            self._actor = Actor(self.recipe.actor, self.recipe.kind, self.threads)
+            self.recipe = dataclasses.replace(self.recipe, actor=self._actor.file)  # which has the network's bytes
         self._rounds = self.recipe.rounds // self.recipe.passes  # of the first pass
 
     def __call__(

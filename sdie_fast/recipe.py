@@ -117,6 +117,11 @@ class Recipe:
             return self.actor.rounds
         return 0 if self.weights is None else len(self.weights)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.weights is not None:
+            self.weights.flags.writeable = False  # which pickles and copies of an array forget
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.to_dict() == other.to_dict()
 

@@ -1,7 +1,9 @@
 """Actors, and the recipes and enhancers that use them."""
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -319,6 +321,32 @@ class TestOnDisk:
         (tmp_path / "r" / "actor.onnx").write_bytes(b"x")
         with pytest.raises(RecipeError, match="SHA-256"):
             sdie.Enhancer(found)
+
+    @pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+    def test_pickles_and_copies_carry_the_network(self, again, recipe, tmp_path, rng):
+        file = recipe.save(tmp_path / "r")
+        enhancer = sdie.Enhancer(file, threads=2, per_channel=True)
+        (tmp_path / "r" / "actor.onnx").unlink()
+        found = again(enhancer)
+        image = rng.integers(0, 256, (30, 40, 3), np.uint8)
+        for one, other in zip(found(image), enhancer(image), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert found.recipe == recipe
+        assert (found.threads, found.per_channel) == (2, True)
+        actor = again(enhancer._actor)
+        seen = rng.integers(0, 256, (2, SIDE, SIDE), np.uint8)
+        np.testing.assert_array_equal(actor(seen, 1), enhancer._actor(seen, 1))
+
+    def test_a_pickled_recipe_carries_the_network(self, recipe, tmp_path):
+        recipe.save(tmp_path / "r")
+        pickled = pickle.dumps(Recipe.load(tmp_path / "r"))
+        (tmp_path / "r" / "actor.onnx").unlink()
+        found = pickle.loads(pickled)
+        assert found == recipe
+        found.save(tmp_path / "s")
+        assert Recipe.load(tmp_path / "s") == recipe
+        with pytest.raises(RecipeError, match="SHA-256"):
+            dataclasses.replace(found.actor, content=b"another").verified()
 
     def test_not_a_network(self, kind, tmp_path):
         (tmp_path / "x.onnx").write_bytes(b"none")

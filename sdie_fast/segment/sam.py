@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -154,6 +155,10 @@ class Sam(Segmenter):
     ------
     ModelError
         A directory, file or runtime that cannot be used.
+
+    Notes
+    -----
+    Pickles and copies are made by these arguments: the directory is read again where they are opened.
     """
 
     takes_tensors = True
@@ -167,6 +172,8 @@ class Sam(Segmenter):
         prompts: int | None = None,
         verify: bool = True,
     ) -> None:
+        where = directory and Path(directory).absolute()  # a process that opens a pickle may run elsewhere
+        self._made_by = functools.partial(type(self), where, options, batch=batch, prompts=prompts, verify=verify)
         count = _validate.integer(1, 2**16)
         self._batch: int = count("batch", batch)
         self.directory = SMALL_SAM if directory is None else Path(directory)
@@ -184,6 +191,9 @@ class Sam(Segmenter):
         self._mean = np.array(m.pixel_mean, np.float32)
         self._std = np.array(m.pixel_std, np.float32)
         self._input = np.zeros((self._batch, 3, m.size, m.size), np.float32)  # made once, used for every image
+
+    def __reduce__(self) -> Any:
+        return self._made_by, ()
 
     @property
     def name(self) -> str:

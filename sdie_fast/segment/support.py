@@ -75,6 +75,9 @@ class Support:
         self.places: int = _validate.integer(1, 16)("places", places)
         self._known: WeakKeyDictionary[Model, tuple[Floats, float]] = WeakKeyDictionary()
 
+    def __reduce__(self) -> Any:
+        return type(self), (self._images, self._masks, self.places)  # what models made of it is made anew
+
     @property
     def fingerprint(self) -> bytes:
         """Hash of what it shows."""

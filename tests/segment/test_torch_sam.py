@@ -1,6 +1,8 @@
 """SAM in torch against the ONNX files, and answers on a device against NumPy's."""
 
+import copy
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -110,6 +112,14 @@ class TestModel:
         for given in (held[0][..., None], images[0][..., None]):
             mask, _ = torch_small(given, Prompt(boxes=np.array([[1, 1, 9, 9]], np.float32)))
             assert mask.shape == (90, 120)
+
+    @pytest.mark.parametrize("again", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+    def test_pickles_and_copies(self, torch_small, scenes, again):
+        found = again(torch_small)
+        assert found.fingerprint == torch_small.fingerprint
+        prompt = Prompt(boxes=np.array([[20, 20, 60, 70]], np.float32))
+        for one, other in zip(found(scenes, prompt), torch_small(scenes, prompt), strict=True):
+            np.testing.assert_array_equal(one, other)
 
     def test_vit(self, small_vit, rng):
         """Another architecture, whose attention was replaced, against segment-anything's own."""
