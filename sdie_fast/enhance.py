@@ -88,7 +88,7 @@ def enhance(
         Largest H * W accepted; None means 2**28.
     axes : {"HW", "HWC", "NHW", "NHWC"}, optional
         What the axes of `image` and `out` are. None: of three axes the last is channels where it is 1 or 3 long. Where
-        it is 2 or 4 the image is refused: alpha is no intensity, and is carried beside. "NHW" takes a batch of any width.
+        it is 2 or 4 the image is refused: alpha is no intensity, and is carried beside. "NHW" is a batch of any width.
 
     Returns
     -------

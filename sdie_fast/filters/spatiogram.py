@@ -103,8 +103,8 @@ def _spread(excess: float) -> Plane:
 def _equalise_tiles(g: Plane, tiles: int, clip_limit: float) -> Plane:
     """Equalise by tiles, contrast-limited, as OpenCV's CLAHE of 8 bits but without rounding.
 
-    All images have 256 levels, where OpenCV gives 16-bit ones 65,536: so few pixels share one that its limit, of a pixel
-    at least, cuts off next to nothing.
+    All images have 256 levels, where OpenCV gives 16-bit ones 65,536: so few pixels share one that its limit, of a
+    pixel at least, cuts off next to nothing.
     """
     h, w = g.shape
     if h % tiles == 0 and w % tiles == 0:
