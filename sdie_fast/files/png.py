@@ -85,14 +85,17 @@ def decode(data: bytes, name: str, limits: Limits) -> Picture:
     """Read a PNG: palettes become colours, transparent colours alpha, 1 to 4 bits 8."""
     import imagecodecs
 
-    height, width, *_ = header(data, name)
+    height, width, _, size = header(data, name)
     limits.check(name, height, width)
-    if any(kind == b"acTL" for kind, _ in _chunks(data)):
+    kinds = {kind for kind, _ in _chunks(data)}
+    if b"acTL" in kinds:
         raise refuse(name, "an animation (APNG); one frame is accepted")
-    pixels = imagecodecs.png_decode(data)
+    count = CHANNELS[data[25]] + (b"tRNS" in kinds and data[25] in (0, 2, 3))
+    pixels = np.empty((height, width, count)[: 3 if count > 1 else 2], np.uint16 if size == 2 else np.uint8)
+    # Without `out`, imagecodecs 2026.3 drops a reference to None for each file that is damaged, until Python aborts.
+    imagecodecs.png_decode(data, out=pixels)
     alpha = None
     if pixels.ndim == 3:
-        count = pixels.shape[2]
         alpha = np.ascontiguousarray(pixels[..., -1]) if count in (2, 4) else None
         pixels = np.ascontiguousarray(pixels[..., 0] if count <= 2 else pixels[..., :3])
     meta, orientation = _meta(data, limits)

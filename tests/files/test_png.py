@@ -1,6 +1,7 @@
 """PNG: pixels and chunks in and out, against Pillow and OpenCV."""
 
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -185,3 +186,12 @@ def test_measure_is_no_less_than_what_is_held(rng):
     assert files.measure(data, "x") >= 60 * 80 * 3 * 3 + len(data)
     with pytest.raises(ImageFileError, match="x: "):
         files.measure(data[:20], "x")
+
+
+def test_damaged_files_cost_no_reference(rng):
+    data = saved(Image.fromarray(rng.integers(0, 256, (20, 20)).astype(np.uint8)), "PNG")
+    before = sys.getrefcount(None)
+    for _ in range(300):
+        with pytest.raises(ImageFileError):
+            files.decode(data[:100], "x")
+    assert sys.getrefcount(None) > before - 100  # from 3.12 on it never changes; Python aborts when it is used up
