@@ -2,13 +2,15 @@
 
 from ._pillow import Picture, decode, encode, measure, read, write
 from .atomic import IMAGE_SUFFIXES, opened_image, read_file, replace_file
-from .store import Entry, LocalStore, Store, open_store
+from .remote import RemoteStore, open_store
+from .store import Entry, LocalStore, Store
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Entry",
     "LocalStore",
     "Picture",
+    "RemoteStore",
     "Store",
     "decode",
     "encode",

@@ -1,4 +1,4 @@
-"""Where files lie: a folder of this machine, or what fsspec reaches (`s3://`, `gs://`, `https://`, `memory://`)."""
+"""Where files lie: what every such place can do, and a folder of this machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ..errors import SdieError
 from .atomic import created
 
-__all__ = ["Entry", "LocalStore", "Store", "open_store"]
+__all__ = ["Entry", "LocalStore", "Store"]
 
 
 class Entry(NamedTuple):
@@ -42,6 +41,7 @@ class Store(ABC):
 
     local: bool
     url: str
+    writable = True
 
     @abstractmethod
     def walk(self, skip: Callable[[str], bool] = lambda _: False) -> Iterator[Entry]:
@@ -120,8 +120,3 @@ class LocalStore(Store):
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Open a file to be written: it appears, whole, when the block ends without an error."""
         return created(self.root / name)
-
-
-def open_store(where: str | Path) -> Store:
-    """Open a folder, or what a URL names."""
-    return LocalStore(Path(where))
