@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote
@@ -215,7 +215,7 @@ class RemoteStore(Store):
     def _send(self, path: str, spool: Any) -> None:
         size = spool.seek(0, io.SEEK_END) or spool.tell()
         spool.seek(0)
-        if self.protocol in _OBJECTS and size <= _WHOLE:
+        if self.protocol == "memory" or (self.protocol in _OBJECTS and size <= _WHOLE):
             self._fs.pipe_file(path, spool.read())
             return
         if self.protocol not in _OBJECTS:
@@ -228,6 +228,8 @@ class RemoteStore(Store):
             file.commit()
         except BaseException:
             file.discard()
+            with suppress(AttributeError):
+                file.closed = True  # or collecting it would send the rest
             raise
 
 
