@@ -123,9 +123,9 @@ class RemoteStore(Store):
                 if _passing(error) and time.monotonic() + wait < end:
                     time.sleep(wait)
                     pause = min(2 * pause, 10.0)
-                elif isinstance(error, OSError) and str(error):
+                elif isinstance(error, OSError) and not _passing(error):
                     raise
-                else:  # each library has errors of its own
+                else:  # each library has errors of its own; a number such as EIO would speak of a disk
                     status = getattr(error, "status", None)
                     kind = PermissionError if status in (401, 403) else OSError
                     raise kind(str(error) or type(error).__name__) from error

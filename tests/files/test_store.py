@@ -119,9 +119,8 @@ def test_whole_or_not_at_all(store, monkeypatch):
     assert [(e.name, e.size) for e in store.walk()] == [("old", 3)]
 
 
-def test_upload_that_breaks_leaves_nothing(store, monkeypatch):
-    if store.local:
-        pytest.skip("nothing is sent")
+def test_upload_that_breaks_leaves_nothing(bucket, monkeypatch):
+    store = open_store(f"{bucket}/breaks")
 
     def breaks(source, target, *_):
         target.write(source.read(7 << 20))
