@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,11 @@ def targets(
     return where.refuse(found)
 
 
+def _identity(path: str | Path) -> tuple[int, int]:
+    facts = os.stat(path)
+    return facts.st_dev, facts.st_ino
+
+
 def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
@@ -117,21 +123,18 @@ class _Where:
 
     def nearest(self, path: str) -> str | None:
         """The URL of IN or of OUT, whichever a local path lies in more closely; None where it is in neither."""
-        keys = {}
+        keys: dict[object, str] = {}
         for url in (self.target.url, self.source.url):
-            try:
-                facts = os.stat(url)
-            except OSError:
-                continue
-            keys[facts.st_dev, facts.st_ino] = url
+            keys[os.path.realpath(url)] = url  # OUT need not be there yet
+            with suppress(OSError):
+                keys[_identity(url)] = url
         real = Path(os.path.realpath(path))
         for folder in (real, *real.parents):
-            try:
-                facts = folder.stat()
-            except OSError:
-                continue
-            if (facts.st_dev, facts.st_ino) in keys:
-                return keys[facts.st_dev, facts.st_ino]
+            if str(folder) in keys:
+                return keys[str(folder)]
+            with suppress(OSError):
+                if (key := _identity(folder)) in keys:
+                    return keys[key]
         return None
 
     def skip(self, name: str) -> bool:
