@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 
 from .. import _validate
-from ..files import replace_file
 from ..data.releases import open_dataset
 from ..errors import InvalidArgumentError, ModelError, SdieError
+from ..files import IMAGE_SUFFIXES, LocalStore, read, replace_file
 from .common import (
     DataKind,
     DataPath,
@@ -184,9 +184,8 @@ def segment(
     """
     import numpy as np
 
+    from ..batch.listing import targets
     from ..segment import Prompt
-    from ..files import _pillow as images
-    from ..batch._old import find
 
     failed = 0
     with failing():
@@ -208,13 +207,18 @@ def segment(
             if boxes is not None or points is not None:
                 raise InvalidArgumentError("--box, --point: accepted only without --recipe")
             way, facts = _sdie(recipe, model, select, label, size, grid, threads)
-        files = [source] if source.is_file() else find(source, target)
+        if source.is_file():
+            files = [source]
+        else:
+            files = sorted(source / pair.source.name for pair in targets(LocalStore(source), LocalStore(target)))
+            if not files:
+                raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
         judged = {}
         with progress("segmenting", len(files), True) as advance:
             for file in files:
                 name = file.name if source.is_file() else file.relative_to(source).as_posix()
                 try:
-                    pictures, judged[name] = way(images.read(file).pixels)
+                    pictures, judged[name] = way(read(file).pixels)
                     for suffix, picture in pictures.items():
                         save = functools.partial(picture.save, format="PNG")
                         replace_file(target / f"{name}.{suffix}.png", save)

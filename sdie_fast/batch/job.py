@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class Job:
         content = [e.recipe.to_dict(), e.per_channel, self.white_level, self.png_level, __version__]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def __call__(self, data: bytes, name: str, suffix: str, threads: int = 1) -> Done:
+    def __call__(self, data: bytes, name: str, suffix: str, threads: int | Callable[[], int] = 1) -> Done:
         """Enhance one file's content.
 
         Parameters
@@ -79,8 +79,8 @@ class Job:
             What messages call it.
         suffix : str
             Of what is to come out, such as ".png".
-        threads : int
-            Threads at most.
+        threads : int or callable
+            Threads at most; what is called is asked for them once the file has been decoded.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Job:
         times = [time.perf_counter()]
         picture = files.decode(data, name)
         times.append(time.perf_counter())
-        pixels = self._at(picture, threads)(picture.pixels)[0]
+        pixels = self._at(picture, threads if isinstance(threads, int) else threads())(picture.pixels)[0]
         times.append(time.perf_counter())
         parts = files.encode(dataclasses.replace(picture, pixels=pixels), suffix, name, png_level=self.png_level)
         times.append(time.perf_counter())

@@ -80,7 +80,10 @@ class LocalStore(Store):
         self.url = str(root)
 
     def walk(self, skip: Callable[[str], bool] = lambda _: False) -> Iterator[Entry]:
-        """List files; linked folders are followed, none that is already on the way down to itself."""
+        """List files; linked folders are followed, none that is already on the way down to itself.
+
+        `skip` is asked of files that are links as well.
+        """
         top = os.stat(self.root)
         ways: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset({(top.st_dev, top.st_ino)}))]
         while ways:
@@ -100,7 +103,7 @@ class LocalStore(Store):
                             key = (facts.st_dev, facts.st_ino)
                             if key not in above and not skip(name):
                                 ways.append((name + "/", above | {key}))
-                        elif stat.S_ISREG(facts.st_mode):
+                        elif stat.S_ISREG(facts.st_mode) and not (item.is_symlink() and skip(name)):
                             yield Entry(name, facts.st_size, str(facts.st_mtime_ns))
                     except OSError:
                         continue  # a link to nowhere
@@ -111,7 +114,7 @@ class LocalStore(Store):
             facts = os.stat(self.root / name)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Entry(name, facts.st_size, str(facts.st_mtime_ns))
+        return Entry(name, facts.st_size, str(facts.st_mtime_ns)) if stat.S_ISREG(facts.st_mode) else None
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to be read."""
