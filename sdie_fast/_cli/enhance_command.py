@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -20,9 +21,12 @@ import typer
 from ..errors import ImageFileError, InvalidArgumentError
 from ..files import IMAGE_SUFFIXES
 from ..filters import TABLE
-from .common import Json, Threads, bars, complain, failing, say
+from .common import Json, Threads, bars, complain, failing, needing, say
 
 if TYPE_CHECKING:
+    from ..batch.job import Job
+    from ..batch.journal import Journal
+    from ..batch.listing import Pair
     from ..files import Store
     from ..recipe import Recipe
 
@@ -30,7 +34,9 @@ _INTERRUPTED = 130
 
 
 def enhance(
-    source: Annotated[str, typer.Argument(metavar="IN", help="An image, or a folder with its subfolders.")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="An image, a folder with its subfolders, or shard-{000..999}.tar.")
+    ],
     target: Annotated[str, typer.Argument(metavar="OUT", help="A file or a folder; its layout is IN's.")],
     recipe: Annotated[Path | None, typer.Option(help="A recipe.", show_default="the one that ships")] = None,
     weights: Annotated[
@@ -57,49 +63,48 @@ def enhance(
     ] = None,
     journal: Annotated[Path | None, typer.Option(help="What was done.", show_default="in OUT")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what this recipe has done.")] = False,
+    dask: Annotated[str | None, typer.Option(metavar="WHERE", help="tcp://..., a scheduler file, local:N.")] = None,
     as_json: Json = False,
 ) -> None:
     """Enhance an image, or every image in a folder; a file that fails is told, the rest go on.
 
     Example: `sdie-fast enhance photos/ out/ --weights identity=1,wls=2 --resume`
     """
-    from ..batch import listing, pipeline
+    from ..batch import pipeline, shards
     from ..batch.job import Job
-    from ..batch.journal import NAME, Journal, locked
 
     stop = threading.Event()
     with failing(), _prompt_end(), ExitStack() as stack:
         suffix = None if image_format is None else "." + image_format.lower().lstrip(".")
         if suffix not in (None, *IMAGE_SUFFIXES):
             raise InvalidArgumentError(f"--format: received {image_format!r}; accepted: png, jpg, bmp or tiff")
+        if dask is not None and (threads is not None or memory is not None):
+            raise InvalidArgumentError("--threads, --memory: accepted without --dask: its workers have their own")
         budget = None if memory is None else _bytes(memory)
         job = Job(
             _recipe(recipe, weights, params, rounds), backend,
             per_channel=per_channel, white_level=white_level, png_level=png_level,
         )  # fmt: skip
-        store, out, single = listing.open_places(source, target, suffix)
-        if single is not None:
-            pairs = iter([single])
+        tar = shards.is_shards(source)
+        todo: tuple[Any, ...]
+        options: dict[str, Any]
+        if tar:
+            if files_from is not None or journal is not None:
+                raise InvalidArgumentError("--files-from, --journal: accepted with a folder, not with shards")
+            todo, options = (shards.plan(source, target), job), {"suffix": suffix, "resume": resume}
+            pipeline.check(todo[0][0].target)
         else:
-            names = None if files_from is None else _names(stack.enter_context(_opened(files_from)), null)
-            pairs = listing.targets(store, out, suffix=suffix, names=names)
-            try:
-                first = next(pairs, None)
-            except OSError as error:
-                raise ImageFileError(f"IN: {source} cannot be listed: {error.strerror or error}") from error
-            if first is None:
-                raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
-            pairs = itertools.chain([first], pairs)
-        pipeline.check(out)
-        kept = None
-        if single is None and (out.local or journal is not None):
-            place = Path(out.url) / NAME if journal is None else journal
-            for path in {place, Path(out.url) / NAME} if out.local else {place}:
-                stack.enter_context(locked(path.with_name(path.name.removesuffix(".db") + ".lock")))
-            key = json.dumps([job.key, _where(store), _where(out)])
-            kept = stack.enter_context(Journal(place, key, out, resume=resume, tell=complain))
-        elif resume and single is None:
-            raise InvalidArgumentError("--resume: OUT is no folder of this machine; accepted: with --journal FILE")
+            listed = None if files_from is None else _names(stack.enter_context(_opened(files_from)), null)
+            *found, kept = _files(stack, source, target, job, suffix, listed, journal, resume)
+            todo, options = (*found, job), {"journal": kept}
+        if dask is None:
+            options |= {"threads": threads, "memory": budget}
+            run = partial(shards.run if tar else pipeline.run, *todo, **options)
+        else:
+            with needing("dask"):
+                from ..batch import cluster
+            options["client"] = stack.enter_context(cluster.connected(dask))
+            run = partial(cluster.run_shards if tar else cluster.run, *todo, **options)
         with bars(not as_json) as bar, _interrupts(stop):
             task = bar.add_task("enhancing", total=None, told="")
 
@@ -110,10 +115,7 @@ def enhance(
                     told = f"{listed} found so far, {told}"
                 bar.update(task, completed=so_far.files, total=listed if complete else None, told=told)
 
-            summary = pipeline.run(
-                pairs, store, out, job, threads=threads, memory=budget, journal=kept, watch=watch, stop=stop,
-                tell=lambda message: complain(f"failed: {message}"),
-            )  # fmt: skip
+            summary = run(watch=watch, stop=stop, tell=lambda message: complain(f"failed: {message}"))
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
     elif not summary.interrupted:
@@ -126,6 +128,45 @@ def enhance(
         raise typer.Exit(_INTERRUPTED)
     if summary.failures:
         raise typer.Exit(1)
+
+
+def _files(
+    stack: ExitStack,
+    source: str,
+    target: str,
+    job: Job,
+    suffix: str | None,
+    names: Iterator[str] | None,
+    journal: Path | None,
+    resume: bool,
+) -> tuple[Iterator[Pair], Store, Store, Journal | None]:
+    """Open IN, OUT and the journal."""
+    from ..batch import listing, pipeline
+    from ..batch.journal import NAME, Journal, locked
+
+    store, out, single = listing.open_places(source, target, suffix)
+    if single is not None:
+        pairs = iter([single])
+    else:
+        pairs = listing.targets(store, out, suffix=suffix, names=names)
+        try:
+            first = next(pairs, None)
+        except OSError as error:
+            raise ImageFileError(f"IN: {source} cannot be listed: {error.strerror or error}") from error
+        if first is None:
+            raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
+        pairs = itertools.chain([first], pairs)
+    pipeline.check(out)
+    kept = None
+    if single is None and (out.local or journal is not None):
+        place = Path(out.url) / NAME if journal is None else journal
+        for path in {place, Path(out.url) / NAME} if out.local else {place}:
+            stack.enter_context(locked(path.with_name(path.name.removesuffix(".db") + ".lock")))
+        key = json.dumps([job.key, _where(store), _where(out)])
+        kept = stack.enter_context(Journal(place, key, out, resume=resume, tell=complain))
+    elif resume and single is None:
+        raise InvalidArgumentError("--resume: OUT is no folder of this machine; accepted: with --journal FILE")
+    return pairs, store, out, kept
 
 
 @contextmanager

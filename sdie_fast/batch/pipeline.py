@@ -87,6 +87,17 @@ class Summary:
         if len(self.failed) < _KEPT:
             self.failed[name] = message
 
+    def include(self, part: Summary, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Add what a part of the run did, and tell of its failures."""
+        for name, value in vars(part).items():
+            if name not in ("failed", "seconds", "interrupted"):
+                setattr(self, name, getattr(self, name) + value)
+        self.interrupted = self.interrupted or part.interrupted
+        for name, message in part.failed.items():
+            tell(message)
+            if len(self.failed) < _KEPT:
+                self.failed[name] = message
+
     def to_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         found = {k: round(v, 4) if isinstance(v, float) else v for k, v in vars(self).items() if k != "left"}
@@ -125,6 +136,8 @@ def check(target: Store) -> None:
     ImageFileError
         They cannot.
     """
+    if not target.writable:
+        raise ImageFileError(f"OUT: {target.url} cannot be written to: it is a web server")
     if not target.local:
         return
     try:

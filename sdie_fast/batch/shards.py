@@ -122,10 +122,7 @@ def plan(source: str, target: str) -> list[Shard]:
             stores[folder] = open_store(folder or ".")
         return stores[folder], name
 
-    found = [Shard(*at(a), *at(b)) for a, b in zip(given, made, strict=True)]
-    if not found[0].target.writable:
-        raise InvalidArgumentError(f"OUT: {target}: a web server is read from, not written to")
-    return found
+    return [Shard(*at(a), *at(b)) for a, b in zip(given, made, strict=True)]
 
 
 def _place(where: str) -> str:
@@ -366,7 +363,7 @@ def run(
     memory: int | None = None,
     suffix: str | None = None,
     resume: bool = False,
-    watch: Callable[[Summary, int], None] = lambda *_: None,
+    watch: Callable[[Summary, int, bool], None] = lambda *_: None,
     tell: Callable[[str], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Summary:
@@ -379,7 +376,7 @@ def run(
     job, threads, memory, suffix, resume, stop
         As for `enhance_shard`.
     watch : callable
-        Told the summary and the number of shards done, after each.
+        Told the summary, the number of images found, and whether that is all of them, after each shard.
     tell : callable
         Told of each failure.
 
@@ -393,13 +390,14 @@ def run(
     total = Summary()
     with _pool(count) as pool:
         try:
-            for n, shard in enumerate(shards):
+            for shard in shards:
                 part = _enhance(shard, job, pool, 4 * count, memory or default_memory(), suffix, resume, stop)
                 total.include(part, tell)
-                watch(total, n + 1)
+                watch(total, total.files, False)
                 if part.interrupted:
                     break
         except KeyboardInterrupt:
             total.interrupted = True
     total.seconds = time.perf_counter() - begin
+    watch(total, total.files, True)
     return total
