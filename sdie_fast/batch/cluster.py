@@ -122,7 +122,11 @@ def connected(address: str) -> Iterator[Client]:
             # A process that dies is started again. That a task's worker dies twice is enough to look at it closely.
             with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
                 cluster = LocalCluster(
-                    n_workers=int(count), threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                    n_workers=int(count),
+                    threads_per_worker=1,
+                    silence_logs=logging.CRITICAL,
+                    dashboard_address="127.0.0.1:0",  # its server is always there; at this port it is in nobody's way
+                    scheduler_kwargs={"dashboard": False},
                 )
             where: Any = stack.enter_context(cluster)
         elif "://" in address:
