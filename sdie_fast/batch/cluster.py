@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, get_worker
+from distributed import (
+    CancelledError,
+    Client,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    TimeoutError,
+    WorkerPlugin,
+    get_worker,
+)
 
 from .. import __version__
 from ..errors import BackendUnavailableError, ImageFileError, InvalidArgumentError, SdieError
@@ -215,23 +224,29 @@ class _Run:
         alone = future is self.alone
         if alone:
             self.alone = None
-        if future.status == "finished":
-            told, rows = future.result()
-            finish(group, (told, rows))
-            pace = told.seconds / len(group) or 1e-3
-            self.size = max(1, min(_MOST, 2 * self.size, int(_SECONDS / pace)))
-            return
-        if future.status != "error":
-            raise BackendUnavailableError("--dask: the scheduler is gone; --resume goes on from what is done")
-        error = future.exception()
-        if not isinstance(error, KilledWorker):
-            if isinstance(error, SdieError):
-                raise error
+        try:
+            answer = future.result(timeout=1)
+        except TimeoutError:  # its worker died before the answer was fetched: it is done once more
+            self.flying[future] = group
+            self.alone = future if alone else self.alone
+            self.arrived.put(future)
+        except CancelledError as error:
+            raise BackendUnavailableError(
+                "--dask: the scheduler is gone; --resume goes on from what is done"
+            ) from error
+        except KilledWorker:
+            if alone:
+                fail(group[0], "every process that worked on it died")
+            else:
+                self.suspects.extend(group)
+        except SdieError:
+            raise
+        except Exception as error:
             raise BackendUnavailableError(f"--dask: a worker failed: {type(error).__name__}: {error}") from error
-        if alone:
-            fail(group[0], "every process that worked on it died")
         else:
-            self.suspects.extend(group)
+            finish(group, answer)
+            pace = answer[0].seconds / len(group) or 1e-3
+            self.size = max(1, min(_MOST, 2 * self.size, int(_SECONDS / pace)))
 
 
 def _everywhere(store: Store) -> Store:
@@ -280,8 +295,11 @@ def run(
         rest = iter(pairs)
         with ThreadPoolExecutor(1 if target.local else _CHECKS) as pool:
             while chunk := _listed(rest, source):
-                done = pool.map(journal.is_done, chunk) if journal is not None else [False] * len(chunk)
-                for pair, known in zip(chunk, done, strict=True):
+                checked = [False] * len(chunk)
+                if journal is not None:
+                    with _writing(target):
+                        checked = list(pool.map(journal.is_done, chunk))
+                for pair, known in zip(chunk, checked, strict=True):
                     listed += 1
                     if known:
                         total.skipped += 1
@@ -297,9 +315,10 @@ def run(
     def finish(group: list[Pair], answer: tuple[Summary, dict[str, Entry]]) -> None:
         told, rows = answer
         if journal is not None:
-            for pair in group:
-                if pair.target in rows:
-                    journal.add(pair, rows[pair.target])
+            with _writing(target):
+                for pair in group:
+                    if pair.target in rows:
+                        journal.add(pair, rows[pair.target])
         total.include(told, tell)
 
     def fail(pair: Pair, why: str) -> None:
@@ -312,6 +331,15 @@ def run(
     total.seconds = time.perf_counter() - begin
     watch(total, listed, complete)
     return total
+
+
+@contextlib.contextmanager
+def _writing(target: Store) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise ImageFileError(f"OUT: {target.url} cannot be written to: {why}; --resume goes on from there") from error
 
 
 def _listed(rest: Iterator[Pair], source: Store) -> list[Pair]:
