@@ -104,7 +104,8 @@ class RemoteStore(Store):
         except ImportError as error:
             extra = _EXTRAS.get(self.protocol)
             fix = f"pip install {extra}" if extra else 'pip install "sdie-fast[urls]"'
-            raise BackendUnavailableError(f"{url}: {error.name or error} is missing: {fix}") from error
+            missing = error.name or f"what reads {self.protocol}://"
+            raise BackendUnavailableError(f"{url}: {missing} is missing: {fix}") from error
         except ValueError as error:
             raise InvalidArgumentError(f"{url}: {error}") from error
         self._root = root.rstrip("/") + "/"
