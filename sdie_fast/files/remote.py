@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import random
 import shutil
@@ -165,7 +166,7 @@ class RemoteStore(Store):
                 break
             mark = {"ContinuationToken": page["NextContinuationToken"]}
         if not seen:
-            raise FileNotFoundError(self.url)
+            raise FileNotFoundError(errno.ENOENT, "there is nothing under that name", self.url)
 
     def _folders(self, skip: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
         folders = [self._root]
