@@ -161,6 +161,7 @@ class Journal:
             # Written at each commit, and waited for at none: a killed process loses nothing.
             base.execute("PRAGMA journal_mode = WAL")
             base.execute("PRAGMA synchronous = NORMAL")
+            base.execute("PRAGMA cache_size = -32768")  # KiB: names come in no order
             base.execute(f"PRAGMA application_id = {_ID}")
             base.executescript(_TABLES)
             base.execute("INSERT OR IGNORE INTO jobs (key) VALUES (?)", (self.key,))

@@ -279,6 +279,9 @@ class _Run:
             self._wind_up()
         self.summary.seconds = time.perf_counter() - begin
         watch(self.summary, self.listed, self.complete)
+        if isinstance(self.fatal, ImageFileError):
+            told = f"{self.fatal}; {self.summary.done} images are done, --resume goes on from there"
+            raise ImageFileError(told) from self.fatal
         if self.fatal is not None:
             raise self.fatal
         return self.summary
@@ -397,8 +400,7 @@ class _Run:
             self._out_failed(error)
 
     def _out_failed(self, error: OSError) -> None:
-        told = f"OUT: {self.target.url} cannot be written to: {error.strerror or error}"
-        self._end(ImageFileError(f"{told}; {self.summary.done} images are done, --resume goes on from there"))
+        self._end(ImageFileError(f"OUT: {self.target.url} cannot be written to: {error.strerror or error}"))
         raise _StoppedError from error
 
     def _fail(self, name: str, error: BaseException) -> None:

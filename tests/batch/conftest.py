@@ -42,9 +42,9 @@ def start(compiled):
     """Start `sdie-fast enhance` as a process."""
     started = []
 
-    def begun(*arguments, **options):
+    def begun(*arguments, before=(), **options):
         process = subprocess.Popen(
-            [sys.executable, "-m", "sdie_fast.cli", "enhance", *map(str, arguments)],
+            [*before, sys.executable, "-m", "sdie_fast.cli", "enhance", *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": ROOT}, **options,
         )  # fmt: skip

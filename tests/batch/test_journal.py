@@ -124,7 +124,9 @@ def test_where_it_cannot_be(tmp_path, out):
 
 def test_a_second_process_reads_meanwhile(tmp_path, out, done):
     path = tmp_path / "j.db"
-    read = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM files').fetchone()[0])"
+    read = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM files').fetchone()[0])"
+    )
     with Journal(path, "key", out) as journal:
         for k in (1, 2):
             done(journal, f"{k}.png")
@@ -166,7 +168,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 def test_a_million_entries(tmp_path, out):
     path = tmp_path / "j.db"
     journal = Journal(path, "key", out)
-    pairs = [Pair(Entry(f"plant/line-{k % 97}/{k:08}.png", 40_000, f"17{k:017}"), f"{k:08}.png") for k in range(1_000_000)]
+    pairs = [
+        Pair(Entry(f"plant/line-{k % 97}/{k:08}.png", 40_000, f"17{k:017}"), f"{k:08}.png") for k in range(1_000_000)
+    ]
     begin = time.perf_counter()
     for pair in pairs:
         journal.add(pair, pair.source)

@@ -33,7 +33,9 @@ def touch(folder, *files):
 
 
 def test_images_alone_in_any_case(tmp_path):
-    touch(tmp_path / "in", "a.png", "b/c.JPG", "b/d.TiFf", "notes.txt", ".hidden.png", ".git/e.png", "png", "b/f.png.txt")
+    touch(
+        tmp_path / "in", "a.png", "b/c.JPG", "b/d.TiFf", "notes.txt", ".hidden.png", ".git/e.png", "png", "b/f.png.txt"
+    )
     found = listed(tmp_path / "in", tmp_path / "out")
     assert names(found) == ["a.png", "b/c.JPG", "b/d.TiFf"]
     assert all(pair.target == pair.source.name and pair.source.size == 1 for pair in found)
@@ -49,7 +51,9 @@ def test_the_first_comes_before_the_last_has_been_looked_at(tmp_path, monkeypatc
 
 
 def test_masks_beside_images_are_left_alone(tmp_path):
-    touch(tmp_path / "in", "steel/Images/a.png", "steel/GT/a.png", "GT/alone.png", "other/GT/b.png", "other/images/c.png")
+    touch(
+        tmp_path / "in", "steel/Images/a.png", "steel/GT/a.png", "GT/alone.png", "other/GT/b.png", "other/images/c.png"
+    )
     assert names(listed(tmp_path / "in", tmp_path / "out")) == [
         "GT/alone.png", "other/GT/b.png", "other/images/c.png", "steel/Images/a.png",
     ]  # fmt: skip
