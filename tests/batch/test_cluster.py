@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,13 @@ def test_as_on_one_machine(tmp_path, make, client):
     assert summary.pixels == 60 * 12 * 16
     assert told[-1] == (60, True)
     assert contents(tmp_path / "out") == expected(tmp_path / "in", tmp_path)
+
+
+def test_relative_folders_are_those_of_this_process(tmp_path, make, client, monkeypatch):
+    make(tmp_path / "in", "x.png")
+    monkeypatch.chdir(tmp_path)
+    assert run(Path(), client).done == 1
+    assert (tmp_path / "out" / "x.png").is_file()
 
 
 def test_failures_and_resume(tmp_path, make, client):
