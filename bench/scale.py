@@ -9,10 +9,12 @@ Three parts, each a part of what is printed:
   shards, tasks, and money at a stated price.
 - a simulation of the same with a scheduler, storage of some bandwidth, and workers that die: how far arithmetic holds.
 
-The simulation assumes: a task waits for the scheduler, which hands out one at a time; then for its bytes, which storage
-moves for one task at a time at its full bandwidth, and no two steps of a task overlap; then a core is busy with it. Tasks
-of images alike take times that differ by a tenth. Workers die at random; the task of one that dies is done from the
-start by whichever is free next, and the worker is back after half a minute. Neither the scheduler nor storage fails.
+The simulation assumes: the scheduler hands out tasks one after another, ahead of the workers, so that they wait for it only
+where it cannot keep up; then a task waits for its bytes, which storage moves for one task at a time at its full bandwidth;
+then a core is busy with it, and no two steps of a task overlap. Tasks take times that differ by a tenth. Workers die at
+random; the task of one that dies is done from the start by whichever is free next, and the worker is back after half a
+minute. Neither the scheduler nor storage fails. What would be more than 400,000 tasks is played smaller by a whole factor:
+that many times fewer workers, a scheduler and storage that many times slower.
 
 Needs `pip install "sdie-fast[dask,urls]" "moto[server]"`.
 """
@@ -45,7 +47,7 @@ from sdie_fast.files import open_store
 SIZES = {"200x200": (200, 200), "1920x1080": (1080, 1920)}
 GOALS = (10_000_000, 1_000_000_000)
 SHARD = 1e9  # bytes
-TASK_SECONDS, TASK_MOST = cluster._SECONDS, cluster._MOST
+PLAYED = 400_000  # tasks
 ENV = {
     "AWS_ACCESS_KEY_ID": "a",
     "AWS_SECRET_ACCESS_KEY": "b",
@@ -170,11 +172,12 @@ def arithmetic(
         Of an hour of one core.
     """
     total = images * core_seconds / 3600
-    per = max(1, min(TASK_MOST, int(TASK_SECONDS / core_seconds)))
+    cores = math.ceil(total / hours)
+    per = max(1, min(cluster._MOST, int(max(cluster._SECONDS, cluster._EACH * cores) / core_seconds)))
     return {
         "images": images,
         "core_hours": total,
-        "cores": math.ceil(total / hours),
+        "cores": cores,
         "hours": hours,
         "terabytes_in": images * bytes_in / 1e12,
         "terabytes_out": images * bytes_out / 1e12,
@@ -225,17 +228,19 @@ def simulate(
         Of chance.
     """
     rng = random.Random(seed)
-    size, left = plan["images_per_task"], int(plan["tasks"])
-    free = [0.0] * min(int(plan["cores"]), left)  # when each worker is
-    deaths = [rng.expovariate(1 / (life * 3600)) for _ in free]
-    events = [(0.0, worker) for worker in range(len(free))]
+    smaller = math.ceil(plan["tasks"] / PLAYED)
+    overhead, bandwidth = overhead * smaller, bandwidth / smaller
+    size, tasks = plan["images_per_task"], math.ceil(plan["tasks"] / smaller)
+    workers = max(1, min(round(plan["cores"] / smaller), tasks))
+    deaths = [rng.expovariate(1 / (life * 3600)) for _ in range(workers)]
+    events = [(0.0, worker) for worker in range(workers)]  # when each is free
     scheduler = storage = end = lost = 0.0
-    died = 0
-    while left and events:
+    died, left = 0, tasks
+    while left:
         now, worker = heapq.heappop(events)
         left -= 1
-        scheduler = max(now, scheduler) + overhead
-        storage = max(scheduler, storage) + size * bytes_each / bandwidth
+        scheduler += overhead
+        storage = max(now, scheduler, storage) + size * bytes_each / bandwidth
         ready = storage + size * core_seconds * max(0.0, rng.gauss(1, spread))
         if deaths[worker] < ready:
             start = max(now, deaths[worker])
@@ -247,16 +252,16 @@ def simulate(
         else:
             end = max(end, ready)
         heapq.heappush(events, (ready, worker))
-    tasks = plan["tasks"]
     return {
         "hours": end / 3600,
-        "efficiency": plan["core_hours"] / (len(free) * end / 3600),
-        "workers": len(free),
-        "workers_died": died,
-        "hours_lost": lost / 3600,
+        "efficiency": tasks * size * core_seconds / (workers * end),
+        "smaller": smaller,
+        "workers": workers * smaller,
+        "workers_died": died * smaller,
+        "hours_lost": lost * smaller / 3600,
         "scheduler_busy": tasks * overhead / end,
         "storage_busy": tasks * size * bytes_each / bandwidth / end,
-        "bandwidth_gigabits": bandwidth * 8 / 1e9,
+        "bandwidth_gigabits": bandwidth * smaller * 8 / 1e9,
         "life_hours": life,
     }
 

@@ -46,6 +46,7 @@ __all__ = ["connected", "run", "run_shards"]
 
 _FIRST, _MOST = 8, 512  # images of a task: it begins with few, so that short runs reach every worker
 _SECONDS = 3.0  # that a task is to take: far longer than handing it out, short enough to be lost with its worker
+_EACH = 0.01  # and for each thread of the cluster at least so long, as the scheduler takes a millisecond for a task
 _AHEAD = 3  # tasks in flight for each thread of the cluster: the scheduler never holds more
 _ASKED = 2.0  # seconds after which the cluster is asked for its size again
 _CHECKS = 32  # files of a remote OUT looked at together
@@ -170,7 +171,7 @@ class _Run:
         self.alone: Future | None = None
         self.number = 0
         self.size = _FIRST
-        self.room, self.asked = 1, 0.0
+        self.room, self.seconds, self.asked = 1, _SECONDS, 0.0
 
     def __call__(
         self,
@@ -209,6 +210,7 @@ class _Run:
         if time.monotonic() - self.asked > _ASKED:
             threads = sum(self.client.nthreads().values())
             self.room, self.asked = max(1, _AHEAD * threads), time.monotonic()
+            self.seconds = max(_SECONDS, _EACH * threads)
         return self.room
 
     def _submit(self, group: list[Any]) -> Future:
@@ -246,7 +248,7 @@ class _Run:
         else:
             finish(group, answer)
             pace = answer[0].seconds / len(group) or 1e-3
-            self.size = max(1, min(_MOST, 2 * self.size, int(_SECONDS / pace)))
+            self.size = max(1, min(_MOST, 2 * self.size, int(self.seconds / pace)))
 
 
 def _everywhere(store: Store) -> Store:
