@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ..errors import SdieError
 from .atomic import created
 
 __all__ = ["Entry", "LocalStore", "Store", "open_store"]
