@@ -56,14 +56,23 @@ def recipe(name: str) -> Recipe:
     return Recipe([ROUND] * ROUNDS, FilterParams(wls_solver="fast")) if COMMAND[name] else default_recipe()
 
 
-def make(folder: Path, count: int, size: tuple[int, int], suffix: str) -> Path:
-    """Write a folder of surfaces."""
+def surfaces(count: int, size: tuple[int, int], threads: int) -> list[Any]:
+    """Make that many surfaces: a tenth of them, and those shifted."""
+    kinds, made = synthetic.KINDS, max(6, count // 10)
+    with multiprocessing.get_context("fork").Pool(threads) as pool:
+        found = pool.starmap(_surface, ((kinds[k % len(kinds)], k, size) for k in range(made)))
+    return [np.roll(found[k % made], k // made * 17, axis=0) for k in range(count)]
+
+
+def _surface(kind: str, seed: int, size: tuple[int, int]) -> Any:
+    return synthetic.surface(kind, seed=seed, size=size).image
+
+
+def fill(folder: Path, images: list[Any], suffix: str) -> Path:
+    """Write a folder of images."""
     folder.mkdir()
-    for k in range(count):
-        image = synthetic.surface(synthetic.KINDS[k % len(synthetic.KINDS)], seed=k, size=size).image
-        if suffix == ".tif":
-            image = image * np.uint16(257)
-        cv2.imwrite(str(folder / f"{k:05}{suffix}"), image, KINDS[suffix])
+    for k, image in enumerate(images):
+        write(folder / f"{k:05}{suffix}", image * np.uint16(257) if suffix == ".tif" else image)
     return folder
 
 
@@ -168,13 +177,16 @@ class Candidates:
         return told[0]
 
 
-def measure(sets: dict[str, tuple[int, tuple[int, int]]], threads: int, repeats: int) -> list[dict[str, Any]]:
+def measure(
+    sets: dict[str, tuple[int, tuple[int, int]]], kinds: list[str], threads: int, repeats: int
+) -> list[dict[str, Any]]:
     """Measure on every set and format."""
     rows = []
     with tempfile.TemporaryDirectory() as place:
         for of, (count, size) in sets.items():
-            for suffix in KINDS:
-                source = make(Path(place) / "in", count, size, suffix)
+            images = surfaces(count, size, threads)
+            for suffix in kinds:
+                source = fill(Path(place) / "in", images, suffix)
                 for name in COMMAND if suffix == ".png" else [next(iter(COMMAND))]:
                     those = Candidates(source, Path(place) / "out", threads, name)
                     difference = those.compare()
@@ -199,6 +211,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=_validate.threads(None))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--set", choices=[*SETS], action="append", help="repeatable; all of them unless given")
+    parser.add_argument("--format", choices=[*KINDS], action="append", help="repeatable; all of them unless given")
     parser.add_argument("--quick", action="store_true", help="a few small images: whether it runs at all")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--script", nargs=2, type=Path, metavar=("IN", "OUT"), help="be the plain script")
@@ -206,7 +220,8 @@ def main() -> None:
     if args.script:
         script(*args.script, args.threads)
         return
-    rows = measure(QUICK if args.quick else SETS, args.threads, 1 if args.quick else args.repeats)
+    sets = QUICK if args.quick else {name: SETS[name] for name in args.set or SETS}
+    rows = measure(sets, args.format or [*KINDS], args.threads, 1 if args.quick else args.repeats)
     facts = {k: v for k, v in machine(args.threads).items() if v}
     if args.json:
         print(json.dumps({"machine": facts, "rows": rows}, indent=1))

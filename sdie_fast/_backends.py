@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from . import _validate
+from . import _validate, _weights
 from .cuda.arrays import DeviceArray
 from .errors import BackendUnavailableError, InvalidArgumentError
 from .filters import TABLE, FilterParams, toolkit
@@ -255,23 +255,24 @@ def run(
     white_level: float | None,
     per_channel: bool,
     max_pixels: int | None,
+    axes: str | None,
     filters: Sequence[str] | None,
 ) -> Array:
     """Check every argument, then enhance; the arguments are those of `sdie_fast.enhance`."""
     names = toolkit(weights, filters)
-    normal = _validate.weights(weights, names)
+    normal = _weights.weights(weights, names)
     largest = np.maximum.reduce(normal.reshape(-1, len(names)))
     used = tuple(name for name, weight in zip(names, largest.tolist(), strict=True) if weight)
     chosen = choose(backend, image, used)
     count = _validate.threads(threads)
     each_channel = _validate.flag("per_channel", per_channel)
     array = placed("image", image)
-    src = _validate.image(array, max_pixels)
+    src = _validate.image(array, max_pixels, axes)
     white = _validate.white_level(white_level, src.dtype)
     _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
-    _validate.weights_for(normal, len(src))
+    _weights.weights_for(normal, len(src))
     per_image = _in_table(normal, names, len(src))
-    result, dst = output(out, array)
+    result, dst = output(out, array, axes)
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.
         _validate.intensities(src, white)
@@ -280,8 +281,8 @@ def run(
     return answer
 
 
-def output(out: Any, image: Any) -> tuple[Any, Any]:
-    """Check `out` for an image as `placed` gives it, or make one of the image's kind.
+def output(out: Any, image: Any, axes: Any = None) -> tuple[Any, Any]:
+    """Check `out` for an image as `placed` gives it, or make one of the image's kind; of the same axes.
 
     Returns
     -------
@@ -291,10 +292,10 @@ def output(out: Any, image: Any) -> tuple[Any, Any]:
         A view of it.
     """
     if not isinstance(image, DeviceArray):
-        result, planes = _validate.output(placed("out", out), image)
+        result, planes = _validate.output(placed("out", out), image, axes)
         return (result if out is None else out), planes
     if out is None:
         from .cuda import arrays
 
         out = arrays.empty_like(image)
-    return out, _validate.output(placed("out", out), image)[1]
+    return out, _validate.output(placed("out", out), image, axes)[1]

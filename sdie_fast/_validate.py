@@ -7,7 +7,6 @@ quoting what was received.
 
 from __future__ import annotations
 
-import math
 import numbers
 import operator
 import os
@@ -31,15 +30,12 @@ DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 _MAX_SIDE = 2**30
 
-# Weights that are normalised up to float32 rounding are left alone, so that those that were
-# normalised, stored and read back stay the same to the bit.
-_SUM_TOLERANCE = 2.0**-22
-
 # Whether two views share an element is a Diophantine problem; this bounds what numpy spends on it.
 _OVERLAP_WORK = 100_000
 
 
-def _quote(value: object) -> str:
+def quote(value: object) -> str:
+    """Write a value for a message, on one line and cut short."""
     try:
         words = " ".join(repr(value).split())
     except ValueError:  # an integer with more digits than Python prints
@@ -49,16 +45,17 @@ def _quote(value: object) -> str:
 
 def _wrong_type(name: str, value: object, accepted: str) -> InvalidTypeError:
     kind = type(value).__name__
-    return InvalidTypeError(f"{name}: received {_quote(value)} of type {kind}; accepted: {accepted}")
+    return InvalidTypeError(f"{name}: received {quote(value)} of type {kind}; accepted: {accepted}")
 
 
-def _wrong(name: str, received: str, accepted: str) -> InvalidArgumentError:
+def wrong(name: str, received: str, accepted: str) -> InvalidArgumentError:
+    """Make the error for a value that cannot be used."""
     return InvalidArgumentError(f"{name}: received {received}; accepted: {accepted}")
 
 
 def _describe(array: Image | DeviceArray) -> str:
     place = f" on CUDA device {array.device}" if isinstance(array, DeviceArray) else ""
-    return f"{array.dtype} array of shape {array.shape}{place}"
+    return f"{array.dtype} array of shape {tuple(array.shape)}{place}"
 
 
 # Numbers, choices and switches. `Rule`s are made once, in tables, and applied as rule(name, value).
@@ -73,7 +70,7 @@ def real(low: float, high: float, *, above_low: bool = False) -> Rule:
             raise _wrong_type(name, value, accepted)
         given: Any = value  # numbers.Real promises no comparison with float
         if not (low < given <= high if above_low else low <= given <= high):
-            raise _wrong(name, _quote(value), accepted)
+            raise wrong(name, quote(value), accepted)
         return float(value)
 
     return check
@@ -90,7 +87,7 @@ def integer(low: int, high: int, *, odd: bool = False, optional: bool = False) -
             raise _wrong_type(name, value, accepted)
         number = operator.index(value)
         if not low <= number <= high or (odd and number % 2 == 0):
-            raise _wrong(name, _quote(number), accepted)
+            raise wrong(name, quote(number), accepted)
         return number
 
     return check
@@ -100,7 +97,7 @@ def passes(value: Any, rounds: int) -> int:
     """Check a number of passes: rounds divide into them evenly."""
     number: int = integer(1, max(rounds, 1))("passes", value)
     if rounds % number:
-        raise _wrong("passes", _quote(number), f"a divisor of the {rounds} rounds")
+        raise wrong("passes", quote(number), f"a divisor of the {rounds} rounds")
     return number
 
 
@@ -112,7 +109,7 @@ def choice(*accepted: str) -> Rule:
         if not isinstance(value, str):
             raise _wrong_type(name, value, names)
         if value not in accepted:
-            raise _wrong(name, _quote(value), names)
+            raise wrong(name, quote(value), names)
         return str(value)
 
     return check
@@ -142,7 +139,7 @@ def instance(name: str, value: Any, kind: type[T]) -> T:
 def equal(name: str, value: Any, expected: object) -> None:
     """Check a value of which only one is accepted."""
     if type(value) is not type(expected) or value != expected:
-        raise _wrong(name, _quote(value), _quote(expected))
+        raise wrong(name, quote(value), quote(expected))
 
 
 def known_keys(what: str, received: Iterable[Any], accepted: Iterable[str]) -> None:
@@ -150,7 +147,7 @@ def known_keys(what: str, received: Iterable[Any], accepted: Iterable[str]) -> N
     names = tuple(accepted)
     for key in received:
         if key not in names:
-            raise _wrong(what, f"the unknown key {_quote(key)}", ", ".join(names))
+            raise wrong(what, f"the unknown key {quote(key)}", ", ".join(names))
 
 
 def mapping(what: str, value: Any) -> Mapping[Any, Any]:
@@ -165,13 +162,14 @@ def path(name: str, value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise _wrong_type(name, value, "a string or a pathlib.Path")
     if "\0" in os.fspath(value):
-        raise _wrong(name, _quote(value), "a path without null characters")
+        raise wrong(name, quote(value), "a path without null characters")
     return Path(value)
 
 
 _thread_count = integer(1, MAX_THREADS)
 _pixel_limit = integer(1, 2**62)
 _white_level = real(1.0, 65535.0)
+_axes = choice("HW", "HWC", "NHW", "NHWC")
 
 
 def threads(value: Any) -> int:
@@ -187,16 +185,17 @@ def threads(value: Any) -> int:
 # Arrays: NumPy's, and those on a CUDA device as `DeviceArray` describes them.
 
 
-def image(value: Any, max_pixels: Any = None) -> Any:
+def image(value: Any, max_pixels: Any = None, axes: Any = None) -> Any:
     """Check an image or a batch by its type, shape and size (its values: `intensities`).
 
     Parameters
     ----------
     value
-        uint8, uint16 or float32 array of shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3), with
-        any strides.
+        uint8, uint16 or float32 array of the axes that `axes_of` tells, with any strides.
     max_pixels
         Largest H * W accepted; None means 2**28.
+    axes
+        As `axes_of` takes them.
 
     Returns
     -------
@@ -209,19 +208,19 @@ def image(value: Any, max_pixels: Any = None) -> Any:
             f"image: received {_describe(array)}; accepted dtypes: uint8, uint16, float32, all in native byte order"
         )
     limit: int = MAX_PIXELS if max_pixels is None else _pixel_limit("max_pixels", max_pixels)
-    planes = _as_planes(array)
+    planes = as_planes(array, axes)
     if planes.size == 0:
-        raise _wrong("image", f"an empty {_describe(array)}", "at least one pixel")
+        raise wrong("image", f"an empty {_describe(array)}", "at least one pixel")
     _, height, width, _ = planes.shape
     received = f"{height} x {width} = {height * width} pixels"
     if height * width > limit:
-        raise _wrong("image", received, f"at most {limit} (max_pixels= raises the limit)")
+        raise wrong("image", received, f"at most {limit} (max_pixels= raises the limit)")
     if max(height, width) > _MAX_SIDE:
-        raise _wrong("image", received, f"at most {_MAX_SIDE} a side")
+        raise wrong("image", received, f"at most {_MAX_SIDE} a side")
     if planes.flags.aligned:
         return planes
     if isinstance(planes, DeviceArray):
-        raise _wrong("image", f"{_describe(array)}, misaligned", "an aligned array")
+        raise wrong("image", f"{_describe(array)}, misaligned", "an aligned array")
     return planes.copy()
 
 
@@ -235,15 +234,39 @@ def _array(name: str, value: Any) -> Any:
     return np.asarray(value)
 
 
-def _as_planes(array: Any) -> Any:
-    """View an array as (N, H, W, C): from three axes on, a last axis of exactly 3 is colour."""
-    if array.ndim == 2:
-        return array[np.newaxis, :, :, np.newaxis]
-    if array.ndim == 3:
-        return array[np.newaxis] if array.shape[2] == 3 else array[..., np.newaxis]
-    if array.ndim == 4 and array.shape[3] == 3:
-        return array
-    raise _wrong("image", _describe(array), "shapes (H, W), (N, H, W), (H, W, 3), (N, H, W, 3)")
+def axes_of(array: Any, axes: Any = None) -> str:
+    """Tell the axes of an array, or a tensor, of images: "HW", "HWC", "NHW" or "NHWC".
+
+    Unless they are given, three axes are a picture where the last can be channels, else a batch of grey pictures. A
+    last axis of 2 or 4 is refused: a picture with alpha is likelier than a batch of pictures 4 pixels wide.
+    """
+    shape = tuple(array.shape)
+    if axes is not None:
+        found: str = _axes("axes", axes)
+        if len(found) != len(shape):
+            raise wrong("axes", f"{found!r} for {_describe(array)}", f"a letter for each of its {len(shape)} axes")
+    elif len(shape) == 3:
+        found = "HWC" if 1 <= shape[2] <= 4 else "NHW"
+    elif len(shape) in (2, 4):
+        found = "HW" if len(shape) == 2 else "NHWC"
+    else:
+        pictures = "(H, W), (H, W, 1), (H, W, 3)"
+        batches = "(N, H, W), (N, H, W, 1), (N, H, W, 3)"
+        raise wrong("image", _describe(array), f"shapes {pictures}, {batches}")
+    if found[-1] == "C" and shape[-1] not in (1, 3):
+        accepted = "1 or 3 channels (carry alpha beside)"
+        if axes is None and len(shape) == 3:
+            accepted += f', or axes="NHW" for a batch of images {shape[2]} pixels wide'
+        raise wrong("image", f"{_describe(array)}: {shape[-1]} channels", accepted)
+    return found
+
+
+def as_planes(array: Any, axes: Any = None) -> Any:
+    """View an array, or a tensor, as (N, H, W, C), by the axes that `axes_of` tells."""
+    found = axes_of(array, axes)
+    if found[-1] != "C":
+        array = array[..., np.newaxis]
+    return array if found[0] == "N" else array[np.newaxis]
 
 
 def white_level(value: Any, dtype: np.dtype[Any]) -> float:
@@ -252,7 +275,7 @@ def white_level(value: Any, dtype: np.dtype[Any]) -> float:
         level: float = 65535.0 if value is None else _white_level("white_level", value)
         return level
     if value is not None:
-        raise _wrong("white_level", f"{_quote(value)} with a {dtype} image", "None, but for uint16")
+        raise wrong("white_level", f"{quote(value)} with a {dtype} image", "None, but for uint16")
     return 255.0 if dtype == np.uint8 else 1.0
 
 
@@ -262,28 +285,28 @@ def intensities(planes: Image, white: float) -> None:
         low, high = planes.min(), planes.max()  # NaN if any value is
         if not (low >= 0.0 and high <= 1.0):
             received = "NaN" if np.isnan(low) else f"values from {low:.9g} to {high:.9g}"
-            raise _wrong("image", received, "finite float32 values in [0, 1]")
+            raise wrong("image", received, "finite float32 values in [0, 1]")
     elif planes.dtype == np.uint16 and white < 65535.0:
         brightest = int(planes.max())
         if brightest > white:
-            raise _wrong("image", f"values up to {brightest}", f"at most white_level={white:g}")
+            raise wrong("image", f"values up to {brightest}", f"at most white_level={white:g}")
 
 
 def size(planes: Image | DeviceArray, window: int) -> None:
     """Check that (N, H, W, C) images are no smaller than the largest window in use."""
     _, height, width, _ = planes.shape
     if min(height, width) < window:
-        raise _wrong(
+        raise wrong(
             "image",
             f"{height} x {width} pixels",
             f"at least {window} x {window}, the largest window of the filters in use",
         )
 
 
-def output(value: Any, image: Any) -> tuple[Any, Any]:
+def output(value: Any, image: Any, axes: Any = None) -> tuple[Any, Any]:
     """Check `out`, or make one: the image's shape and dtype, writable, apart from it in memory.
 
-    Both are ndarrays, or both `DeviceArray`s of one device, of which none is made here.
+    Both are ndarrays, or both `DeviceArray`s of one device, of which none is made here. Their axes are `axes`.
 
     Returns
     -------
@@ -294,22 +317,22 @@ def output(value: Any, image: Any) -> tuple[Any, Any]:
     """
     if value is None:
         value = np.empty(image.shape, image.dtype)
-        return value, _as_planes(value)
+        return value, as_planes(value, axes)
     array = _array("out", value)
     _same_place(array, image)
     if array.dtype != image.dtype:
         raise InvalidTypeError(f"out: received {_describe(array)}; accepted dtype: the image's {image.dtype}")
     if array.shape != image.shape:
-        raise _wrong("out", _describe(array), f"the image's shape {image.shape}")
+        raise wrong("out", _describe(array), f"the image's shape {image.shape}")
     if not array.flags.writeable:
-        raise _wrong("out", "a read-only array", "a writable one")
+        raise wrong("out", "a read-only array", "a writable one")
     if not array.flags.aligned:
-        raise _wrong("out", "an array of misaligned elements", "an aligned array")
+        raise wrong("out", "an array of misaligned elements", "an aligned array")
     if _overlaps_itself(array):
-        raise _wrong("out", f"{_describe(array)} and strides {array.strides}", "elements that do not overlap")
+        raise wrong("out", f"{_describe(array)} and strides {array.strides}", "elements that do not overlap")
     if _shares_memory(array, image):
-        raise _wrong("out", "an array that shares memory with image", "one that does not")
-    return value, _as_planes(array)
+        raise wrong("out", "an array that shares memory with image", "one that does not")
+    return value, as_planes(array, axes)
 
 
 def _same_place(array: Image | DeviceArray, image: Image | DeviceArray) -> None:
@@ -317,7 +340,7 @@ def _same_place(array: Image | DeviceArray, image: Image | DeviceArray) -> None:
     if devices[0] != devices[1]:
         where = "the host" if devices[1] is None else f"CUDA device {devices[1]}"
         received = _describe(array) + (" on the host" if devices[0] is None else "")
-        raise _wrong("out", received, f"an array on {where}, where the image is")
+        raise wrong("out", received, f"an array on {where}, where the image is")
 
 
 def _shares_memory(a: Image | DeviceArray, b: Image | DeviceArray) -> bool:
@@ -354,110 +377,9 @@ def filters(value: Any, known: Iterable[str]) -> tuple[str, ...]:
         raise _wrong_type("filters", value, f"a sequence of names: {names}")
     for k, name in enumerate(value):
         if name not in known:
-            raise _wrong("filters", f"the unknown filter {_quote(name)}", names)
+            raise wrong("filters", f"the unknown filter {quote(name)}", names)
         if name in value[:k]:
-            raise _wrong("filters", f"{name!r} twice", "each filter once")
+            raise wrong("filters", f"{name!r} twice", "each filter once")
     if not value:
-        raise _wrong("filters", "no name", f"one or more of {names}")
+        raise wrong("filters", "no name", f"one or more of {names}")
     return tuple(value)
-
-
-def is_named(value: Any) -> bool:
-    """Whether weights are given by the names of filters: a dict, or a list of such for rounds and images."""
-    if isinstance(value, np.ndarray):  # quickly, since every call asks
-        return False
-    return isinstance(value, Mapping) or (isinstance(value, (list, tuple)) and any(map(is_named, value)))
-
-
-def names_in(value: Any, known: Iterable[str]) -> set[str]:
-    """Collect the filters that weights by name name, all of which have to be known."""
-    if not isinstance(value, Mapping):
-        return set().union(*(names_in(v, known) for v in value)) if isinstance(value, (list, tuple)) else set()
-    for name in value:
-        if name not in known:
-            raise _wrong("weights", f"the unknown filter {_quote(name)}", ", ".join(known))
-    return set(value)
-
-
-def _rows(value: Any, names: Sequence[str]) -> Any:
-    """Turn weights by name into lists of numbers in the order of `names`."""
-    if not isinstance(value, Mapping):
-        return [_rows(v, names) for v in value] if isinstance(value, (list, tuple)) else value
-    for name in value:
-        if name not in names:
-            raise _wrong("weights", f"the unknown filter {_quote(name)}", ", ".join(names))
-    return [value.get(name, 0.0) for name in names]
-
-
-def _shapes(names: Sequence[str]) -> str:
-    f = len(names)
-    return f"shapes ({f},), (T, {f}) or (N, T, {f}), T >= 1, N images, in the order of {', '.join(names)}"
-
-
-def weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Check and normalise filter weights.
-
-    Parameters
-    ----------
-    value
-        Non-negative finite numbers of shape (F,), (T, F) or (N, T, F), T >= 1, or dicts from a filter's name to its
-        weight in place of the vectors of F; every vector has a positive sum.
-    names
-        Of the F filters.
-
-    Returns
-    -------
-    ndarray, float32, shape (T, F) or (N, T, F)
-        w = a / sum(a): each vector sums to one.
-    """
-    if getattr(value, "is_cuda", False) or hasattr(value, "__cuda_array_interface__"):
-        raise InvalidTypeError(
-            f"weights: received a {type(value).__name__} on a CUDA device; accepted: real numbers "
-            "on the host (of torch, weights.cpu())"
-        )
-    try:
-        array = np.asarray(_rows(value, names) if is_named(value) else value)
-    except ValueError as error:
-        if isinstance(error, InvalidArgumentError):
-            raise
-        raise _wrong("weights", _quote(value), _shapes(names)) from error  # a ragged list
-    if array.dtype.kind not in "iuf":
-        raise InvalidTypeError(
-            f"weights: received {_quote(value)} of dtype {array.dtype}; accepted: real numbers, or dicts of them"
-        )
-    if array.ndim not in (1, 2, 3) or array.shape[-1] != len(names) or array.size == 0:
-        raise _wrong("weights", f"shape {array.shape}", _shapes(names))
-    a = array.astype(np.float64)
-    if a.ndim == 1:
-        a = a[np.newaxis]
-    # The ufuncs' own reductions, since on so few numbers an array's methods take twice as long.
-    if not (np.minimum.reduce(a, axis=None) >= 0.0 and np.maximum.reduce(a, axis=None) < math.inf):
-        at = np.argwhere(~(np.isfinite(a) & (a >= 0.0)))[0]
-        where = f"for {names[at[-1]]!r}" if is_named(value) else f"at {at.tolist()}"
-        raise _wrong("weights", f"{a[tuple(at)]} {where}", "finite numbers >= 0")
-    largest = np.maximum.reduce(a, axis=-1, keepdims=True)
-    if not largest.all():
-        at = np.argwhere(largest[..., 0] == 0)[0]
-        raise _wrong("weights", f"zeros alone at {at.tolist()}", "a weight > 0 in each round")
-    normal = a / largest  # so that no sum overflows
-    normal /= np.add.reduce(normal, axis=-1, keepdims=True)
-    if np.maximum.reduce(np.abs(normal - a), axis=None) <= _SUM_TOLERANCE:
-        normal = a
-    return normal.astype(np.float32)
-
-
-def weights_for(normal: npt.NDArray[np.float32], images: int) -> None:
-    """Check that normalised weights are for every image, or as many as there are images."""
-    if normal.ndim == 3 and len(normal) != images:
-        f = normal.shape[2]
-        raise _wrong(
-            "weights", f"shape {normal.shape} for {images} image(s)", f"shapes ({f},), (T, {f}), or (N, T, {f})"
-        )
-
-
-def shared_weights(value: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Check and normalise weights that are the same for every image: float32, (T, F)."""
-    normal = weights(value, names)
-    if normal.ndim != 2:
-        raise _wrong("weights", f"shape {normal.shape}", f"shapes ({len(names)},) or (T, {len(names)})")
-    return normal

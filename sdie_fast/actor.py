@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _validate
-from .files import read_file
 from ._resize import shrink
 from .errors import InvalidArgumentError, RecipeError
+from .files import read_file
 from .filters import FILTERS, PARAMETERS, TABLE, FilterParams
 
 __all__ = ["CHOOSABLE", "Actions", "Actor", "ActorFile", "Choice", "observe", "progress", "weights_of"]
@@ -202,6 +202,9 @@ class ActorFile:
         Of an observation in pixels, 8 to 1024.
     actions : Actions
         What its answers mean.
+    content : bytes, optional
+        The file's, where they are at hand; else they are read from the path. Pickles have them, so that an actor works
+        where there is no such path.
     """
 
     path: Path
@@ -209,6 +212,7 @@ class ActorFile:
     rounds: int
     side: int
     actions: Actions = Actions()
+    content: bytes | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", _validate.path("path", self.path))
@@ -248,11 +252,14 @@ class ActorFile:
         RecipeError
             It cannot be read, or is not the file that was described.
         """
-        data = read_file(self.path, MAX_BYTES, RecipeError)
+        data = read_file(self.path, MAX_BYTES, RecipeError) if self.content is None else self.content
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             raise RecipeError(f"{self.path}: its SHA-256 is {found}, not {self.sha256}: it was damaged, or exchanged")
         return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "content": self.verified()}
 
 
 class Actor:
@@ -278,10 +285,11 @@ class Actor:
     def __init__(self, file: ActorFile, kind: str, threads: int | None = None) -> None:
         from .segment.onnx import Options, open_model
 
-        self.file, self.kind = file, kind
+        content = file.verified()
+        self.file, self.kind, self._threads = dataclasses.replace(file, content=content), kind, threads
         try:
             # From memory: no path leads to a second file.
-            self._session = open_model(file.verified(), Options("cpu", threads))
+            self._session = open_model(content, Options("cpu", threads))
             received = {put.name: put.shape[1:] for put in (*self._session.get_inputs(), *self._session.get_outputs())}
         except RecipeError:
             raise
@@ -295,6 +303,9 @@ class Actor:
             expected |= {"action": [file.rounds, *action]}
         if received != expected:
             raise RecipeError(f"{file.path}: has inputs and outputs {received}; this {kind} needs {expected}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.file, self.kind, self._threads)  # sessions are opened again
 
     def __call__(self, observations: npt.NDArray[np.uint8], at: int = 0) -> Floats:
         """Answer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ def enhance(
     white_level: float | None = None,
     per_channel: bool = False,
     max_pixels: int | None = None,
+    axes: str | None = None,
 ) -> Array:
     """Enhance an image or a batch by T weighted rounds of filters.
 
@@ -46,9 +48,9 @@ def enhance(
     Parameters
     ----------
     image : ndarray or array on a CUDA device, uint8, uint16 or float32
-        Shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3): a last axis of exactly 3 is colour (RGB)
-        wherever there are three axes or more, always. H and W are at least the largest window of
-        the filters in use. Any strides; native byte order. float32 values lie in [0, 1].
+        Shape (H, W), (H, W, 1) or (H, W, 3), the last of them colour (RGB), or a batch of such: (N, H, W), (N, H, W, 1)
+        or (N, H, W, 3); see `axes`. H and W are at least the largest window of the filters in use. Any strides; native
+        byte order. float32 values lie in [0, 1].
 
         Arrays on a CUDA device are torch tensors, CuPy arrays, Numba device arrays, and whatever
         else has ``__cuda_array_interface__`` or speaks DLPack, on the current device. They are read
@@ -84,6 +86,9 @@ def enhance(
         which carries chroma over; True filters every channel as a grey image.
     max_pixels : int, optional
         Largest H * W accepted; None means 2**28.
+    axes : {"HW", "HWC", "NHW", "NHWC"}, optional
+        What the axes of `image` and `out` are. None: of three axes the last is channels where it is 1 or 3 long. Where
+        it is 2 or 4 the image is refused: alpha is no intensity, and is carried beside. "NHW" is a batch of any width.
 
     Returns
     -------
@@ -110,6 +115,7 @@ def enhance(
         white_level=white_level,
         per_channel=per_channel,
         max_pixels=max_pixels,
+        axes=axes,
         filters=filters,
     )
 
@@ -130,6 +136,8 @@ class Enhancer:
     Of images on a device only the small picture that the network sees is copied there: once for a
     "schedule", in each round for a "policy", and each time the call waits for the device. Images on
     the host go up to the device and back in each round of a "policy", as float32.
+
+    Pickles and copies carry the recipe and its network, and so work in another process or on another machine.
 
     Raises
     ------
@@ -158,16 +166,20 @@ class Enhancer:
         self.white_level = white_level
         self.per_channel = _validate.flag("per_channel", per_channel)
         self.max_pixels = max_pixels
-        actor = self.recipe.actor
-        self._actor = None if actor is None else Actor(actor, self.recipe.kind, self.threads)
+        self._actor = None
+        if self.recipe.actor is not None:
+            self._actor = Actor(self.recipe.actor, self.recipe.kind, self.threads)
+            self.recipe = dataclasses.replace(self.recipe, actor=self._actor.file)  # which has the network's bytes
         self._rounds = self.recipe.rounds // self.recipe.passes  # of the first pass
 
-    def __call__(self, image: Array, out: Array | None = None) -> tuple[Array, npt.NDArray[np.float32]]:
+    def __call__(
+        self, image: Array, out: Array | None = None, *, axes: str | None = None
+    ) -> tuple[Array, npt.NDArray[np.float32]]:
         """Enhance an image or a batch.
 
         Parameters
         ----------
-        image, out
+        image, out, axes
             As for `enhance`.
 
         Returns
@@ -184,12 +196,12 @@ class Enhancer:
             weights = weights[: self._rounds]
             # What "auto" is depends on where the image lies, too.
             backend = self.backend if isinstance(image, np.ndarray) else self._named
-            return self._run(image, weights, out, backend), weights
+            return self._run(image, weights, out, backend, axes), weights
         _backends.choose(self._named, image)  # raises where it cannot run on such an image
         array = _backends.placed("image", image)
-        planes = _validate.image(array, self.max_pixels)
+        planes = _validate.image(array, self.max_pixels, axes)
         white = _validate.white_level(self.white_level, planes.dtype)
-        result, target = _backends.output(out, array)
+        result, target = _backends.output(out, array, axes)
         if not isinstance(planes, DeviceArray):
             _validate.intensities(planes, white)
         trace = self._by_network(self._actor, planes, white, target)
@@ -212,7 +224,7 @@ class Enhancer:
                 actions = actor(observe(_grey(planes, white), side))
             if not meaning.parameters:
                 trace = meaning.weights(actions[:, : self._rounds])
-                self._run(_flat(planes), trace, _flat(target), "cuda" if on_device else self.backend)
+                self._run(planes, trace, target, "cuda" if on_device else self.backend)
                 return trace
             act = lambda _, at: actions[:, at]  # noqa: E731
         if on_device:
@@ -241,7 +253,9 @@ class Enhancer:
         _store(state, target, white)
         return trace
 
-    def _run(self, image: Array, weights: npt.ArrayLike, out: Array | None, backend: str) -> Array:
+    def _run(
+        self, image: Array, weights: npt.ArrayLike, out: Array | None, backend: str, axes: str | None = None
+    ) -> Array:
         return enhance(
             image,
             weights,
@@ -253,6 +267,7 @@ class Enhancer:
             white_level=self.white_level,
             per_channel=self.per_channel,
             max_pixels=self.max_pixels,
+            axes=axes,
         )
 
 
@@ -279,20 +294,13 @@ def one_round(
         Of `enhance`.
     """
     weights = meaning.weights(actions)[:, None]
-    flat: npt.NDArray[np.float32] = _flat(state)
     if not meaning.parameters:
-        answer = enhance(flat, weights, params=params, filters=meaning.filters, **options)
-        return np.asarray(answer).reshape(state.shape)
+        return enhance(state, weights, params=params, filters=meaning.filters, **options)
     out = np.empty_like(state)
     for k, action in enumerate(actions):
         own = meaning.params(action, params)
-        enhance(flat[k], weights[k], params=own, filters=meaning.filters, out=_flat(out)[k], **options)
+        enhance(state[k], weights[k], params=own, filters=meaning.filters, out=out[k], **options)
     return out
-
-
-def _flat(planes: Any) -> Any:
-    """(N, H, W, C) as callers have it: (N, H, W) where it is grey."""
-    return planes[..., 0] if planes.shape[3] == 1 else planes
 
 
 def _state(planes: npt.NDArray[Any], white: float) -> npt.NDArray[np.float32]:

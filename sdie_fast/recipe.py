@@ -20,10 +20,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import _validate
-from .files import read_file, replace_file
+from . import _validate, _weights
 from .actor import ActorFile
 from .errors import RecipeError, SdieError
+from .files import read_file, replace_file
 from .filters import TABLE, FilterParams, toolkit
 
 __all__ = ["Recipe", "default_recipe"]
@@ -95,7 +95,7 @@ class Recipe:
         _kind("kind", self.kind)
         if self.kind == "fixed":
             object.__setattr__(self, "filters", toolkit(self.weights, self.filters))
-            weights = _validate.shared_weights(self.weights, self.filters)
+            weights = _weights.shared_weights(self.weights, self.filters)
             weights.flags.writeable = False
             object.__setattr__(self, "weights", weights)
             _validate.equal("actor", self.actor, None)
@@ -116,6 +116,11 @@ class Recipe:
         if self.actor is not None:
             return self.actor.rounds
         return 0 if self.weights is None else len(self.weights)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.weights is not None:
+            self.weights.flags.writeable = False  # which pickles and copies of an array forget
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.to_dict() == other.to_dict()

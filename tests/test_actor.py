@@ -1,7 +1,9 @@
 """Actors, and the recipes and enhancers that use them."""
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -181,7 +183,7 @@ class TestEnhancer:
         np.testing.assert_array_equal(out, sdie.enhance(image, weights[:2], params=PARAMS))
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-    @pytest.mark.parametrize("shape", [(24, 31), (2, 24, 31), (24, 31, 3), (2, 24, 31, 3)])
+    @pytest.mark.parametrize("shape", [(24, 31), (2, 24, 31), (24, 31, 1), (24, 31, 3), (2, 24, 31, 3)])
     @pytest.mark.parametrize("seed", range(4))
     def test_types_and_shapes(self, recipe, dtype, shape, seed):
         rng = np.random.default_rng(seed)
@@ -192,7 +194,7 @@ class TestEnhancer:
         out, trace = sdie.Enhancer(recipe, white_level=65535.0 if dtype == np.uint16 else None)(image)
         assert out.shape == image.shape
         assert out.dtype == dtype
-        single = len(shape) == 2 or shape == (24, 31, 3)
+        single = shape[0] == 24
         assert trace.shape == ((ROUNDS, 6) if single else (2, ROUNDS, 6))
         assert not trace.flags.writeable
         # By hand: the same weights through the one fused call.
@@ -209,6 +211,19 @@ class TestEnhancer:
         out, _ = enhancer(image, out=buffer)
         assert out is buffer
         np.testing.assert_array_equal(out, enhancer(np.ascontiguousarray(image))[0])
+
+    @pytest.mark.parametrize("parameters", [(), (Choice("gamma_exponent", 0.5, 2.0),)])
+    def test_axes(self, parameters, kind, tmp_path, rng):
+        actions = Actions(parameters, ("identity", "wls", "gamma"))  # filters without a window
+        file = write_actor(tmp_path / "a.onnx", kind, actions)
+        enhancer = sdie.Enhancer(Recipe(None, PARAMS, kind=kind, actor=file))
+        for width in (1, 2, 3, 4):
+            images = rng.integers(0, 256, (3, 20, width), dtype=np.uint8)
+            out, trace = enhancer(images, axes="NHW")
+            for k, image in enumerate(images):
+                alone, weights = enhancer(image)
+                np.testing.assert_array_equal(out[k], alone)
+                np.testing.assert_array_equal(trace[k], weights)
 
     def test_chosen_parameters_are_used(self, kind, tmp_path, rng):
         actions = Actions((Choice("sharpen_amount", 0.5, 5.0),))
@@ -233,6 +248,8 @@ class TestEnhancer:
         enhancer = sdie.Enhancer(recipe)
         with pytest.raises(InvalidTypeError):
             enhancer([1, 2])
+        with pytest.raises(InvalidArgumentError, match="4 channels"):
+            enhancer(np.zeros((20, 20, 4), np.uint8))
         with pytest.raises(InvalidArgumentError):
             enhancer(np.full((20, 20), np.nan, np.float32))
         with pytest.raises(InvalidArgumentError):
@@ -304,6 +321,32 @@ class TestOnDisk:
         (tmp_path / "r" / "actor.onnx").write_bytes(b"x")
         with pytest.raises(RecipeError, match="SHA-256"):
             sdie.Enhancer(found)
+
+    @pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+    def test_pickles_and_copies_carry_the_network(self, again, recipe, tmp_path, rng):
+        file = recipe.save(tmp_path / "r")
+        enhancer = sdie.Enhancer(file, threads=2, per_channel=True)
+        (tmp_path / "r" / "actor.onnx").unlink()
+        found = again(enhancer)
+        image = rng.integers(0, 256, (30, 40, 3), np.uint8)
+        for one, other in zip(found(image), enhancer(image), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert found.recipe == recipe
+        assert (found.threads, found.per_channel) == (2, True)
+        actor = again(enhancer._actor)
+        seen = rng.integers(0, 256, (2, SIDE, SIDE), np.uint8)
+        np.testing.assert_array_equal(actor(seen, 1), enhancer._actor(seen, 1))
+
+    def test_a_pickled_recipe_carries_the_network(self, recipe, tmp_path):
+        recipe.save(tmp_path / "r")
+        pickled = pickle.dumps(Recipe.load(tmp_path / "r"))
+        (tmp_path / "r" / "actor.onnx").unlink()
+        found = pickle.loads(pickled)
+        assert found == recipe
+        found.save(tmp_path / "s")
+        assert Recipe.load(tmp_path / "s") == recipe
+        with pytest.raises(RecipeError, match="SHA-256"):
+            dataclasses.replace(found.actor, content=b"another").verified()
 
     def test_not_a_network(self, kind, tmp_path):
         (tmp_path / "x.onnx").write_bytes(b"none")

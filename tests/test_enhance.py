@@ -107,6 +107,36 @@ class TestShapesAndTypes:
         expected = sdie.enhance(image, [1, 1, 0, 0, 0, 1], params=params, backend="reference")
         np.testing.assert_allclose(result, expected, rtol=0, atol=1 / 510)
 
+    @pytest.mark.parametrize("strided", [False, True])
+    @pytest.mark.parametrize("batch", [(), (2,)])
+    def test_one_channel_is_grey(self, batch, strided, backend, rng, picture):
+        grey = picture(rng, (*batch, 17, 24), np.uint8)
+        image, out = grey[..., None], np.zeros((*batch, 17, 24, 2), np.uint8)[..., 1:]
+        if strided:  # one channel of four, from the right
+            image = np.repeat(image, 4, axis=-1)[..., ::-1, 2:3]
+            grey = grey[..., ::-1]
+        result = sdie.enhance(image, ALL, backend=backend, out=out)
+        assert result is out
+        np.testing.assert_array_equal(result[..., 0], sdie.enhance(grey, ALL, backend=backend))
+        assert sdie.enhance(image, ALL, backend=backend).shape == image.shape
+
+    @given(
+        shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5)),
+        dtype=st.sampled_from(DTYPES),
+        seed=st.integers(0, 99),
+    )
+    def test_a_batch_by_its_axes_is_image_after_image(self, shape, dtype, seed, backend, picture):
+        images = picture(np.random.default_rng(seed), (*shape[:2], 2 * shape[2]), dtype)[..., ::2]
+        weights = {"identity": 1, "gamma": 2}  # filters without a window
+        out = np.zeros_like(images)
+        sdie.enhance(images, weights, axes="NHW", out=out, backend=backend)
+        each = [sdie.enhance(image, weights, backend=backend) for image in images]
+        np.testing.assert_array_equal(out, each)
+        np.testing.assert_array_equal(
+            sdie.filters.gamma(images, axes="NHW", backend=backend),
+            [sdie.filters.gamma(image, backend=backend) for image in images],
+        )
+
     def test_uint16_is_scaled_by_the_white_level(self, backend, rng):
         image = rng.integers(0, 256, (20, 20)).astype(np.uint16)
         np.testing.assert_array_equal(
@@ -332,11 +362,27 @@ class TestArguments:
                 "12 x 12 = 144 pixels; accepted: at most 143",
             ),
             ({"max_pixels": 0}, InvalidArgumentError, "max_pixels: received 0"),
+            ({"axes": "HWC"}, InvalidArgumentError, "axes: received 'HWC' for uint8 array"),
         ],
     )
     def test_bad_options(self, options, error, told):
         with pytest.raises(error, match=told):
             sdie.enhance(self.image, ALL, **options)
+
+    @pytest.mark.parametrize("name", sdie.filters.TABLE)
+    def test_alpha_is_refused(self, name, backend):
+        rgba = np.zeros((12, 14, 4), np.uint8)
+        calls = [
+            lambda image: getattr(sdie.filters, name)(image, backend=backend),
+            lambda image: sdie.enhance(image, {name: 1}, backend=backend),
+            sdie.Enhancer(sdie.Recipe({name: 1}), backend),
+        ]
+        for call in calls:
+            for image in (rgba, rgba[..., :2], rgba[None]):
+                with pytest.raises(
+                    InvalidArgumentError, match=f"image: .*: {image.shape[-1]} channels; accepted: 1 or 3"
+                ):
+                    call(image)
 
     def test_large_images_need_a_limit_of_their_own(self):
         with pytest.raises(InvalidArgumentError, match="max_pixels= raises the limit"):

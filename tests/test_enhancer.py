@@ -37,6 +37,12 @@ class TestEnhancer:
         assert result is out
         assert out.any()
 
+    def test_axes(self, backend, rng, picture):
+        narrow = picture(rng, (3, 20, 8), np.uint8)[..., ::2]
+        enhancer = sdie.Enhancer(sdie.Recipe({"gamma": 1, "wls": 1}), backend)
+        np.testing.assert_array_equal(enhancer(narrow, axes="NHW")[0], [enhancer(image)[0] for image in narrow])
+        np.testing.assert_array_equal(enhancer(narrow[0, ..., None])[0][..., 0], enhancer(narrow[0])[0])
+
     def test_loads_from_a_path(self, tmp_path):
         self.recipe.save(tmp_path)
         assert sdie.Enhancer(tmp_path).recipe == self.recipe

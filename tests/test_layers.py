@@ -12,6 +12,7 @@ LAYERS = (
     ("errors", "_core", "_resize"),
     ("files",),
     ("_validate",),
+    ("_weights",),
     ("filters",),
     ("reference", "actor", "cuda"),
     ("_backends", "recipe"),

@@ -1,7 +1,9 @@
+import copy
 import dataclasses
 import hashlib
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -40,6 +42,12 @@ class TestInMemory:
         assert recipe.rounds == 2
         with pytest.raises(ValueError, match="read-only"):
             recipe.weights[0, 0] = 1
+
+    @pytest.mark.parametrize("again", [lambda r: pickle.loads(pickle.dumps(r)), copy.copy, copy.deepcopy])
+    def test_pickles_and_copies(self, again, recipe):
+        found = again(recipe)
+        assert found == recipe
+        assert not found.weights.flags.writeable
 
     def test_the_callers_array_is_copied(self):
         given_weights = np.full((1, 6), 1 / 6, np.float32)

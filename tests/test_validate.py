@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError, InvalidTypeError, _validate
 
 
@@ -107,7 +106,10 @@ class TestImage:
             ((4, 5, 3), (1, 4, 5, 3)),
             ((2, 4, 5, 3), (2, 4, 5, 3)),
             ((5, 3), (1, 5, 3, 1)),
-            ((2, 4, 3), (1, 2, 4, 3)),  # a last axis of 3 is colour, always
+            ((2, 4, 3), (1, 2, 4, 3)),  # a last axis of 3 is colour
+            ((4, 5, 1), (1, 4, 5, 1)),
+            ((2, 4, 5, 1), (2, 4, 5, 1)),
+            ((4, 2), (1, 4, 2, 1)),
         ],
     )
     def test_shapes(self, shape, planes):
@@ -116,10 +118,73 @@ class TestImage:
         assert view.shape == planes
         assert np.shares_memory(view, image)
 
-    @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4, 1), (1, 2, 4, 5, 3)])
+    @pytest.mark.parametrize("shape", [(), (5,), (1, 2, 4, 5, 3)])
     def test_wrong_shapes(self, shape):
-        with pytest.raises(InvalidArgumentError, match=r"image: received uint8 array of shape \("):
+        with pytest.raises(InvalidArgumentError, match=r"image: received uint8 array of shape \(.*shapes \(H, W\)"):
             _validate.image(np.zeros(shape, np.uint8))
+
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_channels_that_are_no_intensities(self, channels):
+        told = (
+            rf"shape \(60, 80, {channels}\): {channels} channels; accepted: 1 or 3 .*axes=\"NHW\" .* {channels} pixels"
+        )
+        with pytest.raises(InvalidArgumentError, match=told):
+            _validate.image(np.zeros((60, 80, channels), np.uint8))
+
+    @pytest.mark.parametrize(
+        ("shape", "axes"), [((2, 3, 8, 4), None), ((2, 3, 4, 8), None), ((2, 3, 4, 2), "NHWC"), ((6, 8, 4), "HWC")]
+    )
+    def test_channels_where_no_other_axes_would_do(self, shape, axes):
+        with pytest.raises(
+            InvalidArgumentError, match=rf"image: .*: {shape[-1]} channels; accepted: 1 or 3 .*beside\)$"
+        ):
+            _validate.image(np.zeros(shape, np.uint8), axes=axes)
+
+    @pytest.mark.parametrize(
+        ("shape", "axes", "planes"),
+        [
+            ((6, 3), "HW", (1, 6, 3, 1)),
+            *(((5, 6, width), "NHW", (5, 6, width, 1)) for width in (1, 2, 3, 4, 9)),
+            ((5, 6, 3), "HWC", (1, 5, 6, 3)),
+            ((2, 5, 6, 1), "NHWC", (2, 5, 6, 1)),
+        ],
+    )
+    def test_axes(self, shape, axes, planes):
+        image = np.zeros(shape, np.uint8)
+        view = _validate.image(image, axes=axes)
+        assert view.shape == planes
+        assert np.shares_memory(view, image)
+        assert _validate.output(None, image, axes)[1].shape == planes
+
+    @pytest.mark.parametrize(
+        ("axes", "error", "told"),
+        [
+            (
+                "NHW",
+                InvalidArgumentError,
+                r"axes: received 'NHW' for uint8 .*\(4, 5\); accepted: .* each of its 2 axes",
+            ),
+            ("WH", InvalidArgumentError, "axes: received 'WH'; accepted: 'HW', 'HWC', 'NHW', 'NHWC'"),
+            (("H", "W"), InvalidTypeError, "axes: received"),
+        ],
+    )
+    def test_bad_axes(self, axes, error, told):
+        with pytest.raises(error, match=told):
+            _validate.image(np.zeros((4, 5), np.uint8), axes=axes)
+
+    @given(hnp.array_shapes(min_dims=0, max_dims=5, max_side=6), st.sampled_from([None, "HW", "HWC", "NHW", "NHWC"]))
+    def test_every_shape_is_viewed_or_refused(self, shape, axes):
+        image = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+        known = {2: "HW", 3: "HWC" if shape[-1:] <= (4,) else "NHW", 4: "NHWC"}.get(len(shape))
+        meant = axes or known
+        if meant is None or len(meant) != len(shape) or (meant[-1] == "C" and shape[-1] not in (1, 3)):
+            with pytest.raises(InvalidArgumentError, match=r"^(image|axes): received"):
+                _validate.as_planes(image, axes)
+            return
+        planes = _validate.as_planes(image, axes)
+        assert planes.ndim == 4
+        assert planes.shape[3] in (1, 3)
+        np.testing.assert_array_equal(planes.ravel(), image.ravel())
 
     @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 4, 5), (0, 0, 3), (2, 0, 5, 3)])
     def test_empty(self, shape):
@@ -288,76 +353,3 @@ class TestOutput:
         view = base.transpose(draw.draw(st.permutations(range(3))))
         view = view[draw.draw(hnp.basic_indices(view.shape, min_dims=2, allow_newaxis=False))]
         assert not _validate._overlaps_itself(view)
-
-
-class TestWeights:
-    @pytest.mark.parametrize(
-        ("value", "shape"),
-        [
-            ([1, 2, 3, 4, 5, 6], (1, 6)),
-            (np.ones((5, 6), np.float16), (5, 6)),
-            (np.ones((2, 5, 6), np.uint64), (2, 5, 6)),
-            (((0, 0, 0, 0, 0, 1),), (1, 6)),
-        ],
-    )
-    def test_shapes(self, value, shape):
-        weights = _validate.weights(value, sdie.FILTERS)
-        assert weights.shape == shape
-        assert weights.dtype == np.float32
-        assert weights.flags.c_contiguous
-        np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
-
-    @pytest.mark.parametrize("shape", [(), (5,), (7,), (6, 5), (0, 6), (2, 0, 6), (0, 1, 6), (1, 1, 1, 6)])
-    def test_wrong_shapes(self, shape):
-        with pytest.raises(InvalidArgumentError, match=r"weights: received shape \("):
-            _validate.weights(np.ones(shape), sdie.FILTERS)
-
-    def test_ragged(self):
-        with pytest.raises(InvalidArgumentError, match=r"weights: received \[\[1\], \[1, 2\]\]"):
-            _validate.weights([[1], [1, 2]], sdie.FILTERS)
-
-    @pytest.mark.parametrize("value", [None, "abcdef", [True] * 6, [1j] * 6, [None] * 6, ["1"] * 6])
-    def test_wrong_types(self, value):
-        with pytest.raises(InvalidTypeError, match="weights: received"):
-            _validate.weights(value, sdie.FILTERS)
-
-    @pytest.mark.parametrize("bad", [-1.0, -1e-300, np.nan, np.inf, -np.inf])
-    def test_wrong_values(self, bad):
-        weights = np.ones((2, 3, 6))
-        weights[1, 2, 4] = bad
-        with pytest.raises(InvalidArgumentError, match=rf"weights: received {bad} at \[1, 2, 4\]; accepted"):
-            _validate.weights(weights, sdie.FILTERS)
-
-    def test_all_zero(self):
-        weights = np.ones((3, 6))
-        weights[1] = 0
-        with pytest.raises(InvalidArgumentError, match=r"zeros alone at \[1\]"):
-            _validate.weights(weights, sdie.FILTERS)
-
-    @pytest.mark.parametrize("scale", [1e-310, 5e-324, 1e300, 1.7e308])
-    def test_extreme_scales(self, scale):
-        np.testing.assert_array_equal(
-            _validate.weights(np.full(6, scale), sdie.FILTERS), _validate.weights(np.ones(6), sdie.FILTERS)
-        )
-
-    def test_the_argument_is_left_alone(self):
-        given_weights = np.array([1.0, 0, 0, 0, 0, 3])
-        _validate.weights(given_weights, sdie.FILTERS)
-        assert given_weights.tolist() == [1.0, 0, 0, 0, 0, 3]
-
-    @given(hnp.arrays(np.float64, (3, 6), elements=st.floats(0, 1e6)))
-    def test_normalising_twice_changes_nothing(self, a):
-        a[:, 0] += 1e-3
-        once = _validate.weights(a, sdie.FILTERS)
-        np.testing.assert_array_equal(_validate.weights(once, sdie.FILTERS), once)
-
-    def test_per_image(self):
-        each = _validate.weights(np.ones((3, 2, 6)), sdie.FILTERS)
-        _validate.weights_for(each, 3)
-        _validate.weights_for(each[0], 7)
-        with pytest.raises(InvalidArgumentError, match=r"weights: received shape \(3, 2, 6\) for 4 image"):
-            _validate.weights_for(each, 4)
-
-    def test_shared(self):
-        with pytest.raises(InvalidArgumentError, match=r"shapes \(6,\) or \(T, 6\)"):
-            _validate.shared_weights(np.ones((1, 2, 6)), sdie.FILTERS)

@@ -1,6 +1,7 @@
 // Histogram equalisation over 256 levels, whole-image ("global") and contrast-limited by tiles ("clahe",
-// Zuiderveld 1994 as OpenCV defines it). Counts are split between the two nearest levels and tables are read
-// between levels, so that a float image changes continuously; at 8-bit intensities both are exact.
+// Zuiderveld 1994 as OpenCV defines it for 8-bit images; its 16-bit CLAHE has 65,536 levels). Counts are split between
+// the two nearest levels and tables are read between levels, so that 16-bit and float images change continuously; at
+// 8-bit intensities both are exact.
 
 constexpr int kLevels = 256;
 constexpr int kTable = kLevels + 1;

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from .. import Enhancer, _validate, default_recipe
-from ..files import replace_file
 from ..data import synthetic
 from ..errors import ImageFileError
+from ..files import replace_file
 from .common import bars, needing, say, show_table
 
 # The recipe of tools/train_recipe.py, its selection rule, and the points of its prompt: see the card beside it.

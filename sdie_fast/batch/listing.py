@@ -191,8 +191,9 @@ def _twice(source: Store, folder: str) -> frozenset[int]:
     The folder is listed for it once more. A hash takes 8 bytes: ten million names fit, and that two of
     them share one by chance is less likely than one in a hundred thousand.
     """
-    listed = open_store(posixpath.join(source.url, folder)).walk(lambda _: True)
-    stems = (hash(_renamed(e.name, "")) for e in listed if _is_image(e.name) and not e.name.startswith("."))
+    listed = open_store(posixpath.join(source.url, folder)).walk(lambda name: not _is_image(name))
+    names = (e.name for e in listed if _is_image(e.name) and "/" not in e.name and not e.name.startswith("."))
+    stems = (hash(_renamed(name, "")) for name in names)
     values, counts = np.unique(np.fromiter(stems, np.int64), return_counts=True)
     return frozenset(values[counts > 1].tolist())
 

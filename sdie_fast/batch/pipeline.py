@@ -286,12 +286,12 @@ class _Run:
             raise self.fatal
         return self.summary
 
-    def _wait(self, what: Callable[[], bool], seconds: float) -> None:
+    def _wait(self, what: Callable[[], bool], seconds: float | None) -> None:
         with self.change:
             self.change.wait_for(what, seconds)
 
     def _wind_up(self) -> None:
-        self._wait(lambda: not self.busy, _GRACE)
+        self._wait(lambda: not self.busy, _GRACE if self.fatal is None else None)
         with self.change:
             self.given_up = True
         self._wait(lambda: not self.writing, 10.0)  # a file begun is finished, and its row written

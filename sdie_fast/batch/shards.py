@@ -21,7 +21,7 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from .. import _validate, files
-from ..errors import ImageFileError, InvalidArgumentError
+from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from ..files import Entry, Store, open_store
 from .job import Done, Job
 from .pipeline import Summary, default_memory
@@ -202,12 +202,20 @@ class _Copy:
             begin = time.perf_counter()
             data = stream.read() if stream else b""
             self.told.read_seconds += time.perf_counter() - begin
-            need = files.measure(data, member.name)
+            try:
+                need = files.measure(data, member.name)
+            except SdieError as error:
+                self._fail(member, error)
+                return
             self._write(made, lambda: self.need + need > self.memory)
             suffix = self.suffix or posixpath.splitext(member.name)[1]
             self.held.append(_Held(member, self.pool.submit(self.job, data, member.name, suffix), need))
             self.need += need
         self._write(made, lambda: len(self.held) > self.window or self.need > self.memory)
+
+    def _fail(self, member: tarfile.TarInfo, error: Exception) -> None:
+        told = str(error) or type(error).__name__
+        self.told.fail(member.name, told if member.name in told else f"{member.name}: {told}")
 
     def _write(self, made: tarfile.TarFile, more: Callable[[], bool]) -> None:
         """Write what was read first, for as long as `more()` says."""
@@ -219,8 +227,7 @@ class _Copy:
                 try:
                     done = content.result()
                 except (OSError, ValueError, MemoryError, RuntimeError) as error:
-                    told = str(error) or type(error).__name__
-                    self.told.fail(member.name, told if member.name in told else f"{member.name}: {told}")
+                    self._fail(member, error)
                     continue
                 self.told.add(done)
                 content = b"".join(done.parts)

@@ -1,6 +1,6 @@
 """Histogram equalisation on 256 levels: by tiles with a contrast limit, and of the whole plane.
 
-The definitions are `sdie_fast.filters.spatiogram`'s "clahe" (Zuiderveld 1994 as OpenCV has it) and
+The definitions are `sdie_fast.filters.spatiogram`'s "clahe" (Zuiderveld 1994 as OpenCV has it for 8-bit images) and
 "global", which is the former with one tile and no limit. A pixel between two levels counts for both
 and reads both. Counts are whole numbers of 2^-18 of a pixel, so that sums are exact in any order and
 results repeat to the bit.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..files import opened_image
-from ..errors import DataSetError, InvalidArgumentError
+from ..errors import DataSetError, ImageFileError, InvalidArgumentError
+from ..files import grey, read
 
 __all__ = ["MASK_RULES", "DataSet", "Sample"]
 
@@ -148,9 +148,8 @@ class DataSet:
 
 def _read(path: Path) -> Image.Image:
     """Read a file as 8-bit grey."""
-    with opened_image(path, DataSetError) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-            wide = np.asarray(image).astype(np.float64)
-            return Image.fromarray(np.round(wide / 257.0).clip(0, 255).astype(np.uint8))
-        return image.convert("L")
+    try:
+        pixels = read(path).pixels
+    except ImageFileError as error:
+        raise DataSetError(str(error)) from error
+    return Image.fromarray(grey(pixels))

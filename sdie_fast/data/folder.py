@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files import IMAGE_SUFFIXES
 from ..errors import DataSetError
+from ..files import IMAGE_SUFFIXES
 from .dataset import DataSet, Sample
 
 __all__ = ["open_folder"]

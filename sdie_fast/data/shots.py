@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import replace_file
 from ..errors import DataSetError, InvalidArgumentError
+from ..files import replace_file
 from .dataset import DataSet
 
 __all__ = ["Split", "draw"]

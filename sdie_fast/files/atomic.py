@@ -1,23 +1,17 @@
-"""Files that appear whole or not at all, and image files opened."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ..errors import SdieError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-__all__ = ["IMAGE_SUFFIXES", "created", "opened_image", "read_file", "replace_file"]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+__all__ = ["created", "read_file", "replace_file"]
 
 
 @contextmanager
@@ -30,13 +24,9 @@ def created(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """
     # Short and of fixed length: the name itself may be as long as the file system takes.
     part = path.with_name(f".{secrets.token_hex(6)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        try:
-            file = open(part, "xb")
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(part, "xb")
-        with file:
+        with open(part, "xb") as file:
             yield file
             if durable:
                 file.flush()
@@ -68,29 +58,3 @@ def read_file(path: Path, most: int, failure: type[SdieError]) -> bytes:
     if len(data) > most:
         raise failure(f"{path}: holds more than {most} bytes; files of its kind never do")
     return data
-
-
-@contextmanager
-def opened_image(path: Path, failure: type[SdieError]) -> Iterator[Image.Image]:
-    """Open an image file by Pillow, without its limit on pixels below which it only warns.
-
-    Raises
-    ------
-    failure
-        The file is not there, or is none that Pillow can read to its end.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                yield image
-    except SdieError:
-        raise
-    except FileNotFoundError as error:
-        raise failure(f"{path}: no such file") from error
-    except UnidentifiedImageError as error:
-        raise failure(f"{path}: not an image file that can be read here") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
-        raise failure(f"{path}: cannot be read: {error}") from error

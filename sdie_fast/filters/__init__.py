@@ -5,9 +5,9 @@ of this package describes one filter: its parameters, its definition in float64,
 What the functions share:
 
 image : ndarray or array on a CUDA device, uint8, uint16 or float32
-    Shape (H, W), (N, H, W), (H, W, 3) or (N, H, W, 3): a last axis of exactly 3 is colour wherever there are three axes
-    or more. Any strides. Intensities are value / 255, value / white_level, or float32 in [0, 1]. Arrays on a CUDA device
-    are those `sdie_fast.enhance` takes. An image is at least as large as the filter's window.
+    Shape (H, W), (H, W, 1), (H, W, 3), or with a batch's axis N before; see `axes`. Any strides. Intensities are
+    value / 255, value / white_level, or float32 in [0, 1]. Arrays on a CUDA device are those `sdie_fast.enhance` takes.
+    An image is at least as large as the filter's window.
 out : ndarray or array on a CUDA device, optional
     Where to write: same shape and dtype, in the same place as the image, sharing no memory with it; any strides. It is
     what is returned.
@@ -22,6 +22,9 @@ per_channel : bool
     Colour images: False filters luma (ITU-R BT.601) and carries chroma over, True filters every channel.
 max_pixels : int, optional
     Largest H * W accepted; None means 2**28.
+axes : {"HW", "HWC", "NHW", "NHWC"}, optional
+    What the axes of `image` and `out` are. None: of three axes the last is channels where it is 1 (grey) or 3 (RGB)
+    long, and refused where it is 2 or 4.
 
 They raise `InvalidArgumentError` or `InvalidTypeError` for arguments they cannot use (parameters by the names of
 `FilterParams`' fields, with their ranges), `BackendUnavailableError`, and `DeviceMemoryError` where a GPU's memory does

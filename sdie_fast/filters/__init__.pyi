@@ -61,6 +61,7 @@ def identity(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Leave the image as it is: the share of it that a round keeps."""
 
@@ -78,6 +79,7 @@ def wls(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Smooth by weighted least squares, keeping strong edges (Farbman et al. 2008)."""
 
@@ -94,6 +96,7 @@ def bilateral(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Smooth by a bilateral filter, Gaussian in space and intensity (Tomasi & Manduchi 1998)."""
 
@@ -110,6 +113,7 @@ def sharpen(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Sharpen by unsharp masking: I + amount * (I - G*I), as MATLAB"s imsharpen."""
 
@@ -124,6 +128,7 @@ def guided(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Smooth by the guided filter with the image as its own guide (He et al. 2013), as MATLAB"s imguidedfilter."""
 
@@ -140,6 +145,7 @@ def spatiogram(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Equalise contrast by a spatially weighted histogram."""
 
@@ -153,6 +159,7 @@ def gamma(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Brighten or darken by a power of the intensity: I ** exponent."""
 
@@ -166,6 +173,7 @@ def median(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Smooth by the median of a square window (Tukey 1977): specks go, edges stay."""
 
@@ -180,5 +188,6 @@ def gaussian(
     white_level: float | None = ...,
     per_channel: bool = ...,
     max_pixels: int | None = ...,
+    axes: str | None = ...,
 ) -> Array:
     """Smooth by a Gaussian that is cut to the window and scaled to sum 1."""

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import _validate
+from .. import _validate, _weights
 from ._filter import Filter, Parameter
 from .bilateral import Bilateral
 from .gamma import Gamma
@@ -67,9 +67,9 @@ def toolkit(weights: Any, filters: Sequence[str] | None = None) -> tuple[str, ..
     """
     if filters is not None:
         return _validate.filters(filters, TABLE)
-    if not _validate.is_named(weights):
+    if not _weights.is_named(weights):
         return FILTERS
-    named = _validate.names_in(weights, TABLE)
+    named = _weights.names_in(weights, TABLE)
     return FILTERS + tuple(name for name in TABLE if name in named and name not in FILTERS)
 
 
@@ -184,6 +184,7 @@ _COMMON = {
     "white_level": ("float | None", None),
     "per_channel": ("bool", False),
     "max_pixels": ("int | None", None),
+    "axes": ("str | None", None),
 }
 
 
@@ -214,7 +215,7 @@ def function(cls: type[Filter]) -> Callable[..., Any]:
     described = _described({f.name: f.metadata["parameter"] for f in fields}, optional=False)
     apply.__doc__ = (
         f"{cls.__doc__}\n\nParameters\n----------\nimage : array\n    See the module `sdie_fast.filters`.\n{described}\n"
-        "out, backend, threads, white_level, per_channel, max_pixels\n    See the module, errors too.\n\n"
+        "out, backend, threads, white_level, per_channel, max_pixels, axes\n    See the module, errors too.\n\n"
         "Returns\n-------\nndarray or array on a CUDA device\n"
         "    Of the image's kind, shape and dtype: `out` itself where it is given; clipped to [0, 1]."
     )

@@ -101,7 +101,11 @@ def _spread(excess: float) -> Plane:
 
 
 def _equalise_tiles(g: Plane, tiles: int, clip_limit: float) -> Plane:
-    """Equalise by tiles, contrast-limited, as OpenCV's CLAHE but without rounding to 8 bits."""
+    """Equalise by tiles, contrast-limited, as OpenCV's CLAHE of 8 bits but without rounding.
+
+    All images have 256 levels, where OpenCV gives 16-bit ones 65,536: so few pixels share one that its limit, of a
+    pixel at least, cuts off next to nothing.
+    """
     h, w = g.shape
     if h % tiles == 0 and w % tiles == 0:
         padded = g
@@ -158,7 +162,8 @@ class Spatiogram(Filter):
     method: Literal["spatiogram", "clahe", "global"] = choice(
         ("spatiogram", "clahe", "global"),
         '"spatiogram" weights each intensity bin by a Gaussian over its pixels\' positions; "clahe" is contrast-limited '
-        'adaptive equalisation by tiles, as OpenCV\'s; "global" is plain histogram equalisation.',
+        'adaptive equalisation by tiles, on 256 levels, for 8-bit images OpenCV\'s; "global" is plain histogram '
+        "equalisation.",
         published="clahe",
     )
     bins: int = integer(32, 2, 64, 'Intensity bins of "spatiogram"')
@@ -175,8 +180,9 @@ class Spatiogram(Filter):
         """Equalise the histogram, by place or as a whole.
 
         "spatiogram": at each place the bins weigh as much as their pixels lie near it. "clahe" is OpenCV's
-        contrast-limited equalisation, "global" scikit-image's ``equalize_hist``, both on 256 levels and made
-        continuous: a value between two levels counts for, and reads, both.
+        contrast-limited equalisation of 8-bit images, "global" scikit-image's ``equalize_hist``, both on 256 levels and
+        made continuous: a value between two levels, of a 16-bit or a float image, counts for, and reads, both. OpenCV's
+        of 16-bit images has 65,536 levels and gives other pictures.
         """
         if self.method == "spatiogram":
             return _spatiogram(g, self.bins)

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..files import replace_file
 from ..actor import Actions, Actor, ActorFile, observe, progress
 from ..enhance import one_round
 from ..errors import ModelError
+from ..files import replace_file
 from ..segment.onnx_files import to_onnx
 from .config import Config
 from .env import Act, SdieEnv

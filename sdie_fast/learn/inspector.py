@@ -112,6 +112,13 @@ class Inspector:
         }  # fmt: skip
         self._act = act_of(recipe, config.actions)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_act"}  # it holds a session
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._act = act_of(self.recipe, self._options["actions"])
+
     def __call__(self, image: Images) -> Finding:
         """Inspect one image.
 

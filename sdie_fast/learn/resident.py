@@ -71,7 +71,7 @@ class Resident(Host):
 
     def _mix(self, images: torch.Tensor, weights: Floats, params: FilterParams) -> torch.Tensor:
         given: Any = images.contiguous()
-        options: Any = {"params": params, "filters": self._actions.filters}
+        options: Any = {"params": params, "filters": self._actions.filters, "axes": "NHW"[-images.ndim :]}
         if self.device.type == "cpu":
             return torch.from_numpy(enhance(given.numpy(), weights, threads=self._threads, **options))
         with torch.cuda.device(self.device):  # the backend works on the current one

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..files import replace_file
 from ..actor import Actions, Actor
 from ..data.shots import Split
 from ..errors import RecipeError, RunError, SdieError
+from ..files import replace_file
 from ..filters import FILTERS, TABLE
 from ..recipe import Recipe
 from .baselines import action_of, constant

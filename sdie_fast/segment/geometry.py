@@ -36,6 +36,8 @@ __all__ = [
 Floats = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_]
 
+IN_SEQUENCE = "(H, W), (H, W, 1), (H, W, 3)"
+
 
 def namespace(array: Any) -> Any:
     """NumPy or torch: the module whose functions take this array."""
@@ -273,8 +275,8 @@ def _array(name: str, value: Any, shape: str) -> Floats | None:
     return array
 
 
-def as_images(images: Any) -> list[npt.NDArray[Any]]:
-    """Split what a caller calls images into (H, W, C) views, checked.
+def as_images(images: Any, axes: Any = None) -> list[npt.NDArray[Any]]:
+    """Split what a caller calls images, whose axes are `axes`, into (H, W, C) views, checked.
 
     Raises
     ------
@@ -282,14 +284,14 @@ def as_images(images: Any) -> list[npt.NDArray[Any]]:
         As for `sdie_fast.enhance`, or none given.
     """
     if isinstance(images, np.ndarray):
-        batch = list(_validate.image(images))
+        batch = list(_validate.image(images, axes=axes))
     elif isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
         batch = []
         for image in images:
-            planes = _validate.image(image)
+            planes = _validate.image(image, axes=axes)
             if len(planes) != 1:
                 raise InvalidArgumentError(
-                    f"images: received an array of shape {image.shape} in a sequence; accepted: (H, W), (H, W, 3)"
+                    f"images: received an array of shape {image.shape} in a sequence; accepted: {IN_SEQUENCE}"
                 )
             batch.append(planes[0])
     else:

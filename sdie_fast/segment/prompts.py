@@ -372,14 +372,14 @@ def _meant(prompt: Any, options: dict[str, Any], count: int) -> list[Auto | Supp
     return each
 
 
-def answer(model: Model, images: Any, prompt: Any, options: dict[str, Any]) -> list[Answer]:
+def answer(model: Model, images: Any, prompt: Any, options: dict[str, Any], axes: str | None = None) -> list[Answer]:
     """Segment images by one kind of prompt: see `Segmenter.__call__`.
 
     Images of one shape whose prompts are alike are taken together, as far as `Segmenter.at_once` goes.
     """
-    views = model.take(images)
+    views = model.take(images, axes)
     each = _meant(prompt, options, len(views))
-    embeddings = model.encode([v if v.shape[2] == 3 else v[..., 0] for v in views])
+    embeddings = model.encode(views)
     groups: dict[Any, list[int]] = {}
     for k, geometry in enumerate(embeddings.geometries):
         own = each[k]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from .. import _validate
-from ..files import replace_file
 from ..errors import ModelError
+from ..files import replace_file
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
 from .onnx import Held, Options, open_session
 from .segmenter import Segmenter, geometries_of, geometry_of_one
@@ -154,6 +155,10 @@ class Sam(Segmenter):
     ------
     ModelError
         A directory, file or runtime that cannot be used.
+
+    Notes
+    -----
+    Pickles and copies are made by these arguments: the directory is read again where they are opened.
     """
 
     takes_tensors = True
@@ -167,6 +172,8 @@ class Sam(Segmenter):
         prompts: int | None = None,
         verify: bool = True,
     ) -> None:
+        where = directory and Path(directory).absolute()  # a process that opens a pickle may run elsewhere
+        self._made_by = functools.partial(type(self), where, options, batch=batch, prompts=prompts, verify=verify)
         count = _validate.integer(1, 2**16)
         self._batch: int = count("batch", batch)
         self.directory = SMALL_SAM if directory is None else Path(directory)
@@ -184,6 +191,9 @@ class Sam(Segmenter):
         self._mean = np.array(m.pixel_mean, np.float32)
         self._std = np.array(m.pixel_std, np.float32)
         self._input = np.zeros((self._batch, 3, m.size, m.size), np.float32)  # made once, used for every image
+
+    def __reduce__(self) -> Any:
+        return self._made_by, ()
 
     @property
     def name(self) -> str:
@@ -210,18 +220,18 @@ class Sam(Segmenter):
         """What the encoder and the decoder really run on."""
         return self._encoder.provider, self._decoder.provider
 
-    def take(self, images: Any) -> list[Any]:
+    def take(self, images: Any, axes: str | None = None) -> list[Any]:
         """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU (by torch) stay where they are."""
         if _on_host(images):
-            return list(as_images(images))
-        return list(_tensors().as_views(images))
+            return list(as_images(images, axes))
+        return list(_tensors().as_views(images, axes))
 
-    def encode(self, images: Any) -> Embeddings:
+    def encode(self, images: Any, axes: str | None = None) -> Embeddings:
         """Embed images: see `Segmenter.encode`.
 
         Parameters
         ----------
-        images
+        images, axes
             As for `Segmenter.encode`; also tensors of the same shapes and types, and arrays on a GPU (DLPack or
             `__cuda_array_interface__`), which torch makes ready and the session reads, without a copy to the host.
 
@@ -231,7 +241,7 @@ class Sam(Segmenter):
             On a GPU, where `providers` names one for both parts: `features` is then a `Held`, which `decode` takes as
             it is.
         """
-        views = self.take(images)
+        views = self.take(images, axes)
         geometries = geometries_of(views, self.size)
         kept, found = [], []
         for start in range(0, len(views), self._batch):

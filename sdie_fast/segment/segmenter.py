@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _validate
 from ..errors import InvalidTypeError
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
 from .prompts import answer
@@ -51,19 +52,21 @@ class Segmenter(abc.ABC):
         """Lowest predicted IoU and stability that "auto" keeps unless told: segment-anything's own."""
         return 0.88, 0.95
 
-    def take(self, images: Any) -> list[Any]:
+    def take(self, images: Any, axes: str | None = None) -> list[Any]:
         """Split what a caller calls images into (H, W, C) views, checked: see `as_images`."""
-        return list(as_images(images))
+        return list(as_images(images, axes))
 
     @abc.abstractmethod
-    def encode(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Embeddings:
+    def encode(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]], axes: str | None = None) -> Embeddings:
         """Embed images.
 
         Parameters
         ----------
         images : ndarray or sequence of ndarray
-            (N, H, W), (N, H, W, 3), or a sequence of (H, W) and (H, W, 3) of any sizes; uint8,
-            uint16 or float32 in [0, 1].
+            (N, H, W), (N, H, W, 1), (N, H, W, 3), or a sequence of (H, W), (H, W, 1) and (H, W, 3) of any sizes; a
+            single image counts as one. uint8, uint16 or float32 in [0, 1].
+        axes : {"HW", "HWC", "NHW", "NHWC"}, optional
+            What the axes of the array, or of each in the sequence, are; None tells by the shape: `sdie_fast.enhance`.
         """
 
     @abc.abstractmethod
@@ -108,14 +111,19 @@ class Segmenter(abc.ABC):
         return logits, quality
 
     def __call__(
-        self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]], prompt: Any = "auto", **options: Any
+        self,
+        images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
+        prompt: Any = "auto",
+        *,
+        axes: str | None = None,
+        **options: Any,
     ) -> tuple[Any, Floats]:
         """Segment images.
 
         Parameters
         ----------
-        images
-            As for `encode`; a single (H, W) or (H, W, 3) image counts as one.
+        images, axes
+            As for `encode`.
         prompt : {"auto"}, Support, Prompt or sequence of Prompt
             What to segment: see `sdie_fast.segment.prompts`. A `Prompt` for each image gives the
             union of its K masks.
@@ -125,14 +133,14 @@ class Segmenter(abc.ABC):
         Returns
         -------
         masks : ndarray, bool, (N, H, W), or a list of (H, W) where sizes differ
-            Foreground.
+            Foreground; of a single image (H, W).
         quality : ndarray, float32, (N,)
             Mean predicted IoU of the masks used; 0 where there was none.
         """
-        found = answer(self, images, prompt, options)
+        found = answer(self, images, prompt, options, axes)
         masks = [a.mask for a in found]
         quality = np.array([a.quality for a in found], np.float32)
-        if not isinstance(images, Sequence) and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3)):
+        if not isinstance(images, Sequence) and _validate.axes_of(images, axes)[0] != "N":
             return masks[0], quality
         return (np.stack(masks) if len({m.shape for m in masks}) == 1 else masks), quality
 

@@ -27,7 +27,7 @@ class Model(Protocol):
     def thresholds(self) -> tuple[float, float]:
         """Lowest predicted IoU and stability that "auto" keeps unless told."""
 
-    def take(self, images: Any) -> list[Any]:
+    def take(self, images: Any, axes: str | None = None) -> list[Any]:
         """Split images into views."""
 
     def encode(self, images: Any) -> Embeddings:
@@ -45,7 +45,7 @@ class Support:
 
     Parameters
     ----------
-    images : ndarray or sequence of ndarray
+    images, axes
         As `Segmenter.encode` takes them, 1 or more.
     masks : sequence of ndarray, bool, (H, W)
         Each image's foreground, some pixel of it at least.
@@ -58,8 +58,8 @@ class Support:
         No image, a mask of another size or without foreground.
     """
 
-    def __init__(self, images: Any, masks: Sequence[Masks], places: int = 3) -> None:
-        self._images = as_images(images)
+    def __init__(self, images: Any, masks: Sequence[Masks], places: int = 3, *, axes: str | None = None) -> None:
+        self._images = as_images(images, axes)
         self._masks = list(masks)
         if len(self._masks) != len(self._images):
             raise InvalidArgumentError(f"masks: received {len(self._masks)} for {len(self._images)} image(s)")
@@ -74,6 +74,9 @@ class Support:
                 raise InvalidArgumentError("masks: received one without a pixel of foreground")
         self.places: int = _validate.integer(1, 16)("places", places)
         self._known: WeakKeyDictionary[Model, tuple[Floats, float]] = WeakKeyDictionary()
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._images, self._masks, self.places)  # what models made of it is made anew
 
     @property
     def fingerprint(self) -> bytes:
@@ -95,7 +98,7 @@ class Support:
             Projection half-way between the two means.
         """
         if model not in self._known:
-            embeddings = model.encode([i if i.shape[2] == 3 else i[..., 0] for i in self._images])
+            embeddings = model.encode(self._images)
             means = []
             for maps, geometry, mask in zip(embeddings.numpy(), embeddings.geometries, self._masks, strict=True):
                 features = _unit(maps)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import _validate
 from ..errors import InvalidArgumentError, InvalidTypeError, ModelError
-from .geometry import Geometry, as_images
+from .geometry import IN_SEQUENCE, Geometry, as_images
 from .onnx import Span
 
 __all__ = ["as_tensor", "as_views", "input_of", "span_of", "usable_device"]
@@ -68,7 +69,7 @@ def as_tensor(images: Any) -> torch.Tensor:
     return torch.as_tensor(images, device="cuda")
 
 
-def as_views(images: Any) -> list[Any]:
+def as_views(images: Any, axes: Any = None) -> list[Any]:
     """Split what a caller calls images into (H, W, C) views, checked: tensors, or arrays as `as_images` gives them.
 
     Raises
@@ -77,34 +78,31 @@ def as_views(images: Any) -> list[Any]:
         As for `sdie_fast.enhance`, or none given.
     """
     if _is_foreign(images):
-        return list(_batch(as_tensor(images)))
+        return list(_batch(as_tensor(images), axes))
     if isinstance(images, Sequence) and any(_is_foreign(image) for image in images):
         views: list[Any] = []
         for image in images:
-            own = as_views(image if _is_foreign(image) else [image])
+            own = as_views(image if _is_foreign(image) else [image], axes)
             if len(own) != 1:
                 raise InvalidArgumentError(
-                    f"images: received a batch of {len(own)} in a sequence; accepted: (H, W), (H, W, 3)"
+                    f"images: received a batch of {len(own)} in a sequence; accepted: {IN_SEQUENCE}"
                 )
             views += own
         return views
-    return list(as_images(images))
+    return list(as_images(images, axes))
 
 
-def _batch(images: torch.Tensor) -> torch.Tensor:
+def _batch(images: torch.Tensor, axes: Any) -> torch.Tensor:
     """Check a tensor and bring it to (N, H, W, C)."""
     if images.dtype not in _WHITES:
         raise InvalidTypeError(
             f"images: received a tensor of {images.dtype}; accepted: {', '.join(map(str, _WHITES))}"
         )
-    shape = tuple(images.shape)
-    colour = images.ndim >= 3 and shape[-1] == 3
-    if images.ndim - colour not in (2, 3) or 0 in shape:
+    planes: torch.Tensor = _validate.as_planes(images, axes)
+    if 0 in planes.shape:
         raise InvalidArgumentError(
-            f"images: received a tensor of shape {shape}; accepted: (H, W), (N, H, W), (H, W, 3), (N, H, W, 3)"
+            f"images: received a tensor of shape {tuple(images.shape)}; accepted: at least one pixel"
         )
-    planes = images if colour else images[..., None]
-    planes = planes if planes.ndim == 4 else planes[None]
     # One answer for the whole batch; NaN compares false.
     if images.dtype == torch.float32 and not bool(((planes >= 0.0) & (planes <= 1.0)).all()):
         raise InvalidArgumentError(

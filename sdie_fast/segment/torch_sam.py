@@ -125,17 +125,17 @@ class TorchSam(Segmenter):
         """What the encoder and the decoder run on."""
         return f"torch {self.device}", f"torch {self.device}"
 
-    def take(self, images: Any) -> list[Any]:
+    def take(self, images: Any, axes: str | None = None) -> list[Any]:
         """Split images into views, as `Segmenter.take`; tensors and arrays on a GPU stay where they are."""
-        return tensors.as_views(images)
+        return tensors.as_views(images, axes)
 
     @torch.no_grad()
-    def encode(self, images: Any) -> Embeddings:
+    def encode(self, images: Any, axes: str | None = None) -> Embeddings:
         """Embed images: see `Segmenter.encode`.
 
         Parameters
         ----------
-        images
+        images, axes
             As for `Segmenter.encode`; also tensors of the same shapes and types, and arrays on a GPU (DLPack or
             `__cuda_array_interface__`), which are not copied to the host.
 
@@ -144,7 +144,7 @@ class TorchSam(Segmenter):
         Embeddings
             `features` is a float32 tensor on the device.
         """
-        views = self.take(images)
+        views = self.take(images, axes)
         geometries = geometries_of(views, self.size)
         found = []
         for start in range(0, len(views), self._batch):

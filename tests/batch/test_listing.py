@@ -139,6 +139,14 @@ def test_names_that_would_become_one(tmp_path_factory, parts):
     assert names(listed(source, source.parent / "out", suffix=".png", names=everything)) == wanted
 
 
+def test_names_that_would_become_one_where_links_and_folders_are(tmp_path):
+    source = touch(tmp_path / "in", "a.png", "b.jpg", "b.png/c.png", "d.png")
+    (source / "a.jpg").symlink_to("d.png")
+    found = listed(source, tmp_path / "out", suffix=".png")
+    assert names(found) == ["b.jpg", "b.png/c.png", "d.png"]
+    assert set(errors(found)) == {"a.png", "a.jpg"}
+
+
 def test_a_list_of_names(tmp_path):
     source = touch(tmp_path / "in", "a.png", "b/c.jpg", "b/c.png", "notes.txt", "a\nb.png")
     touch(tmp_path, "outside.png")

@@ -277,13 +277,16 @@ class TestChecks:
         assert isinstance(planes, DeviceArray)
         assert planes.shape == (2, 6, 8, 1)
         assert _validate.image(device_array(np.zeros((6, 8, 3), np.uint8))).shape == (1, 6, 8, 3)
+        assert _validate.image(device_array(np.zeros((6, 8, 1), np.uint8))).shape == (1, 6, 8, 1)
+        assert _validate.image(device_array(np.zeros((6, 8, 4), np.uint8)), axes="NHW").shape == (6, 8, 4, 1)
 
     @pytest.mark.parametrize(
         ("array", "error", "told"),
         [
             (np.zeros((6, 8), np.float64), InvalidTypeError, r"float64 .* on CUDA device 0; .*uint8"),
             (np.zeros((6, 8), ">u2"), InvalidTypeError, "native byte order"),
-            (np.zeros((2, 3, 4, 1), np.uint8), InvalidArgumentError, r"shapes \(H, W\)"),
+            (np.zeros(5, np.uint8), InvalidArgumentError, r"shapes \(H, W\)"),
+            (np.zeros((6, 8, 4), np.uint8), InvalidArgumentError, "on CUDA device 0: 4 channels; accepted: 1 or 3"),
             (np.zeros((0, 8), np.uint8), InvalidArgumentError, "empty"),
             (np.zeros((6, 33), np.uint8)[:, 1:].view("f4"), InvalidArgumentError, "misaligned"),
         ],

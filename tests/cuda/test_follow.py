@@ -117,7 +117,7 @@ class TestEnhancer:
         near(result, image)
         assert made.backend == ("cuda" if backend == "cuda" else _backends.resolve("auto").name)
 
-    @pytest.mark.parametrize(("shape", "dtype"), [((8, 9), np.uint8), ((7, 8, 3), np.float32)])
+    @pytest.mark.parametrize(("shape", "dtype"), [((8, 9), np.uint8), ((7, 8, 1), np.uint8), ((7, 8, 3), np.float32)])
     def test_networks(self, cuda, rng, picture, enhancer, shape, dtype):
         image = picture(rng, shape, dtype)
         expected, expected_trace = enhancer("reference")(image)

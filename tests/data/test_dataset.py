@@ -111,7 +111,7 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(DataSetError, match=r"x_mask\.png"):
         data.load(data.samples[0])
     (tmp_path / "x.png").write_text("no image")
-    with pytest.raises(DataSetError, match=r"x\.png: not an image"):
+    with pytest.raises(DataSetError, match=r"x\.png: not a PNG"):
         data.load(data.samples[0])
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+import sdie_fast as sdie
+from sdie_fast import _backends
 from sdie_fast.filters.spatiogram import Spatiogram, bin_shares, spatiogram_statistics
 
 cv2 = pytest.importorskip("cv2")
@@ -152,6 +154,27 @@ def test_clahe_is_opencvs(rng, height, width, clip_limit, tiles):
     grey = smooth_grey(rng, height, width)
     theirs = cv2.createCLAHE(clip_limit, (tiles, tiles)).apply(grey)
     assert np.abs(clahe(grey / 255, clip_limit, tiles) * 255 - theirs).max() <= 1.01
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_clahe_of_16_bits_is_not_opencvs(backend):
+    """The statement of docs/filters.md: 256 levels here, 65,536 there, which the limit hardly limits."""
+    if not _backends.get(backend).available:
+        pytest.skip(_backends.get(backend).reason)
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).random((200, 200)), 6)
+    share = (noise - noise.min()) / np.ptp(noise)
+    found, made = {}, {}
+    for dtype, white in ((np.uint8, 255), (np.uint16, 65535)):
+        image = np.round(white * share).astype(dtype)
+        ours = sdie.filters.spatiogram(image, method="clahe", clip_limit=1.0, tiles=5, backend=backend)
+        theirs = cv2.createCLAHE(1.0, (5, 5)).apply(image)
+        found[dtype] = np.abs(ours.astype(float) - theirs) / white
+        made[dtype] = ours / white, theirs / white
+    assert found[np.uint8].max() <= 1.01 / 255
+    assert 0.08 < found[np.uint16].mean() <= 0.09
+    assert 0.26 < found[np.uint16].max() <= 0.275
+    assert made[np.uint16][1].std() > 1.4 * made[np.uint16][0].std()
+    assert np.abs(made[np.uint16][0] - made[np.uint8][1]).mean() < 0.004
 
 
 def test_clahe_of_one_tile_without_clipping_is_global(rng):

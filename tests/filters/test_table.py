@@ -118,7 +118,7 @@ class TestEachFilter:
                 assert parameter.default == expected[own]
             else:
                 assert option in {
-                    "image", "out", "backend", "threads", "white_level", "per_channel", "max_pixels"
+                    "image", "out", "backend", "threads", "white_level", "per_channel", "max_pixels", "axes"
                 }  # fmt: skip
 
     def test_is_the_round_with_all_weight_on_it(self, name, backend, rng):

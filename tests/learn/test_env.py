@@ -7,6 +7,7 @@ from sdie_fast.actor import Actions, Choice, observe, weights_of
 from sdie_fast.learn import cases as module
 from sdie_fast.learn.cases import Case, view_of
 from sdie_fast.learn.env import SdieEnv, reward_of
+from sdie_fast.learn.episode import Episode
 from sdie_fast.learn.places import vote
 from sdie_fast.segment import Prompt, Support
 
@@ -284,3 +285,21 @@ class TestCases:
         other = data.subset([s.name for s in data.of_class(data.classes[1])])
         with pytest.raises(InvalidArgumentError, match="no image of class"):
             cases_of(data, "support", other)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("parameters", [(), (Choice("gamma_exponent", 0.5, 2.0),)])
+def test_images_narrower_than_a_pixels_channels(device, parameters, segmenter, rng):
+    if device:
+        pytest.importorskip("torch")
+    actions = Actions(parameters, ("identity", "gamma"))  # filters without a window
+    images = list(rng.integers(0, 256, (2, 16, 4), np.uint8))
+    episode = Episode(segmenter, images, ["auto"] * 2, actions=actions, side=8, device=device)
+    episode.reset()
+    step = episode.step(np.zeros((2, actions.size), np.float32))
+    expected = [
+        sdie.enhance(image, {"identity": 1, "gamma": 1}, params=FilterParams(gamma_exponent=1.0)) for image in images
+    ]
+    if parameters:
+        np.testing.assert_array_equal(step.images, expected)
+    assert step.answers[0].mask.shape == (16, 4)

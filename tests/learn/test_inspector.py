@@ -1,6 +1,9 @@
 """SDIE on an image without a truth: the same episode that is judged with one, and the mask that the rule chooses."""
 
+import copy
+import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from sdie_fast.learn.inspector import RULES, Inspector
 from sdie_fast.learn.runs import act_of, open_run
 from sdie_fast.learn.select import choose, final_mask
 from sdie_fast.learn.verifier import Evidence, References, Verifier, describe
+from sdie_fast.segment.sam import SMALL_SAM, Sam
 
 from .conftest import make_case
 
@@ -105,6 +109,15 @@ def test_refusals(recipe, segmenter, verifier, tmp_path):
     for image in (np.zeros((9, 9), np.float32), np.zeros((9, 9, 3), np.uint8), [[1]]):
         with pytest.raises(InvalidTypeError, match="image: received"):
             inspect(image)
+
+
+@pytest.mark.parametrize("again", [lambda i: pickle.loads(pickle.dumps(i)), copy.copy, copy.deepcopy])
+def test_pickles_and_copies(again, cases):
+    small = SMALL_SAM.with_name("sdie_small")
+    inspect = Inspector(small, Sam(prompts=16), label="Steel_Sc", auto={"grid": 2})
+    found, expected = again(inspect)(cases[0].image), inspect(cases[0].image)
+    for field in dataclasses.fields(expected):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name))
 
 
 def test_a_run_whose_prompt_needs_labels(tmp_path, recipe, segmenter):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sdie_fast.errors import InvalidArgumentError, InvalidTypeError, ModelError
-from sdie_fast.segment import Options, Prompt, Sam
+from sdie_fast.segment import Options, Prompt, Sam, Support
 from sdie_fast.segment.onnx import available, open_session
 from sdie_fast.segment.sam import file_hash
 
@@ -80,6 +80,8 @@ def test_kinds_of_image(sam, rng):
     truth = sam.encode([grey]).features
     same = [
         np.repeat(grey[..., None], 3, 2),
+        grey[..., None],
+        np.repeat(grey[..., None], 4, 2)[..., 1:2],
         grey.astype(np.uint16) * 257,
         (grey / np.float32(255)).astype(np.float32),
         np.repeat(grey, 2, axis=1)[:, ::2],
@@ -87,6 +89,31 @@ def test_kinds_of_image(sam, rng):
     for image in same:
         assert np.abs(sam.encode([image]).features - truth).max() < 1e-4
     assert np.abs(sam.encode(np.stack([grey, grey])).features - truth).max() < 1e-4
+
+
+def test_axes(sam, rng):
+    narrow = picture(rng, (2, 64, 4))
+    prompt = Prompt(*points((2, 30)))
+    masks, quality = sam(narrow, prompt, axes="NHW")
+    assert masks.shape == narrow.shape
+    for image, mask, q in zip(narrow, masks, quality, strict=True):
+        for alone, axes in ((image, None), (image[..., None], None), (image[..., None], "HWC")):
+            found, judged = sam(alone, prompt, axes=axes)
+            assert (found == mask).all()
+            assert judged == pytest.approx([q], abs=1e-5)
+    assert len(sam.encode(narrow, axes="NHW")) == 2
+    assert len(sam.encode(list(narrow), "HW")) == 2
+    batch, _ = sam(picture(rng, (2, 60, 70, 1)), Prompt(*points((2, 30))))
+    assert batch.shape == (2, 60, 70)
+
+
+@pytest.mark.parametrize("shape", [(16, 64, 4), (16, 64, 2), (2, 16, 64, 4)])
+def test_alpha_is_refused(sam, rng, shape):
+    image = picture(rng, shape)
+    mask = np.ones((16, 64), bool)
+    for call in (sam, sam.encode, sam.take, lambda i: sam([i]), lambda i: Support(i, [mask])):
+        with pytest.raises(InvalidArgumentError, match=f"image: .*: {shape[-1]} channels; accepted: 1 or 3 channels"):
+            call(image)
 
 
 def test_call(sam, rng):

@@ -1,6 +1,8 @@
 """SAM in torch against the ONNX files, and answers on a device against NumPy's."""
 
+import copy
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -105,6 +107,19 @@ class TestModel:
         batch = torch_small.encode(torch.stack([held[0], held[0]]))
         assert np.abs(batch.numpy() - found[:1]).max() < 1e-3
         assert len(torch_small.encode(held[3])) == 1
+        assert np.abs(torch_small.encode(held[0][..., None]).numpy() - found[:1]).max() < 1e-3
+        assert len(torch_small.encode(held[3], axes="NHW")) == 90
+        for given in (held[0][..., None], images[0][..., None]):
+            mask, _ = torch_small(given, Prompt(boxes=np.array([[1, 1, 9, 9]], np.float32)))
+            assert mask.shape == (90, 120)
+
+    @pytest.mark.parametrize("again", [lambda s: pickle.loads(pickle.dumps(s)), copy.copy, copy.deepcopy])
+    def test_pickles_and_copies(self, torch_small, scenes, again):
+        found = again(torch_small)
+        assert found.fingerprint == torch_small.fingerprint
+        prompt = Prompt(boxes=np.array([[20, 20, 60, 70]], np.float32))
+        for one, other in zip(found(scenes, prompt), torch_small(scenes, prompt), strict=True):
+            np.testing.assert_array_equal(one, other)
 
     def test_vit(self, small_vit, rng):
         """Another architecture, whose attention was replaced, against segment-anything's own."""
@@ -341,8 +356,12 @@ class TestErrors:
     def test_images(self, torch_small):
         with pytest.raises(InvalidTypeError, match=r"a tensor of torch\.float64"):
             torch_small.encode(torch.zeros(9, 9, dtype=torch.float64))
-        with pytest.raises(InvalidArgumentError, match=r"shape \(2, 9, 9, 4\)"):
+        with pytest.raises(InvalidArgumentError, match=r"shape \(2, 9, 9, 4\).*: 4 channels"):
             torch_small.encode(torch.zeros(2, 9, 9, 4))
+        with pytest.raises(InvalidArgumentError, match=r"torch.float32 array of shape \(9, 9, 4\): 4 channels"):
+            torch_small.encode([torch.zeros(9, 9, 4)])
+        with pytest.raises(InvalidArgumentError, match="at least one pixel"):
+            torch_small.encode(torch.zeros(9, 0))
         with pytest.raises(InvalidArgumentError, match="NaN or values outside"):
             torch_small.encode(torch.full((9, 9), float("nan")))
         with pytest.raises(InvalidArgumentError, match="NaN or values outside"):
