@@ -51,6 +51,8 @@ _AHEAD = 3  # tasks in flight for each thread of the cluster: the scheduler neve
 _ASKED = 2.0  # seconds after which the cluster is asked for its size again
 _CHECKS = 32  # files of a remote OUT looked at together
 
+_GONE = "--dask: the scheduler is gone; --resume goes on from what is done"
+
 Watch = Callable[[Summary, int, bool], None]
 Tell = Callable[[str], None]
 
@@ -208,7 +210,10 @@ class _Run:
 
     def _room(self) -> int:
         if time.monotonic() - self.asked > _ASKED:
-            threads = sum(self.client.nthreads().values())
+            try:
+                threads = sum(self.client.nthreads().values())
+            except OSError as error:
+                raise BackendUnavailableError(f"{_GONE}: {error}") from error
             self.room, self.asked = max(1, _AHEAD * threads), time.monotonic()
             self.seconds = max(_SECONDS, _EACH * threads)
         return self.room

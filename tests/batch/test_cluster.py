@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import tarfile
 import textwrap
 import threading
 import time
@@ -45,6 +46,13 @@ def run(folder, client, job=JOB, **options):
 
 def contents(folder, kind=".png"):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.name.endswith(kind)}
+
+
+def pack(shard, *paths):
+    shard.parent.mkdir(exist_ok=True)
+    with tarfile.open(shard, "w") as file:
+        for path in paths:
+            file.add(path, path.name)
 
 
 def expected(folder, tmp):
@@ -158,12 +166,17 @@ def test_an_image_that_kills_its_process_fails_alone_and_a_full_disk_ends_the_ru
     job = hostile.Culprit(Recipe([{"identity": 1, "gamma": 1}]))
     with cluster.connected("local:2") as client:
         summary = run(tmp_path, client, job)
+        pack(tmp_path / "in/s-0.tar", tmp_path / "in/killer.png")
+        pack(tmp_path / "in/s-1.tar", tmp_path / "in/1.png")
+        told = cluster.run_shards(shards.plan(f"{tmp_path}/in/s-{{0..1}}.tar", f"{tmp_path}/out"), job, client)
         full = hostile.Full(tmp_path / "full")
         with pytest.raises(ImageFileError, match=r"OUT: .*No space left on device"):
             cluster.run(listing.targets(source, full), source, full, JOB, client)
     assert (summary.done, summary.failures) == (12, 1)
     assert summary.failed == {"killer.png": "killer.png: every process that worked on it died"}
     assert len(contents(tmp_path / "out")) == 12
+    assert (told.done, told.failures) == (1, 1)
+    assert list(contents(tmp_path / "out", ".tar")) == ["s-1.tar"]
 
 
 def test_worker_killed(tmp_path, start):
@@ -207,11 +220,10 @@ def test_interrupted_and_resumed(tmp_path, start):
     assert contents(tmp_path / "out") == expected(tmp_path / "in", tmp_path)
 
 
-def test_shards(tmp_path, client):
-    from .test_shards import members, pack
-
+def test_shards(tmp_path, make, client):
     for n in range(3):
-        pack(tmp_path / f"in/s-{n}.tar", members(10 * n))
+        make(tmp_path / "images", *(f"{n}-{k}.png" for k in range(6)))
+        pack(tmp_path / f"in/s-{n}.tar", *sorted((tmp_path / "images").glob(f"{n}-*")))
     (tmp_path / "in/s-1.tar").unlink()
     names = f"{tmp_path}/in/s-{{0..2}}.tar"
     shards.run(shards.plan(names, f"{tmp_path}/expected"), JOB)

@@ -258,3 +258,29 @@ def test_braces():
 def test_wrong_patterns(source, target, told):
     with pytest.raises(InvalidArgumentError, match=told):
         shards.plan(source, target)
+
+
+def test_command(made, start):
+    def command(*arguments):
+        process = start(*arguments, "--weights", "identity=1,gamma=2")
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    pattern = f"{made}/in/s-{{000..003}}.tar"
+    code, out, err = command(pattern, made / "out", "--json")
+    assert code == 1, err
+    assert (json.loads(out)["done"], json.loads(out)["failures"]) == (18, 1)
+    assert err == f"failed: {made}/in/s-003.tar: no such shard\n"
+    pack(made / "in/s-003.tar", members(30))
+    code, out, err = command(pattern, f"{made}/out/s-{{000..003}}.tar", "--resume", "--json")
+    assert code == 0, err
+    assert (json.loads(out)["done"], json.loads(out)["skipped"]) == (6, 18)
+    for arguments in (
+        (pattern, f"{made}/out/s-{{0..2}}.tar"),
+        (pattern, made / "out", "--journal", made / "x.db"),
+        (pattern, "https://127.0.0.1/x"),
+    ):
+        code, _, err = command(*arguments)
+        assert code == 2
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1

@@ -235,6 +235,18 @@ def test_busy_for_a_while(bucket, failing):
         assert failing.seen > 3
 
 
+def test_busy_in_the_middle_of_a_file(bucket, failing):
+    store = open_store(f"{bucket}/busy", patience=30)
+    content = bytes(range(256)) * (80 << 10)  # 20 MiB, more than is fetched at once
+    store.write("large", [content])
+    with store.open("large") as file:
+        first = file.read(1000)
+        before = failing.seen
+        failing.failures = before + 2
+        assert first + file.read() == content
+    assert failing.seen > before + 2
+
+
 def test_busy_for_too_long(bucket, failing):
     store = open_store(f"{bucket}/busy", patience=1)
     failing.failures = 1000
