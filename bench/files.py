@@ -193,7 +193,7 @@ def measure(
                     calls: dict[str, Callable[[], float]] = {"ours": those.ours, "ideal": those.ideal}
                     if COMMAND[name]:
                         calls["script"] = those.script
-                    times = interleave(calls, repeats, budget=float("inf"), least=repeats, warmup=1)
+                    times = interleave(calls, repeats, budget=float("inf"), least=repeats, warmup=0)
                     row = {"images": of, "format": suffix, "recipe": name, "repeats": repeats}
                     row |= {f"{k}_seconds": t.median for k, t in times.items()}
                     row |= {"within_seconds": float(np.median(those.within)), "difference": difference}

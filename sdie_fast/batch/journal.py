@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS files (
 """
 _FIND = "SELECT job, source_size, source_stamp, target_size, target_stamp FROM files WHERE name = ?"
 _ADD = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)"
+# What SQLite says of the disk and of permissions. Before Python 3.11 its errors have no codes.
+_NOT_DAMAGE = ("disk is full", "disk I/O error", "unable to open", "readonly", "locked", "denied")
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
@@ -143,9 +145,9 @@ class Journal:
                 if self._base is None:
                     self._base = self._open()
                 return work(self._base)
-            except sqlite3.OperationalError as error:  # a full disk, no permission
-                raise ImageFileError(f"{self.path}: cannot be written: {error}") from error
-            except (sqlite3.DatabaseError, _ForeignError) as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError, _ForeignError) as error:
+                if any(words in str(error) for words in _NOT_DAMAGE):
+                    raise ImageFileError(f"{self.path}: cannot be written: {error}") from error
                 if last:
                     raise ImageFileError(f"{self.path}: cannot be read: {error}") from error
                 self._set_aside(error)
@@ -165,7 +167,10 @@ class Journal:
             base.execute(f"PRAGMA application_id = {_ID}")
             base.executescript(_TABLES)
             base.execute("INSERT OR IGNORE INTO jobs (key) VALUES (?)", (self.key,))
-            (self._job,) = base.execute("SELECT id FROM jobs WHERE key = ?", (self.key,)).fetchone()
+            found = base.execute("SELECT id FROM jobs WHERE key = ?", (self.key,)).fetchone()
+            if found is None:
+                raise _ForeignError("damaged")
+            (self._job,) = found
         except BaseException:
             base.close()
             raise

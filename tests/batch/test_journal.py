@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sdie_fast.batch.journal import Journal, locked
@@ -82,7 +82,8 @@ def test_a_data_base_of_another_program(tmp_path, out):
     assert sqlite3.connect(tmp_path / "j.db.bad-1").execute("SELECT count(*) FROM files").fetchone() == (0,)
 
 
-@given(at=st.integers(0, 40_000), noise=st.binary(min_size=1, max_size=5000))
+@given(at=st.one_of(st.integers(0, 200), st.integers(0, 40_000)), noise=st.binary(min_size=1, max_size=5000))
+@example(at=47, noise=b"\x05")  # an unsupported format
 def test_damage_anywhere_is_survived(tmp_path_factory, at, noise):
     folder = tmp_path_factory.mktemp("j")
     out, path = LocalStore(folder), folder / "j.db"
