@@ -1,6 +1,6 @@
 """The command `sdie-fast`: arguments in, tables, files and exit codes out.
 
-Exit codes: 0 done, 1 some files failed (or, for `doctor`, nothing can run), 2 wrong usage.
+Exit codes: 0 done, 1 some files failed (or, for `doctor`, nothing can run), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from typing import Annotated
 
 import typer
 
-from ._cli import learn_commands, segment_commands
-from ._cli.common import Json, Threads, bars, complain, failing, say, show_table, stderr, stdout
-from .errors import InvalidArgumentError, ModelError
-from .files import IMAGE_SUFFIXES
-from .filters import TABLE
+from ._cli import enhance_command, learn_commands, segment_commands
+from ._cli.common import Json, Threads, failing, say, show_table, stderr, stdout
+from .errors import ModelError
 
 __all__ = ["app", "main"]
 
@@ -31,108 +29,7 @@ app = typer.Typer(
 )
 
 
-def _pairs(option: str, text: str) -> dict[str, str]:
-    """Read 'wls=2,sharpen=1'."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    found = {name.strip(): value.strip() for name, _, value in pairs}
-    if not all(found.values()) or len(found) < len(pairs):
-        raise InvalidArgumentError(f"{option}: received {text!r}; accepted: name=value,..., each name once")
-    return found
-
-
-def _number(option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{option}: received {text!r}; accepted: a number") from error
-
-
-def _weights(text: str) -> dict[str, float] | list[float]:
-    """Read 'wls=2,identity=1', or numbers in the order of the default toolkit."""
-    if "=" not in text and "," not in text:
-        raise InvalidArgumentError(
-            f"--weights: received {text!r}; accepted: name=number,... or a number for each filter"
-        )
-    if "=" in text:
-        return {name: _number("--weights", value) for name, value in _pairs("--weights", text).items()}
-    return [_number("--weights", value) for value in text.split(",")]
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
-
-
-@app.command()
-def enhance(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="An image, or a folder with its subfolders.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A file or a folder; its layout is IN's.")],
-    recipe: Annotated[Path | None, typer.Option(help="A recipe.", show_default="the one that ships")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help=f"Instead: identity=1,wls=2 and so on, of {', '.join(TABLE)}.")
-    ] = None,
-    params: Annotated[
-        str | None, typer.Option(help="With --weights: wls_solver=fast,gamma_exponent=0.7 and so on.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(help="With --weights: rounds of them.", min=1, max=100)] = 1,
-    threads: Threads = None,
-    backend: Annotated[str, typer.Option(help="auto, cuda, cpu or reference.")] = "auto",
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="Colour: every channel, not luma alone.")] = False,
-    image_format: Annotated[
-        str | None, typer.Option("--format", help="png, jpg, bmp or tiff.", show_default="as the input")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip what this recipe has done.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Enhance an image file, or every image in a folder.
-
-    PNG, JPEG, BMP and TIFF; 8 and 16 bit grey, 8 bit colour. A file that fails is reported, the rest go on (exit code 1).
-
-    Example: `sdie-fast enhance photos/ out/ --weights identity=1,wls=2 --resume`
-    """
-    from . import FilterParams, Recipe, default_recipe
-    from .batch import _old as batch
-
-    with failing():
-        if weights is None and params is not None:
-            raise InvalidArgumentError("--params: accepted only with --weights")
-        if weights is None:
-            chosen = default_recipe() if recipe is None else Recipe.load(recipe)
-        elif recipe is None:
-            given = {} if params is None else {k: _value(v) for k, v in _pairs("--params", params).items()}
-            chosen = Recipe([_weights(weights)] * rounds, FilterParams.from_dict(given))  # type: ignore[arg-type]
-        else:
-            raise InvalidArgumentError("--weights, --recipe: both were given; one is accepted")
-        suffix = None if image_format is None else "." + image_format.lower().lstrip(".")
-        if suffix not in (None, *IMAGE_SUFFIXES):
-            raise InvalidArgumentError(f"--format: received {image_format!r}; accepted: png, jpg, bmp or tiff")
-        pairs = batch.plan(source, target, suffix)
-        journal = None
-        if source.is_dir():
-            journal = batch.Journal(target, batch.recipe_key(chosen, per_channel), resume=resume)
-        with bars(not as_json) as bar:
-            task = bar.add_task("enhancing", total=len(pairs), told="")
-
-            def watch(so_far: batch.Summary) -> None:
-                seconds = bar.tasks[0].elapsed or 1e-9
-                told = f"{so_far.done / seconds:.0f} images/s, {so_far.pixels / seconds / 1e6:.1f} Mpx/s"
-                bar.update(task, completed=so_far.done + so_far.skipped + len(so_far.failed), told=told)
-
-            summary = batch.run(
-                pairs, chosen, threads=threads, backend=backend, per_channel=per_channel, journal=journal, watch=watch
-            )
-    for message in summary.failed.values():
-        complain(f"failed: {message}")
-    if as_json:
-        print(json.dumps(summary.to_dict(), indent=2))
-    else:
-        say(str(summary))
-    if summary.failed:
-        raise typer.Exit(1)
+app.command()(enhance_command.enhance)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.table import Table
 from .. import _validate
 from ..data.releases import open_dataset
 from ..errors import InvalidArgumentError, ModelError, SdieError
-from ..files import replace_file
+from ..files import IMAGE_SUFFIXES, LocalStore, grey, read, replace_file
 from .common import (
     DataKind,
     DataPath,
@@ -184,8 +184,7 @@ def segment(
     """
     import numpy as np
 
-    from .. import files as images
-    from ..batch._old import find
+    from ..batch.listing import targets
     from ..segment import Prompt
 
     failed = 0
@@ -208,13 +207,18 @@ def segment(
             if boxes is not None or points is not None:
                 raise InvalidArgumentError("--box, --point: accepted only without --recipe")
             way, facts = _sdie(recipe, model, select, label, size, grid, threads)
-        files = [source] if source.is_file() else find(source, target)
+        if source.is_file():
+            files = [source]
+        else:
+            files = sorted(source / pair.source.name for pair in targets(LocalStore(source), LocalStore(target)))
+            if not files:
+                raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
         judged = {}
         with progress("segmenting", len(files), True) as advance:
             for file in files:
                 name = file.name if source.is_file() else file.relative_to(source).as_posix()
                 try:
-                    pictures, judged[name] = way(images.read(file).pixels)
+                    pictures, judged[name] = way(read(file).pixels)
                     for suffix, picture in pictures.items():
                         save = functools.partial(picture.save, format="PNG")
                         replace_file(target / f"{name}.{suffix}.png", save)
@@ -235,20 +239,18 @@ _Way = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]  # an image's pict
 
 def _grey(pixels: Any) -> Any:
     """An image's luma as data sets read it (Pillow's, BT.601), 8 bits: what training saw."""
-    import numpy as np
     from PIL import Image
 
-    levels = pixels if pixels.dtype == np.uint8 else np.round(pixels / 257.0).astype(np.uint8)
-    return Image.fromarray(levels).convert("L")
+    return Image.fromarray(grey(pixels))
 
 
-def _done(grey: Any, mask: Any, quality: float) -> tuple[dict[str, Any], dict[str, Any]]:
+def _done(image: Any, mask: Any, quality: float) -> tuple[dict[str, Any], dict[str, Any]]:
     import numpy as np
     from PIL import Image
 
     from ..evaluate.report import overlay
 
-    painted = Image.fromarray(overlay(np.asarray(grey), mask))
+    painted = Image.fromarray(overlay(np.asarray(image), mask))
     pictures = {"mask": Image.fromarray(mask.astype(np.uint8) * np.uint8(255)), "overlay": painted}
     return pictures, {"predicted_iou": quality, "foreground": float(mask.mean())}
 
@@ -276,10 +278,10 @@ def _sdie(
     inspect = Inspector(recipe, segmenter, rule=rule, label=label, auto=auto, threads=threads)
 
     def way(pixels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        grey = _grey(pixels)
-        found = inspect(np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR) if size else grey))
-        mask = Image.fromarray(found.mask.view(np.uint8)).resize(grey.size, Image.Resampling.NEAREST)
-        pictures, figures = _done(grey, np.asarray(mask) > 0, found.quality)
+        image = _grey(pixels)
+        found = inspect(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR) if size else image))
+        mask = Image.fromarray(found.mask.view(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+        pictures, figures = _done(image, np.asarray(mask) > 0, found.quality)
         told = {} if math.isnan(found.score) else {"score": found.score}
         return {**pictures, "enhanced": Image.fromarray(found.image)}, {**figures, "round": found.round, **told}
 

@@ -6,8 +6,10 @@ import copy
 import dataclasses
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,8 @@ class Done:
 class Job:
     """What a run does to every file: picklable, and the same on every machine.
 
-    One image is enhanced at a time, so that what comes out does not depend on its neighbours.
+    What comes out does not depend on an image's neighbours. On a GPU, those that several threads have ready at the same
+    time are enhanced in one call.
 
     Parameters
     ----------
@@ -60,6 +63,7 @@ class Job:
         self._enhancer = Enhancer(recipe, backend, 1, white_level=None, per_channel=per_channel)
         self.white_level = white_level
         self.png_level = png_level
+        self._together = _Together() if self._enhancer.backend == "cuda" else None
 
     @property
     def key(self) -> str:
@@ -68,7 +72,7 @@ class Job:
         content = [e.recipe.to_dict(), e.per_channel, self.white_level, self.png_level, __version__]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def __call__(self, data: bytes, name: str, suffix: str, threads: int = 1) -> Done:
+    def __call__(self, data: bytes, name: str, suffix: str, threads: int | Callable[[], int] = 1) -> Done:
         """Enhance one file's content.
 
         Parameters
@@ -79,8 +83,8 @@ class Job:
             What messages call it.
         suffix : str
             Of what is to come out, such as ".png".
-        threads : int
-            Threads at most.
+        threads : int or callable
+            Threads at most; what is called is asked for them once the file has been decoded.
 
         Raises
         ------
@@ -92,7 +96,8 @@ class Job:
         times = [time.perf_counter()]
         picture = files.decode(data, name)
         times.append(time.perf_counter())
-        pixels = self._at(picture, threads)(picture.pixels)[0]
+        enhancer = self._at(picture, threads if isinstance(threads, int) else threads())
+        pixels = self._together(enhancer, picture.pixels) if self._together else enhancer(picture.pixels)[0]
         times.append(time.perf_counter())
         parts = files.encode(dataclasses.replace(picture, pixels=pixels), suffix, name, png_level=self.png_level)
         times.append(time.perf_counter())
@@ -106,3 +111,46 @@ class Job:
         if picture.pixels.dtype == np.uint16:
             enhancer.white_level = picture.white_level if self.white_level is None else self.white_level
         return enhancer
+
+
+_MOST = 64  # images in a call
+
+
+class _Together:
+    """Images of several threads enhanced in one call: whose turn it is takes along what else has come by then."""
+
+    def __init__(self) -> None:
+        self._come, self._turn = threading.Lock(), threading.Lock()
+        self._asked: list[tuple[tuple[Any, ...], Any, Future[Any]]] = []
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Together, ()
+
+    def __call__(self, enhancer: Any, pixels: Any) -> Any:
+        kind = (pixels.shape, pixels.dtype, enhancer.white_level)
+        mine: Future[Any] = Future()
+        with self._come:
+            self._asked.append((kind, pixels, mine))
+        with self._turn:
+            while not mine.done():
+                with self._come:
+                    some = [asked for asked in self._asked if asked[0] == kind][:_MOST]
+                    taken = {id(asked) for asked in some}
+                    self._asked = [asked for asked in self._asked if id(asked) not in taken]
+                _answer(enhancer, some)
+        return mine.result()
+
+
+def _answer(enhancer: Any, asked: Sequence[tuple[Any, Any, Future[Any]]]) -> None:
+    """Enhance images of one kind; if that fails, each of them alone, since one may be at fault."""
+    try:
+        found, _ = enhancer(np.stack([pixels for _, pixels, _ in asked]))
+    except Exception as error:
+        if len(asked) == 1:
+            asked[0][2].set_exception(error)
+            return
+        for one in asked:
+            _answer(enhancer, [one])
+        return
+    for (_, _, future), pixels in zip(asked, found, strict=True):
+        future.set_result(pixels)

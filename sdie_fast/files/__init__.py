@@ -15,10 +15,11 @@ from . import bmp, jpeg, png, tiff
 from .atomic import created, read_file, replace_file
 from .colour import grey
 from .picture import Limits, Meta, Picture, Resolution, refuse
-from .store import Entry, LocalStore, Store, open_store
+from .remote import RemoteStore, open_store
+from .store import Entry, LocalStore, Store
 
 __all__ = [
-    "IMAGE_SUFFIXES", "Entry", "Limits", "LocalStore", "Meta", "Picture", "Resolution", "Store", "created", "decode",
+    "IMAGE_SUFFIXES", "Entry", "Limits", "LocalStore", "Meta", "Picture", "RemoteStore", "Resolution", "Store", "created", "decode",
     "encode", "grey", "measure", "open_store", "read", "read_file", "replace_file", "write",
 ]  # fmt: skip
 

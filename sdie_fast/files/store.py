@@ -1,4 +1,4 @@
-"""Where files lie: a folder of this machine, or what fsspec reaches (`s3://`, `gs://`, `https://`, `memory://`)."""
+"""Where files lie: what every such place can do, and a folder of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from .atomic import created
 
-__all__ = ["Entry", "LocalStore", "Store", "open_store"]
+__all__ = ["Entry", "LocalStore", "Store"]
 
 
 class Entry(NamedTuple):
@@ -41,6 +41,7 @@ class Store(ABC):
 
     local: bool
     url: str
+    writable = True
 
     @abstractmethod
     def walk(self, skip: Callable[[str], bool] = lambda _: False) -> Iterator[Entry]:
@@ -79,7 +80,10 @@ class LocalStore(Store):
         self.url = str(root)
 
     def walk(self, skip: Callable[[str], bool] = lambda _: False) -> Iterator[Entry]:
-        """List files; linked folders are followed, none that is already on the way down to itself."""
+        """List files; linked folders are followed, none that is already on the way down to itself.
+
+        `skip` is asked of files that are links as well.
+        """
         top = os.stat(self.root)
         ways: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset({(top.st_dev, top.st_ino)}))]
         while ways:
@@ -99,7 +103,7 @@ class LocalStore(Store):
                             key = (facts.st_dev, facts.st_ino)
                             if key not in above and not skip(name):
                                 ways.append((name + "/", above | {key}))
-                        elif stat.S_ISREG(facts.st_mode):
+                        elif stat.S_ISREG(facts.st_mode) and not (item.is_symlink() and skip(name)):
                             yield Entry(name, facts.st_size, str(facts.st_mtime_ns))
                     except OSError:
                         continue  # a link to nowhere
@@ -110,7 +114,7 @@ class LocalStore(Store):
             facts = os.stat(self.root / name)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Entry(name, facts.st_size, str(facts.st_mtime_ns))
+        return Entry(name, facts.st_size, str(facts.st_mtime_ns)) if stat.S_ISREG(facts.st_mode) else None
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to be read."""
@@ -119,8 +123,3 @@ class LocalStore(Store):
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Open a file to be written: it appears, whole, when the block ends without an error."""
         return created(self.root / name)
-
-
-def open_store(where: str | Path) -> Store:
-    """Open a folder, or what a URL names."""
-    return LocalStore(Path(where))

@@ -11,11 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sdie_fast as sdie
-from sdie_fast import _backends, cli
-from sdie_fast.batch import _old as batch
-from sdie_fast import files as images
+from sdie_fast import _backends, cli, files
+from sdie_fast._cli import enhance_command
+from sdie_fast.batch import journal
 from sdie_fast.data import synthetic
-from sdie_fast.errors import ImageFileError, InvalidArgumentError
+from sdie_fast.errors import ImageFileError
 
 WEIGHTS = "identity=1,sharpen=1,guided=2"
 ROW = [1, 0, 0, 1, 2, 0]
@@ -99,7 +99,7 @@ def test_sixteen_bit_grey(call, tmp_path, suffix, rng):
     pixels = rng.integers(0, 65536, (30, 40)).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / f"x.{suffix}")
     assert call("enhance", tmp_path / f"x.{suffix}", tmp_path / "out", "--weights", WEIGHTS).exit_code == 0
-    got = images.read(tmp_path / "out" / f"x.{suffix}").pixels
+    got = files.read(tmp_path / "out" / f"x.{suffix}").pixels
     assert got.dtype == np.uint16
     assert np.array_equal(got, sdie.enhance(pixels, ROW))
 
@@ -122,7 +122,7 @@ def test_orientation_of_a_camera_is_applied(tmp_path, rng):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     image.save(tmp_path / "x.jpg", exif=exif, quality=100)
-    assert images.read(tmp_path / "x.jpg").pixels.shape == (30, 20)
+    assert files.read(tmp_path / "x.jpg").pixels.shape == (30, 20)
 
 
 def test_bad_files_are_reported_and_the_rest_done(call, tree, tmp_path):
@@ -159,8 +159,9 @@ def test_resume_skips_what_is_done_and_unchanged(call, tree, tmp_path):
     assert counts() == (2, 1)
     other = json.loads(call(*arguments[:3], "--weights", "wls=1", "--resume", "--json").stdout)
     assert (other["done"], other["skipped"]) == (3, 0)
-    (tmp_path / "out" / batch.JOURNAL).write_text("{broken")
+    (tmp_path / "out" / journal.NAME).write_text("{broken")
     assert counts() == (3, 0)
+    assert counts() == (0, 3)
 
 
 def test_ground_truth_masks_are_left_alone(call, tmp_path):
@@ -193,6 +194,9 @@ def test_out_inside_in_is_not_taken_for_input(call, tree):
         (("in", "out", "--weights", "wls=1", "--params", "wls_solver=magic"), "wls_solver: received 'magic'"),
         (("in", "out", "--weights", "wls=1", "--params", "wls=magic"), "the unknown key 'wls'"),
         (("in", "out", "--params", "window=5"), "only with --weights"),
+        (("in", "out", "--memory", "much"), "--memory: received 'much'"),
+        (("in", "out", "--memory", "0G"), "--memory: received '0G'"),
+        (("in", "out", "--files-from", "nowhere"), "--files-from: nowhere cannot be read: No such file"),
     ],
 )
 def test_wrong_usage(call, tree, tmp_path, monkeypatch, arguments, message):
@@ -206,14 +210,69 @@ def test_wrong_usage(call, tree, tmp_path, monkeypatch, arguments, message):
 
 def test_names_that_collide(call, tree, tmp_path):
     Image.fromarray(read(tree / "one.png")).save(tree / "one.bmp")
-    done = call("enhance", tree, tmp_path / "out", "--format", "png")
-    assert done.exit_code == 2
-    assert "would both be written" in done.stderr
+    done = call("enhance", tree, tmp_path / "out", "--format", "png", "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert (report["done"], set(report["failed"])) == (2, {"one.png", "one.bmp"})
+    assert done.stderr.count("would be written to one.png, too") == 2
+    assert not (tmp_path / "out" / "one.png").exists()
 
 
-def test_an_empty_folder(call, tmp_path):
+@pytest.mark.parametrize("options", [(), ("--files-from", "-")])
+def test_no_image_at_all(call, tmp_path, options):
     (tmp_path / "in").mkdir()
-    assert "no image files" in call("enhance", tmp_path / "in", tmp_path / "out").stderr
+    done = call("enhance", tmp_path / "in", tmp_path / "out", *options)
+    assert done.exit_code == 2
+    assert "no image files" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("null", [(), ("-0",), ("--null",)])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_list_of_names(call, tree, tmp_path, null, last):
+    mark = "\0" if null else "\r\n"
+    given = mark.join(["two.png", "b/three.bmp", "gone.png"]) + mark * last
+    done = call("enhance", tree, tmp_path / "out", *null, "--files-from", "-", "--json", input=given)
+    assert done.exit_code == 1, done.output
+    report = json.loads(done.stdout)
+    assert (report["done"], report["failed"]) == (2, {"gone.png": "gone.png: no such file"})
+    (tmp_path / "list").write_bytes(given.encode())
+    done = call("enhance", tree, tmp_path / "again", *null, "--files-from", tmp_path / "list", "--json")
+    assert json.loads(done.stdout)["done"] == 2
+
+
+def test_a_journal_elsewhere(call, tree, tmp_path):
+    arguments = ("enhance", tree, tmp_path / "out", "--journal", tmp_path / "j.db", "--resume", "--json")
+    assert [json.loads(call(*arguments).stdout)["skipped"] for _ in range(2)] == [0, 3]
+    assert not (tmp_path / "out" / journal.NAME).exists()
+    other = json.loads(call(*arguments[:2], tmp_path / "other", *arguments[3:]).stdout)
+    assert other["done"] == 3
+
+
+def test_a_run_without_resume_is_recorded_too(call, tree, tmp_path):
+    call("enhance", tree, tmp_path / "out")
+    assert json.loads(call("enhance", tree, tmp_path / "out", "--json").stdout)["done"] == 3
+    assert json.loads(call("enhance", tree, tmp_path / "out", "--resume", "--json").stdout)["skipped"] == 3
+    assert call("enhance", tree / "one.png", tmp_path / "alone").exit_code == 0
+    assert [p.name for p in (tmp_path / "alone").iterdir()] == ["one.png"]
+
+
+def test_white_level(call, tmp_path, rng):
+    pixels = rng.integers(0, 4096, (30, 40)).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    given = ("--weights", WEIGHTS, "--white-level", 4095, "--png-level", 9)
+    assert call("enhance", tmp_path / "x.png", tmp_path / "out", *given).exit_code == 0
+    got = files.read(tmp_path / "out" / "x.png").pixels
+    assert np.array_equal(got, sdie.enhance(pixels, ROW, white_level=4095))
+
+
+def test_memory_too_small_for_two_changes_nothing(call, tree, tmp_path):
+    assert json.loads(call("enhance", tree, tmp_path / "out", "--memory", "1k", "--json").stdout)["done"] == 3
+
+
+@pytest.mark.parametrize(("text", "count"), [("500M", 500 * 2**20), ("1.5GiB", 3 * 2**29), ("77", 77), ("2kb", 2048)])
+def test_sizes_of_memory(text, count):
+    assert enhance_command._bytes(text) == count
 
 
 # ---- files -------------------------------------------------------------------------------------------
@@ -221,35 +280,21 @@ def test_an_empty_folder(call, tmp_path):
 
 def test_sixteen_bits_do_not_fit_a_jpeg(tmp_path):
     with pytest.raises(ImageFileError, match="16-bit"):
-        images.write(tmp_path / "x.jpg", images.Picture(np.zeros((9, 9), np.uint16)))
+        files.write(tmp_path / "x.jpg", files.Picture(np.zeros((9, 9), np.uint16)))
     assert not list(tmp_path.iterdir())
 
 
 def test_limit_on_pixels(tmp_path):
     Image.new("L", (100, 100)).save(tmp_path / "x.png")
     with pytest.raises(ImageFileError, match="100 x 100 pixels"):
-        images.read(tmp_path / "x.png", max_pixels=9999)
+        files.read(tmp_path / "x.png", files.Limits(pixels=9999))
 
 
 def test_several_pages_are_refused(tmp_path):
     page = Image.new("L", (20, 20))
     page.save(tmp_path / "x.tif", save_all=True, append_images=[page])
     with pytest.raises(ImageFileError, match="2 pages"):
-        images.read(tmp_path / "x.tif")
-
-
-def test_floating_point_is_refused(tmp_path):
-    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "x.tif")
-    with pytest.raises(ImageFileError, match="mode 'F'"):
-        images.read(tmp_path / "x.tif")
-
-
-def test_plan_refuses_a_target_without_suffix(tmp_path):
-    Image.new("L", (9, 9)).save(tmp_path / "x.png")
-    assert batch.plan(tmp_path / "x.png", tmp_path / "dir", None) == {tmp_path / "x.png": tmp_path / "dir" / "x.png"}
-    (tmp_path / "y.gif").write_bytes((tmp_path / "x.png").read_bytes())
-    with pytest.raises(InvalidArgumentError, match="suffix"):
-        batch.plan(tmp_path / "y.gif", tmp_path / "dir", None)
+        files.read(tmp_path / "x.tif")
 
 
 # ---- the other commands ------------------------------------------------------------------------------

@@ -1,0 +1,425 @@
+import errno
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdie_fast import files
+from sdie_fast.batch import pipeline
+from sdie_fast.batch.journal import NAME, Journal
+from sdie_fast.batch.listing import targets
+from sdie_fast.batch.pipeline import Budget, run
+from sdie_fast.errors import ImageFileError, SdieError
+from sdie_fast.files import LocalStore
+
+
+@pytest.fixture
+def go(tmp_path, job):
+    """Run what is in tmp_path/in."""
+
+    def gone(work=job, **options):
+        source, target = LocalStore(tmp_path / "in"), LocalStore(tmp_path / "out")
+        pipeline.check(target)
+        return run(targets(source, target), source, target, work, **{"threads": 3, **options})
+
+    return gone
+
+
+def outputs(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+
+
+def rows(path):
+    base = sqlite3.connect(path)
+    try:
+        return {os.fsdecode(name) for (name,) in base.execute("SELECT name FROM files")}
+    finally:
+        base.close()
+
+
+def test_every_file_is_done(make, go, tmp_path):
+    make(tmp_path / "in", *(f"{k % 7}/{k}.png" for k in range(60)))
+    seen, told = [], []
+    with Journal(tmp_path / "j.db", "key", LocalStore(tmp_path / "out")) as journal:
+        found = go(
+            journal=journal, watch=lambda s, n, all_of_them: seen.append((s.files, n, all_of_them)), tell=told.append
+        )
+        again = go(journal=journal)
+    assert (found.done, found.skipped, found.failures, found.pixels) == (60, 0, 0, 60 * 12 * 16)
+    assert (again.done, again.skipped) == (0, 60)
+    assert seen[-1] == (60, 60, True)
+    assert not told
+    for name in outputs(tmp_path / "in"):
+        assert np.array_equal(*(np.asarray(Image.open(tmp_path / f / name)) for f in ("in", "out")))
+    assert len(outputs(tmp_path / "out")) == 60
+    report = found.to_dict()
+    assert report["images_per_second"] > 0
+    assert report["read_seconds"] > 0 < report["write_seconds"]
+    assert report["wait_seconds"] >= 0 < report["enhance_seconds"]
+    assert "60 enhanced, 0 skipped, 0 failed" in str(found)
+
+
+class Odd:
+    """A job whose files of some names raise."""
+
+    def __init__(self, job, **errors):
+        self.job, self.errors = job, errors
+
+    def __call__(self, data, name, suffix, threads):
+        if error := self.errors.get(name.partition(".")[0]):
+            raise error
+        return self.job(data, name, suffix, threads)
+
+
+class PanicError(BaseException):
+    """As some extension modules raise: no Exception."""
+
+
+def test_whatever_one_file_raises(make, go, tmp_path, job):
+    make(tmp_path / "in", *(f"{name}.png" for name in "abcdefghij"))
+    odd = Odd(
+        job, a=MemoryError(), b=PanicError("panic"), c=ZeroDivisionError("by zero"), d=OSError(errno.EIO, "bad block"),
+        e=SystemExit(3), f=SdieError("f.png: of ours"),
+    )  # fmt: skip
+    told = []
+    found = go(odd, tell=told.append)
+    assert (found.done, found.failures) == (4, 6)
+    assert outputs(tmp_path / "out") == ["g.png", "h.png", "i.png", "j.png"]
+    assert found.failed == {
+        "a.png": "a.png: not enough memory",
+        "b.png": "b.png: PanicError: panic",
+        "c.png": "c.png: ZeroDivisionError: by zero",
+        "d.png": "d.png: bad block",
+        "e.png": "e.png: SystemExit: 3",
+        "f.png": "f.png: of ours",
+    }
+    assert sorted(told) == sorted(found.failed.values())
+
+
+def test_files_that_cannot_be_read(make, go, tmp_path, monkeypatch):
+    make(tmp_path / "in", "a.png", "huge.png")
+    monkeypatch.setattr(pipeline, "_LARGEST", 10_000)
+    (tmp_path / "in" / "huge.png").write_bytes(bytes(10_001))
+    (tmp_path / "in" / "text.png").write_text("not an image")
+    found = go()
+    assert (found.done, set(found.failed)) == (1, {"huge.png", "text.png"})
+
+
+def test_failures_are_counted_and_not_all_kept(go, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "_KEPT", 5)
+    (tmp_path / "in").mkdir()
+    for k in range(12):
+        (tmp_path / "in" / f"{k}.png").write_bytes(b"")
+    found = go()
+    assert (found.failures, len(found.failed)) == (12, 5)
+
+
+def test_a_long_name_and_a_file_in_the_way_cost_that_file(make, go, tmp_path, job):
+    make(tmp_path / "in", "x" * 251 + ".png", "sub/a.png", "b.png", "folder.png")
+    make(tmp_path / "out", "folder.png/in the way.png")
+    (tmp_path / "out" / "sub").write_text("in the way")
+    found = go()
+    assert (found.done, set(found.failed)) == (2, {"sub/a.png", "folder.png"})
+    source, target = LocalStore(tmp_path / "in"), LocalStore(tmp_path / "out")
+    found = run(targets(source, target, suffix=".tiff"), source, target, job, threads=2)
+    assert found.failures == 2  # the longest name, a byte longer, and what is in the way
+    assert "File name too long" in found.failed["x" * 251 + ".png"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_out_at_fault_ends_the_run(make, go, tmp_path, monkeypatch, code):
+    make(tmp_path / "in", *(f"{k}.png" for k in range(300)))
+    real, calls = LocalStore.write, []
+
+    def write(self, name, parts):
+        calls.append(name)
+        if len(calls) > 5:
+            raise OSError(code, os.strerror(code))
+        real(self, name, parts)
+
+    monkeypatch.setattr(LocalStore, "write", write)
+    with pytest.raises(ImageFileError, match=rf"OUT: .*{os.strerror(code)}.* 5 images are done"):
+        go()
+    assert len(outputs(tmp_path / "out")) == 5
+    assert len(calls) < 20
+
+
+def test_out_that_cannot_be_used(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ImageFileError, match="it is a file"):
+        pipeline.check(LocalStore(tmp_path / "file"))
+    with pytest.raises(ImageFileError, match="Not a directory"):
+        pipeline.check(LocalStore(tmp_path / "file" / "deep"))
+
+
+def test_a_listing_that_fails_ends_the_run(make, tmp_path, job):
+    make(tmp_path / "in", "a.png")
+    source, target = LocalStore(tmp_path / "in"), LocalStore(tmp_path / "out")
+
+    def broken(error):
+        yield from targets(source, target)
+        raise error
+
+    with pytest.raises(ImageFileError, match=r"IN: .*: gone; [01] images are done"):
+        run(broken(OSError(errno.EIO, "gone")), source, target, job)
+    with pytest.raises(ZeroDivisionError):
+        run(broken(ZeroDivisionError()), source, target, job)
+
+
+# ---- memory and threads ------------------------------------------------------------------------------
+
+
+class Watched(Budget):
+    """A budget that keeps the most that was in use, and by how many."""
+
+    peak = most_holders = alone = 0
+
+    def share(self, need, stop):
+        outer = super().share(need, stop)
+
+        class Share:
+            def __enter__(_):
+                outer.__enter__()
+                self.peak = max(self.peak, self.used)
+                self.most_holders = max(self.most_holders, self.holders)
+                if self.used > self.most:
+                    assert self.holders == 1
+                    self.alone += 1
+
+            def __exit__(_, *error):
+                return outer.__exit__(*error)
+
+        return Share()
+
+
+def test_memory_is_shared_out(make, go, tmp_path, monkeypatch, job):
+    make(tmp_path / "in", *(f"{k}.png" for k in range(40)))
+    monkeypatch.setattr(files, "measure", lambda data, name: 1000 if name == "7.png" else 30)
+
+    class Slow(Odd):
+        def __call__(self, *arguments):
+            time.sleep(0.003)
+            return self.job(*arguments)
+
+    budget = Watched(100)
+    found = go(Slow(job), threads=8, memory=budget)
+    assert found.done == 40
+    assert (budget.most_holders, budget.alone) == (3, 1)
+    assert (budget.used, budget.holders, budget.waiting) == (0, 0, 0)
+    assert found.wait_seconds > 0
+
+
+def test_default_memory():
+    assert 2**26 < pipeline.default_memory() <= 2**31
+
+
+@pytest.mark.parametrize(("images", "threads", "share"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (8, 8, 1)])
+def test_few_images_get_several_threads(make, go, tmp_path, job, images, threads, share):
+    make(tmp_path / "in", *(f"{k}.png" for k in range(images)))
+    together, given = threading.Barrier(images), []
+
+    def work(data, name, suffix, share):
+        together.wait(10)
+        given.append(share())
+        together.wait(10)
+        return job(data, name, suffix)
+
+    assert go(work, threads=threads).done == images
+    assert given == [share] * images
+
+
+def test_many_images_get_one_thread_each(make, go, tmp_path, job):
+    make(tmp_path / "in", *(f"{k}.png" for k in range(60)))
+    given = []
+
+    def work(data, name, suffix, share):
+        time.sleep(0.005)
+        given.append(share())
+        return job(data, name, suffix)
+
+    assert go(work, threads=4).done == 60
+    assert set(given[:50]) == {1}
+
+
+# ---- ends that come early ----------------------------------------------------------------------------
+
+
+def test_an_interrupt_keeps_what_is_done(make, go, tmp_path, job):
+    make(tmp_path / "in", *(f"{k}.png" for k in range(500)))
+    stop = threading.Event()
+
+    def work(*arguments):
+        time.sleep(0.01)
+        return job(*arguments)
+
+    threading.Timer(0.3, stop.set).start()
+    with Journal(tmp_path / "out.db", "key", LocalStore(tmp_path / "out")) as journal:
+        begin = time.perf_counter()
+        found = go(work, journal=journal, stop=stop)
+        assert time.perf_counter() - begin < 1.5
+    assert found.interrupted
+    assert 0 < found.done < 500
+    assert found.left == 0
+    assert rows(tmp_path / "out.db") == set(outputs(tmp_path / "out"))
+    assert len(outputs(tmp_path / "out")) == found.done
+
+
+def test_an_image_that_takes_long_is_given_up(make, go, tmp_path, job):
+    make(tmp_path / "in", "a.png", "b.png")
+    stop, free = threading.Event(), threading.Event()
+
+    def work(*arguments):
+        stop.set()
+        free.wait(20)
+        return job(*arguments)
+
+    begin = time.perf_counter()
+    found = go(work, stop=stop)
+    assert time.perf_counter() - begin < 2
+    assert (found.interrupted, found.done) == (True, 0)
+    assert found.left > 0
+    free.set()
+    time.sleep(0.2)
+    assert outputs(tmp_path / "out") == []
+
+
+def test_a_listing_that_stalls_does_not_keep_a_run(make, tmp_path, job):
+    make(tmp_path / "in", "a.png")
+    source, target = LocalStore(tmp_path / "in"), LocalStore(tmp_path / "out")
+    stop, free = threading.Event(), threading.Event()
+
+    def stalled():
+        yield from targets(source, target)
+        threading.Timer(0.2, stop.set).start()
+        free.wait(20)
+
+    begin = time.perf_counter()
+    found = run(stalled(), source, target, job, threads=2, stop=stop)
+    assert time.perf_counter() - begin < 2
+    assert (found.done, found.interrupted, found.left) == (1, True, 0)
+    free.set()
+
+
+@pytest.fixture
+def slow_files(tmp_path):
+    """60 files that take about 20 ms each."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (300, 300)).astype(np.uint8)).save(folder / "0.png")
+    for k in range(1, 60):
+        os.link(folder / "0.png", folder / f"{k}.png")
+    return folder
+
+
+WEIGHTS = ("--weights", "identity=1,bilateral=1,spatiogram=1,wls=1", "--rounds", "4", "--threads", "2")
+
+
+def wait_for(out, count, process):
+    end = time.monotonic() + 30
+    while len(outputs(out)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_killed_and_resumed(start, slow_files, tmp_path):
+    out = tmp_path / "out"
+    process = start(slow_files, out, *WEIGHTS)
+    wait_for(out, 10, process)
+    process.kill()
+    process.communicate()
+    before = {name: (out / name).stat().st_mtime_ns for name in outputs(out)}
+    resumed = start(slow_files, out, *WEIGHTS, "--resume")
+    told, errors = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, errors
+    redone = [name for name, stamp in before.items() if (out / name).stat().st_mtime_ns != stamp]
+    assert len(redone) <= 2  # one a thread
+    assert f"{len(before) - len(redone)} skipped" in told
+    assert len(outputs(out)) == 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(start, slow_files, tmp_path, number):
+    out = tmp_path / "out"
+    process = start(slow_files, out, *WEIGHTS)
+    wait_for(out, 5, process)
+    begin = time.perf_counter()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert time.perf_counter() - begin < 2
+    assert process.returncode == 130
+    assert "interrupted: " in errors
+    assert "--resume goes on from there" in errors
+    assert "Traceback" not in errors
+    assert 5 <= len(outputs(out)) < 60
+    assert rows(out / NAME) == set(outputs(out))
+    assert not list(out.rglob("*.part"))
+
+
+def test_two_runs_on_one_out(start, slow_files, tmp_path):
+    out = tmp_path / "out"
+    process = start(slow_files, out, *WEIGHTS)
+    wait_for(out, 1, process)
+    second = start(slow_files, out, *WEIGHTS)
+    _, errors = second.communicate(timeout=30)
+    assert second.returncode == 2
+    assert len(errors.strip().splitlines()) == 1
+    assert "another run" in errors
+    assert process.poll() is None
+
+
+def test_a_full_disk(start, make, tmp_path):
+    make(tmp_path / "in", "a.png", "b.png", size=(400, 400))
+    mounted = tmp_path / "out"
+    mounted.mkdir()
+    if (
+        os.getuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", mounted], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    try:
+        process = start(tmp_path / "in", mounted, "--weights", "identity=1")
+        _, errors = process.communicate(timeout=30)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+    assert process.returncode == 2
+    assert "No space left on device" in errors or "full" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_read_only_out(start, make, tmp_path):
+    make(tmp_path / "in", "a.png")
+    powerless = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.getuid() == 0 else ()
+    if powerless and shutil.which("setpriv") is None:
+        pytest.skip("root may write everywhere")
+    (tmp_path / "out").mkdir(mode=0o555)
+    process = start(tmp_path / "in", tmp_path / "out", before=powerless)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "Permission denied" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_too_little_memory_costs_files_alone(start, make, tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("no limit on a process's memory")
+    make(tmp_path / "in", "a.png")
+    Image.new("L", (16000, 16000)).save(tmp_path / "in" / "big.png")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1_400_000_000, 1_400_000_000))  # noqa: E731
+    process = start(tmp_path / "in", tmp_path / "out", "--weights", "wls=1", "--threads", "1", preexec_fn=limit)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "failed: big.png: " in errors
+    assert outputs(tmp_path / "out") == ["a.png"]
