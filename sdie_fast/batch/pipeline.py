@@ -24,7 +24,8 @@ from .listing import Pair
 __all__ = ["Budget", "Summary", "check", "default_memory", "run"]
 
 _AHEAD = 10_000  # files listed before they are taken
-_REMOTE = 32  # more files in flight where most of the time goes into waiting for a network
+_REMOTE = 32  # more files in flight than threads, where most of the time goes into waiting for a network
+_LOCAL = 4  # or a fourth more: while one is read or written, no core waits for the disk
 _KEPT = 1000  # failures whose messages are kept
 _GRACE = 0.8  # seconds in which images in flight may be finished after an interrupt
 _LARGEST = 2**32  # bytes; no BMP, PNG or TIFF of as many pixels as are accepted has more
@@ -240,7 +241,8 @@ class _Run:
         self.source, self.target, self.job, self.threads = source, target, job, threads
         self.budget, self.journal, self.tell = budget, journal, tell
         self.stop = stop or threading.Event()
-        self.workers = threads + (0 if source.local and target.local else _REMOTE)
+        more = -(-threads // _LOCAL) if source.local and target.local else _REMOTE
+        self.workers = threads + more
         self.cores = threading.BoundedSemaphore(threads)
         self.queue: queue.Queue[Pair | None] = queue.Queue(_AHEAD)
         self.listed, self.complete = 0, False
