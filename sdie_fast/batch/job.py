@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import itertools
 import json
 import threading
 import time
@@ -102,7 +103,7 @@ class Job:
         parts = files.encode(dataclasses.replace(picture, pixels=pixels), suffix, name, png_level=self.png_level)
         times.append(time.perf_counter())
         height, width = pixels.shape[:2]
-        return Done(parts, height * width, *np.diff(times).tolist())
+        return Done(parts, height * width, *(b - a for a, b in itertools.pairwise(times)))
 
     def _at(self, picture: files.Picture, threads: int) -> Any:
         """Make the enhancer for a picture's white level and a number of threads; its network is shared."""

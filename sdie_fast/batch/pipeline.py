@@ -24,7 +24,8 @@ from .listing import Pair
 __all__ = ["Budget", "Summary", "check", "default_memory", "run"]
 
 _AHEAD = 10_000  # files listed before they are taken
-_REMOTE = 32  # more files in flight where most of the time goes into waiting for a network
+_REMOTE = 32  # more files in flight than threads, where most of the time goes into waiting for a network
+_LOCAL = 4  # or a fourth more: while one is read or written, no core waits for the disk
 _KEPT = 1000  # failures whose messages are kept
 _GRACE = 0.8  # seconds in which images in flight may be finished after an interrupt
 _LARGEST = 2**32  # bytes; no BMP, PNG or TIFF of as many pixels as are accepted has more
@@ -48,7 +49,8 @@ class Summary:
     seconds : float
         From beginning to end.
     read_seconds, enhance_seconds, write_seconds, wait_seconds : float
-        Over all threads: reading and decoding, enhancing, encoding and writing, waiting for the listing or for memory.
+        Over all threads: reading and decoding, enhancing, encoding and writing, waiting for the listing or for memory
+        (not for a core).
     interrupted : bool
         Whether it ended before its time.
     left : int
@@ -108,14 +110,9 @@ class Summary:
         told = f"{self.done} enhanced, {self.skipped} skipped, {self.failures} failed in {self.seconds:.2f} s"
         if not self.done or not self.seconds:
             return told
-        parts = {
-            "reading": self.read_seconds,
-            "enhancing": self.enhance_seconds,
-            "writing": self.write_seconds,
-            "waiting": self.wait_seconds,
-        }
-        total = sum(parts.values()) or 1.0
-        shares = ", ".join(f"{name} {value / total:.0%}" for name, value in parts.items())
+        parts = (self.read_seconds, self.enhance_seconds, self.write_seconds, self.wait_seconds)
+        names, total = ("reading", "enhancing", "writing", "waiting"), sum(parts) or 1.0
+        shares = ", ".join(f"{name} {value / total:.0%}" for name, value in zip(names, parts, strict=True))
         rate = f"{self.done / self.seconds:.0f} images/s, {self.pixels / self.seconds / 1e6:.1f} Mpx/s"
         return f"{told} ({rate}; of the threads' time {shares})"
 
@@ -253,7 +250,8 @@ class _Run:
         self.source, self.target, self.job, self.threads = source, target, job, threads
         self.budget, self.journal, self.tell = budget, journal, tell
         self.stop = stop or threading.Event()
-        self.workers = threads + (0 if source.local and target.local else _REMOTE)
+        more = -(-threads // _LOCAL) if source.local and target.local else _REMOTE
+        self.workers = threads + more
         self.cores = threading.BoundedSemaphore(threads)
         self.queue: queue.Queue[Pair | None] = queue.Queue(_AHEAD)
         self.listed, self.complete = 0, False
@@ -286,15 +284,11 @@ class _Run:
             raise self.fatal
         return self.summary
 
-    def _wait(self, what: Callable[[], bool], seconds: float | None) -> None:
-        with self.change:
-            self.change.wait_for(what, seconds)
-
     def _wind_up(self) -> None:
-        self._wait(lambda: not self.busy, _GRACE if self.fatal is None else None)
         with self.change:
+            self.change.wait_for(lambda: not self.busy, _GRACE if self.fatal is None else None)
             self.given_up = True
-        self._wait(lambda: not self.writing, 10.0)  # a file begun is finished, and its row written
+            self.change.wait_for(lambda: not self.writing, 10.0)  # a file begun is finished, and its row written
         self.summary.left = self.busy
         # Of a run that had come to its end by then, nothing is left to be done.
         self.summary.interrupted = not self.complete or self.summary.files < self.listed
@@ -356,8 +350,8 @@ class _Run:
         need = files.measure(data, name)
         times.append(time.perf_counter())
         with self.budget.share(need, self.stop):
+            times.append(time.perf_counter())
             with self.cores:
-                times.append(time.perf_counter())
                 done = self.job(data, name, os.path.splitext(pair.target)[1], self._share)
             del data
             self._write(pair, done, times)

@@ -343,7 +343,7 @@ def test_killed_and_resumed(start, slow_files, tmp_path):
     told, errors = resumed.communicate(timeout=60)
     assert resumed.returncode == 0, errors
     redone = [name for name, stamp in before.items() if (out / name).stat().st_mtime_ns != stamp]
-    assert len(redone) <= 2  # one a thread
+    assert len(redone) <= 3  # those in flight: one a thread, and one that is read or written meanwhile
     assert f"{len(before) - len(redone)} skipped" in told
     assert len(outputs(out)) == 60
 
