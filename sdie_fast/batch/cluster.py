@@ -171,6 +171,7 @@ class _Run:
         # A task whose workers died is done over, item by item and one at a time: only the culprit fails.
         self.suspects: deque[Any] = deque()
         self.alone: Future | None = None
+        self.again: set[Any] = set()
         self.number = 0
         self.size = _FIRST
         self.room, self.seconds, self.asked = 1, _SECONDS, 0.0
@@ -248,9 +249,11 @@ class _Run:
                 "--dask: the scheduler is gone; --resume goes on from what is done"
             ) from error
         except KilledWorker:
-            if alone:
+            # Twice, since a process that is about to end may be handed work.
+            if alone and group[0] in self.again:
                 fail(group[0], "every process that worked on it died")
             else:
+                self.again.update(group if alone else ())
                 self.suspects.extend(group)
         except SdieError:
             raise
