@@ -171,9 +171,12 @@ class _Run:
         # A task whose workers died is done over, item by item and one at a time: only the culprit fails.
         self.suspects: deque[Any] = deque()
         self.alone: Future | None = None
+        self.again: set[Any] = set()
         self.number = 0
         self.size = _FIRST
         self.room, self.seconds, self.asked = 1, _SECONDS, 0.0
+        self.local = client.cluster if isinstance(client.cluster, LocalCluster) else None
+        self.processes = len(self.local.workers) if self.local is not None else 0
 
     def __call__(
         self,
@@ -200,6 +203,7 @@ class _Run:
                 watch()
                 with contextlib.suppress(queue.Empty):
                     self._take(self.arrived.get(timeout=0.1), finish, fail)
+                self._room()
         except KeyboardInterrupt:
             self.stop.set()
         finally:
@@ -216,6 +220,9 @@ class _Run:
                 raise BackendUnavailableError(f"{_GONE}: {error}") from error
             self.room, self.asked = max(1, _AHEAD * threads), time.monotonic()
             self.seconds = max(_SECONDS, _EACH * threads)
+            # One that dies while it starts is given up by what watches over it.
+            if self.local is not None and len(self.local.workers) < self.processes:
+                self.local.scale(self.processes)
         return self.room
 
     def _submit(self, group: list[Any]) -> Future:
@@ -242,9 +249,11 @@ class _Run:
                 "--dask: the scheduler is gone; --resume goes on from what is done"
             ) from error
         except KilledWorker:
-            if alone:
+            # Twice, since a process that is about to end may be handed work.
+            if alone and group[0] in self.again:
                 fail(group[0], "every process that worked on it died")
             else:
+                self.again.update(group if alone else ())
                 self.suspects.extend(group)
         except SdieError:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -122,4 +123,6 @@ class LocalStore(Store):
 
     def create(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Open a file to be written: it appears, whole, when the block ends without an error."""
+        if name.startswith("/") or ".." in name.split("/"):  # a bucket's files may have such names
+            raise PermissionError(errno.EPERM, "its name leads out of the folder", name)
         return created(self.root / name)

@@ -315,6 +315,15 @@ def test_web_is_not_written_to(web):
         store.write("x", [b"1"])
 
 
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x"])
+def test_names_that_lead_out_of_a_folder(tmp_path, name):
+    """Keys of a bucket may be like that; what comes of them stays in OUT."""
+    with pytest.raises(PermissionError, match="leads out of the folder"):
+        LocalStore(tmp_path / "out").write(name, [b"1"])
+    LocalStore(tmp_path / "out").write("a..b/..c", [b"1"])
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_local_urls(tmp_path):
     assert isinstance(open_store(str(tmp_path)), LocalStore)
     store = open_store(f"file://{tmp_path}/a%20b")
