@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from ..errors import ImageFileError, InvalidArgumentError
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, Limits
 from ..filters import TABLE
 from .common import Json, Threads, bars, complain, failing, needing, say
 
@@ -54,6 +54,7 @@ def enhance(
         str | None, typer.Option("--format", help="png, jpg, bmp or tiff.", show_default="as the input")
     ] = None,
     png_level: Annotated[int, typer.Option(help="0 is quick, 9 small.", min=0, max=9, metavar="0-9")] = 1,
+    max_pixels: Annotated[int, typer.Option(help="More are refused.", min=1, metavar="N")] = Limits().pixels,
     files_from: Annotated[
         str | None, typer.Option(metavar="LIST", help="Names in IN, one a line; - is stdin.")
     ] = None,
@@ -83,7 +84,7 @@ def enhance(
         budget = None if memory is None else _bytes(memory)
         job = Job(
             _recipe(recipe, weights, params, rounds), backend,
-            per_channel=per_channel, white_level=white_level, png_level=png_level,
+            per_channel=per_channel, white_level=white_level, png_level=png_level, limits=Limits(max_pixels),
         )  # fmt: skip
         tar = shards.is_shards(source)
         todo: tuple[Any, ...]

@@ -50,6 +50,8 @@ class Job:
         The value that counts as 1.0 in 16-bit files; None means what each file says, else 65535.
     png_level : int
         0 to 9, as `files.encode`.
+    limits : files.Limits, optional
+        What is refused as too large.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Job:
         per_channel: bool = False,
         white_level: float | None = None,
         png_level: int = 1,
+        limits: files.Limits | None = None,
     ) -> None:
-        self._enhancer = Enhancer(recipe, backend, 1, white_level=None, per_channel=per_channel)
+        self.limits = limits or files.Limits()
+        self._enhancer = Enhancer(recipe, backend, 1, per_channel=per_channel, max_pixels=self.limits.pixels)
         self.white_level = white_level
         self.png_level = png_level
         self._together = _Together() if self._enhancer.backend == "cuda" else None
@@ -95,8 +99,10 @@ class Job:
             There is not enough.
         """
         times = [time.perf_counter()]
-        picture = files.decode(data, name)
+        picture = files.decode(data, name, self.limits)
         times.append(time.perf_counter())
+        if self.white_level is not None and picture.pixels.dtype == np.uint16 and picture.white_level != files.FULL:
+            picture = dataclasses.replace(picture, white_level=self.white_level)
         enhancer = self._at(picture, threads if isinstance(threads, int) else threads())
         pixels = self._together(enhancer, picture.pixels) if self._together else enhancer(picture.pixels)[0]
         times.append(time.perf_counter())
@@ -109,8 +115,7 @@ class Job:
         """Make the enhancer for a picture's white level and a number of threads; its network is shared."""
         enhancer = copy.copy(self._enhancer)
         enhancer.threads = threads
-        if picture.pixels.dtype == np.uint16:
-            enhancer.white_level = picture.white_level if self.white_level is None else self.white_level
+        enhancer.white_level = picture.white_level
         return enhancer
 
 

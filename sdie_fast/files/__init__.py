@@ -14,12 +14,12 @@ from ..errors import SdieError
 from . import bmp, jpeg, png, tiff
 from .atomic import created, read_file, replace_file
 from .colour import grey
-from .picture import Limits, Meta, Picture, Resolution, refuse
+from .picture import FULL, Limits, Meta, Picture, Resolution, refuse
 from .remote import RemoteStore, open_store
 from .store import Entry, LocalStore, Store
 
 __all__ = [
-    "IMAGE_SUFFIXES", "Entry", "Limits", "LocalStore", "Meta", "Picture", "RemoteStore", "Resolution", "Store", "created", "decode",
+    "FULL", "IMAGE_SUFFIXES", "Entry", "Limits", "LocalStore", "Meta", "Picture", "RemoteStore", "Resolution", "Store", "created", "decode",
     "encode", "grey", "measure", "open_store", "read", "read_file", "replace_file", "write",
 ]  # fmt: skip
 

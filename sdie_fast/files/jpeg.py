@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import exif
 from .colour import from_cmyk
-from .picture import Limits, Meta, Picture, Resolution, refuse, rescaled, turned
+from .picture import FULL, Limits, Meta, Picture, Resolution, refuse, rescaled, turned
 
 __all__ = ["decode", "encode", "header"]
 
@@ -108,7 +108,8 @@ def decode(data: bytes, name: str, limits: Limits) -> Picture:
     if channels == 4:
         high = np.iinfo(pixels.dtype).max
         pixels, meta = from_cmyk(high - pixels if adobe else pixels, meta)
-    return turned(Picture(pixels, meta=meta), orientation)
+    white = FULL if pixels.dtype == np.uint16 else None
+    return turned(Picture(pixels, white_level=white, meta=meta), orientation)
 
 
 def _segment(marker: int, content: bytes) -> bytes:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from ..errors import ImageFileError, InvalidArgumentError
 
-__all__ = ["Limits", "Meta", "Picture", "Resolution", "refuse", "rescaled", "turned"]
+__all__ = ["FULL", "Limits", "Meta", "Picture", "Resolution", "refuse", "rescaled", "turned"]
+
+FULL = 65535  # a white level: 16 bits in full
 
 _METRES = {"inch": 0.0254, "cm": 0.01, "m": 1.0}
 
@@ -137,8 +139,9 @@ class Picture:
     alpha_kind : {"straight", "associated", "unspecified"}
         "associated": the file's pixels were multiplied by alpha, and will be where the format says so (TIFF).
         "unspecified": a fourth channel of which the file does not say what it is.
-    white_level : int, optional
-        The uint16 value that counts as 1.0, where the file says so; None means 65535.
+    white_level : float, optional
+        The uint16 value that counts as 1.0, where the file says so: `FULL` of fewer bits that were spread over 16. None
+        means that it does not say.
     meta : Meta
         What the file says beside its pixels.
     """
@@ -146,7 +149,7 @@ class Picture:
     pixels: npt.NDArray[Any]
     alpha: npt.NDArray[Any] | None = None
     alpha_kind: str = "straight"
-    white_level: int | None = None
+    white_level: float | None = None
     meta: Meta = field(default_factory=Meta)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from . import exif
 from .colour import from_cmyk
-from .picture import Limits, Meta, Picture, Resolution, multiplied, refuse, rescaled, straight, turned
+from .picture import FULL, Limits, Meta, Picture, Resolution, multiplied, refuse, rescaled, straight, turned
 
 __all__ = ["decode", "encode", "header"]
 
@@ -178,10 +178,12 @@ def _of_palette(page: Any, indices: npt.NDArray[Any], name: str) -> npt.NDArray[
     return np.asarray(table.T[indices])
 
 
-def _white(page: Any, pixels: npt.NDArray[Any]) -> int | None:
+def _white(page: Any, pixels: npt.NDArray[Any]) -> float | None:
     """Work out the white level of 10 to 15 bits in 16, where a tag names it and the pixels do not belie it."""
-    if pixels.dtype != np.uint16 or page.bitspersample != 16 or page.photometric not in (1, 2):
+    if pixels.dtype != np.uint16:
         return None
+    if page.bitspersample != 16 or page.photometric not in (1, 2):
+        return FULL
     for tag in (_WHITE_LEVEL, _MAX_SAMPLE_VALUE):
         value = page.tags.valueof(tag)
         values = {value} if isinstance(value, int) else set(value) if isinstance(value, tuple) else set()
@@ -189,7 +191,7 @@ def _white(page: Any, pixels: npt.NDArray[Any]) -> int | None:
             level = values.pop()
             # A maximum that is not all ones may be that of this very picture.
             usual = isinstance(level, int) and level >= 255 and (tag == _WHITE_LEVEL or level & (level + 1) == 0)
-            if usual and int(pixels.max()) <= level < 65535:
+            if usual and int(pixels.max()) <= level < FULL:
                 return int(level)
     return None
 
@@ -229,11 +231,10 @@ def encode(picture: Picture, name: str) -> list[bytes]:
         pixels = np.dstack([multiplied(pixels, alpha) if kind == "associated" else pixels, alpha])
     found = exif.Directory(meta.exif or b"")
     tags: list[tuple[Any, ...]] = [(tag, "s", 0, text + b"\0", True) for tag, text in found.texts().items()]
-    if picture.white_level is not None and pixels.dtype == np.uint16:
+    if picture.white_level not in (None, FULL):
+        level = round(picture.white_level or FULL)
         count = 1 if pixels.ndim == 2 else pixels.shape[2]
-        tags.append(
-            (_MAX_SAMPLE_VALUE, "H", count, (picture.white_level,) * count if count > 1 else picture.white_level, True)
-        )
+        tags.append((_MAX_SAMPLE_VALUE, "H", count, (level,) * count if count > 1 else level, True))
     unit: Any = None
     pair = None
     if meta.resolution is not None:

@@ -391,7 +391,7 @@ def test_cuda_where_it_cannot_run(call, tree, tmp_path, monkeypatch, command):
 @pytest.mark.parametrize(
     ("command", "lines"),
     [
-        ("enhance", 30),
+        ("enhance", 31),
         ("bench", 30),
         ("doctor", 30),
         ("demo", 30),
