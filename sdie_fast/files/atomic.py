@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,17 +23,23 @@ def created(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     costs a wait for the disk.
     """
     # Short and of fixed length: the name itself may be as long as the file system takes.
-    part = path.with_name(f".{secrets.token_hex(6)}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    part = f"{path.parent}/.{secrets.token_hex(6)}.part"
     try:
-        with open(part, "xb") as file:
+        file = open(part, "xb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(part, "xb")  # noqa: SIM115
+    try:
+        with file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 def replace_file(path: Path, save: Callable[[BinaryIO], object], *, durable: bool = False) -> None:
