@@ -114,29 +114,34 @@ class Candidates:
     """The three, on one folder."""
 
     def __init__(self, source: Path, out: Path, threads: int, name: str) -> None:
-        self.source, self.out, self.threads = source, out, threads
+        self.source, self.outs, self.threads = source, out, threads
+        self.out = self.fresh()
         self.paths = sorted(source.iterdir())
         self.enhancer = Enhancer(recipe(name), threads=threads)
         self.options = COMMAND[name]
         self.within: list[float] = []
         self.parts: list[list[float]] = []
 
+    def fresh(self) -> Path:
+        """A new folder for what comes out. The old ones stay: for seconds after files were deleted, ext4 makes new ones slowly."""
+        self.outs.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.outs))
+
     def ours(self) -> float:
         """Seconds of the command."""
         seconds, told = self._process(
-            "-m", "sdie_fast.cli", "enhance", self.source, self.out, "--threads", self.threads, "--json", *self.options
+            "-m", "sdie_fast.cli", "enhance", self.source, ["--threads", str(self.threads), "--json", *self.options]
         )
         self.within.append(json.loads(told)["seconds"])
         return seconds
 
     def script(self) -> float:
         """Seconds of the plain script."""
-        return self._process(__file__, "--script", self.source, self.out, "--threads", self.threads)[0]
+        return self._process(__file__, "--script", self.source, ["--threads", str(self.threads)])[0]
 
     def ideal(self) -> float:
         """Seconds of decoding, the core and encoding, each alone."""
-        shutil.rmtree(self.out, ignore_errors=True)
-        self.out.mkdir()
+        self.out = self.fresh()
         cv2.setNumThreads(1)
         with ThreadPoolExecutor(self.threads) as pool:
             times = [time.perf_counter()]
@@ -151,10 +156,11 @@ class Candidates:
             self.parts.append([times[1] - times[0], core, time.perf_counter() - begin])
         return sum(self.parts[-1])
 
-    def _process(self, *arguments: object) -> tuple[float, str]:
-        shutil.rmtree(self.out, ignore_errors=True)
+    def _process(self, *arguments: Any) -> tuple[float, str]:
+        self.out = self.fresh()
+        command = [sys.executable, *map(str, arguments[:-1]), str(self.out), *arguments[-1]]
         begin = time.perf_counter()
-        done = subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         return time.perf_counter() - begin, done.stdout
 
     def compare(self) -> str:
@@ -178,7 +184,11 @@ class Candidates:
 
 
 def measure(
-    sets: dict[str, tuple[int, tuple[int, int]]], kinds: list[str], threads: int, repeats: int
+    sets: dict[str, tuple[int, tuple[int, int]]],
+    kinds: list[str],
+    threads: int,
+    repeats: int,
+    watch: Callable[[dict[str, Any]], None],
 ) -> list[dict[str, Any]]:
     """Measure on every set and format."""
     rows = []
@@ -188,7 +198,7 @@ def measure(
             for suffix in kinds:
                 source = fill(Path(place) / "in", images, suffix)
                 for name in COMMAND if suffix == ".png" else [next(iter(COMMAND))]:
-                    those = Candidates(source, Path(place) / "out", threads, name)
+                    those = Candidates(source, Path(place) / f"out{len(rows)}", threads, name)
                     difference = those.compare()
                     calls: dict[str, Callable[[], float]] = {"ours": those.ours, "ideal": those.ideal}
                     if COMMAND[name]:
@@ -202,8 +212,23 @@ def measure(
                     row["images_per_second"] = count / times["ours"].median
                     row["megapixels_per_second"] = count * size[0] * size[1] / times["ours"].median / 1e6
                     rows.append(row)
+                    watch(row)
                 shutil.rmtree(source)
     return rows
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row."""
+    ours, ideal, plain = (row.get(f"{name}_seconds", float("nan")) for name in ("ours", "ideal", "script"))
+    print(
+        f"{row['images']:20} {row['format']:6} {row['recipe']:18} {ours:7.2f} ({row['within_seconds']:6.2f})"
+        f" {row['images_per_second']:9.1f} {row['megapixels_per_second']:7.2f} {ideal:9.2f} {ours / ideal:4.2f}x"
+        f" {plain:9.2f} {ours / plain:4.2f}x"
+    )
+    phases = (f"{name} {row[f'{name}_seconds']:.2f}" for name in ("decode", "core", "encode"))
+    print(
+        f"    the ideal's parts: {', '.join(phases)} s; the script's answers differ by {row['difference']}", flush=True
+    )
 
 
 def main() -> None:
@@ -221,24 +246,17 @@ def main() -> None:
         script(*args.script, args.threads)
         return
     sets = QUICK if args.quick else {name: SETS[name] for name in args.set or SETS}
-    rows = measure(sets, args.format or [*KINDS], args.threads, 1 if args.quick else args.repeats)
     facts = {k: v for k, v in machine(args.threads).items() if v}
+    if not args.json:
+        print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        print(
+            "images               format recipe              ours s (within)  images/s   Mpx/s   ideal s  ours  script s  ours"
+        )
+    watch = (lambda _: None) if args.json else show
+    rows = measure(sets, args.format or [*KINDS], args.threads, 1 if args.quick else args.repeats, watch)
     if args.json:
         print(json.dumps({"machine": facts, "rows": rows}, indent=1))
         return
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(
-        f"{'images':20} {'format':6} {'recipe':18}  ours s (within)  images/s   Mpx/s   ideal s  ours  script s  ours"
-    )
-    for row in rows:
-        ours, ideal, plain = (row.get(f"{name}_seconds", float("nan")) for name in ("ours", "ideal", "script"))
-        print(
-            f"{row['images']:20} {row['format']:6} {row['recipe']:18} {ours:7.2f} ({row['within_seconds']:6.2f})"
-            f" {row['images_per_second']:9.1f} {row['megapixels_per_second']:7.2f} {ideal:9.2f} {ours / ideal:4.2f}x"
-            f" {plain:9.2f} {ours / plain:4.2f}x"
-        )
-        phases = (f"{name} {row[f'{name}_seconds']:.2f}" for name in ("decode", "core", "encode"))
-        print(f"    the ideal's parts: {', '.join(phases)} s; the script's answers differ by {row['difference']}")
     print("ours: its time over the other's, below 1 where we are faster")
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..batch.job import Job
     from ..batch.journal import Journal
     from ..batch.listing import Pair
+    from ..batch.summary import Summary
     from ..files import Store
     from ..recipe import Recipe
 
@@ -109,7 +110,7 @@ def enhance(
         with bars(not as_json) as bar, _interrupts(stop):
             task = bar.add_task("enhancing", total=None, told="")
 
-            def watch(so_far: pipeline.Summary, listed: int, complete: bool) -> None:
+            def watch(so_far: Summary, listed: int, complete: bool) -> None:
                 seconds = bar.tasks[0].elapsed or 1e-9
                 told = f"{so_far.done / seconds:.0f} images/s, {so_far.pixels / seconds / 1e6:.1f} Mpx/s"
                 if not complete:

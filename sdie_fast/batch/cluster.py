@@ -39,8 +39,9 @@ from . import pipeline, shards
 from .job import Job
 from .journal import Journal
 from .listing import Pair
-from .pipeline import Budget, Summary
+from .pipeline import Budget
 from .shards import Shard
+from .summary import Summary
 
 __all__ = ["connected", "run", "run_shards"]
 
@@ -133,20 +134,17 @@ def connected(address: str) -> Iterator[Client]:
         if kind == "local" and count.isdecimal() and int(count):
             # A process that dies is started again. That a task's worker dies twice is enough to look at it closely.
             with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+                # Its dashboard's server is always there; at port 0 it is in nobody's way.
                 cluster = LocalCluster(
-                    n_workers=int(count),
-                    threads_per_worker=1,
-                    silence_logs=logging.CRITICAL,
-                    dashboard_address="127.0.0.1:0",  # its server is always there; at this port it is in nobody's way
-                    scheduler_kwargs={"dashboard": False},
-                )
+                    n_workers=int(count), threads_per_worker=1, silence_logs=logging.CRITICAL,
+                    dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+                )  # fmt: skip
             where: Any = stack.enter_context(cluster)
         elif "://" in address:
             where = address
         elif not os.path.isfile(address):
-            raise InvalidArgumentError(
-                f"--dask: received {address!r}; accepted: tcp://host:port, a scheduler file, or local:N"
-            )
+            accepted = "tcp://host:port, a scheduler file, or local:N"
+            raise InvalidArgumentError(f"--dask: received {address!r}; accepted: {accepted}")
         else:
             where = None
         try:
@@ -245,9 +243,7 @@ class _Run:
             self.alone = future if alone else self.alone
             self.arrived.put(future)
         except CancelledError as error:
-            raise BackendUnavailableError(
-                "--dask: the scheduler is gone; --resume goes on from what is done"
-            ) from error
+            raise BackendUnavailableError("--dask: the scheduler is gone; go on with --resume") from error
         except KilledWorker:
             # Twice, since a process that is about to end may be handed work.
             if alone and group[0] in self.again:

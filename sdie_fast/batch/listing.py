@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +18,11 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from ..files import IMAGE_SUFFIXES, Entry, Store, open_store
 
-__all__ = ["Pair", "open_places", "targets"]
+__all__ = ["Pair", "expand", "open_places", "targets"]
+
+_MOST = 10_000_000  # names of a pattern
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 class Pair(NamedTuple):
@@ -93,6 +100,34 @@ def targets(
         raise InvalidArgumentError(f"OUT: {target.url} is IN itself; originals are never overwritten")
     found = _found(source, suffix, where.skip) if names is None else _named(source, suffix, names)
     return where.refuse(found)
+
+
+def expand(pattern: str) -> list[str]:
+    """Write out `{000..999}` and `{train,test}`, however many there are, as a shell does.
+
+    Raises
+    ------
+    InvalidArgumentError
+        What is between braces is neither, or no name or too many come of it.
+    """
+    ways: list[list[str]] = []
+    for n, part in enumerate(_BRACES.split(pattern)):
+        if n % 2 == 0:
+            ways.append([part])
+        elif limits := _RANGE.fullmatch(part):
+            first, last = limits.groups()
+            if int(last) - int(first) >= _MOST:
+                raise InvalidArgumentError(f"{pattern}: more than {_MOST} shards")
+            # Zeros in front are kept: {08..11} is 08, 09, 10, 11.
+            ways.append([f"{value:0{len(first)}}" for value in range(int(first), int(last) + 1)])
+        elif "," in part:
+            ways.append(part.split(","))
+        else:
+            raise InvalidArgumentError(f"{pattern}: received {{{part}}}; accepted: {{000..999}} or {{train,test}}")
+    count = math.prod(map(len, ways))
+    if not 1 <= count <= _MOST:
+        raise InvalidArgumentError(f"{pattern}: names {count} shards; accepted: 1 to {_MOST}")
+    return ["".join(parts) for parts in itertools.product(*ways)]
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

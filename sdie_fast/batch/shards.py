@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
-import math
 import os
 import posixpath
-import re
 import tarfile
 import threading
 import time
@@ -24,14 +21,13 @@ from .. import _validate, files
 from ..errors import ImageFileError, InvalidArgumentError, SdieError
 from ..files import Entry, Store, open_store
 from .job import Done, Job
-from .pipeline import Summary, default_memory
+from .listing import expand
+from .pipeline import default_memory
+from .summary import Summary
 
-__all__ = ["Shard", "enhance_shard", "expand", "is_shards", "plan", "run"]
+__all__ = ["Shard", "enhance_shard", "is_shards", "plan", "run"]
 
-_MOST = 10_000_000  # shards of one run
 _COPIED = 1 << 24  # bytes above which what is no image is passed through, not held
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -58,34 +54,6 @@ class Shard:
 def is_shards(where: str) -> bool:
     """Whether a path, a URL or a pattern of them names shards."""
     return where.lower().endswith((".tar", ".tar.gz", ".tgz"))
-
-
-def expand(pattern: str) -> list[str]:
-    """Write out `{000..999}` and `{train,test}`, however many there are, as a shell does.
-
-    Raises
-    ------
-    InvalidArgumentError
-        What is between braces is neither, or no name or too many come of it.
-    """
-    ways: list[list[str]] = []
-    for n, part in enumerate(_BRACES.split(pattern)):
-        if n % 2 == 0:
-            ways.append([part])
-        elif limits := _RANGE.fullmatch(part):
-            first, last = limits.groups()
-            if int(last) - int(first) >= _MOST:
-                raise InvalidArgumentError(f"{pattern}: more than {_MOST} shards")
-            # Zeros in front are kept: {08..11} is 08, 09, 10, 11.
-            ways.append([f"{value:0{len(first)}}" for value in range(int(first), int(last) + 1)])
-        elif "," in part:
-            ways.append(part.split(","))
-        else:
-            raise InvalidArgumentError(f"{pattern}: received {{{part}}}; accepted: {{000..999}} or {{train,test}}")
-    count = math.prod(map(len, ways))
-    if not 1 <= count <= _MOST:
-        raise InvalidArgumentError(f"{pattern}: names {count} shards; accepted: 1 to {_MOST}")
-    return ["".join(parts) for parts in itertools.product(*ways)]
 
 
 def plan(source: str, target: str) -> list[Shard]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sdie_fast import Recipe
-from sdie_fast.batch import shards
+from sdie_fast.batch import listing, shards
 from sdie_fast.batch.job import Job
 from sdie_fast.errors import ImageFileError, InvalidArgumentError
 from sdie_fast.files import open_store
@@ -236,9 +236,9 @@ def test_by_url(made):
 
 
 def test_braces():
-    assert shards.expand("a.tar") == ["a.tar"]
-    assert shards.expand("s-{08..11}.tar") == ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]
-    assert shards.expand("{a,b}/{1..2}.tar") == ["a/1.tar", "a/2.tar", "b/1.tar", "b/2.tar"]
+    assert listing.expand("a.tar") == ["a.tar"]
+    assert listing.expand("s-{08..11}.tar") == ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]
+    assert listing.expand("{a,b}/{1..2}.tar") == ["a/1.tar", "a/2.tar", "b/1.tar", "b/2.tar"]
 
 
 @pytest.mark.parametrize(
