@@ -50,6 +50,7 @@ _SECONDS = 3.0  # that a task is to take: far longer than handing it out, short 
 _EACH = 0.01  # and for each thread of the cluster at least so long, as the scheduler takes a millisecond for a task
 _AHEAD = 3  # tasks in flight for each thread of the cluster: the scheduler never holds more
 _ASKED = 2.0  # seconds after which the cluster is asked for its size again
+_OTHER = "--dask: worker {} has sdie_fast {}; accepted: {}, as here"
 _CHECKS = 32  # files of a remote OUT looked at together
 
 _GONE = "--dask: the scheduler is gone; --resume goes on from what is done"
@@ -87,13 +88,9 @@ class _Rows:
 
 def _kit(name: str, version: str) -> _Kit:
     if version != __version__:
-        raise InvalidArgumentError(_told_version(get_worker().address, __version__, version))
+        raise InvalidArgumentError(_OTHER.format(get_worker().address, __version__, version))
     kit: _Kit = get_worker().plugins[name]
     return kit
-
-
-def _told_version(worker: str, theirs: object, ours: str) -> str:
-    return f"--dask: worker {worker} has sdie_fast {theirs}; accepted: {ours}, as here"
 
 
 def _version() -> str:
@@ -154,7 +151,7 @@ def connected(address: str) -> Iterator[Client]:
         stack.enter_context(client)
         for worker, version in client.run(_version, on_error="return").items():
             if version != __version__:
-                raise InvalidArgumentError(_told_version(worker, version, __version__))
+                raise InvalidArgumentError(_OTHER.format(worker, version, __version__))
         yield client
 
 
@@ -233,8 +230,7 @@ class _Run:
 
     def _take(self, future: Future, finish: Callable[..., None], fail: Callable[[Any, str], None]) -> None:
         group = self.flying.pop(future)
-        alone = future is self.alone
-        if alone:
+        if alone := future is self.alone:
             self.alone = None
         try:
             answer = future.result(timeout=1)
@@ -350,8 +346,8 @@ def _writing(target: Store) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or error
-        raise ImageFileError(f"OUT: {target.url} cannot be written to: {why}; --resume goes on from there") from error
+        told = f"OUT: {target.url} cannot be written to: {error.strerror or error}"
+        raise ImageFileError(f"{told}; --resume goes on from there") from error
 
 
 def _listed(rest: Iterator[Pair], source: Store) -> list[Pair]:

@@ -1,6 +1,7 @@
 """Folders of small images, and the command as a process of its own."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,27 @@ def start(compiled):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def outputs():
+    """Names of the files in a folder, hidden ones apart."""
+
+    def found(folder):
+        return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+
+    return found
+
+
+@pytest.fixture
+def rows():
+    """Names in a journal."""
+
+    def found(path):
+        base = sqlite3.connect(path)
+        try:
+            return {os.fsdecode(name) for (name,) in base.execute("SELECT name FROM files")}
+        finally:
+            base.close()
+
+    return found

@@ -160,6 +160,7 @@ def hostile(tmp_path, monkeypatch):
     sys.modules.pop("hostile")
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_its_process_fails_alone_and_a_full_disk_ends_the_run(tmp_path, make, hostile):
     make(tmp_path / "in", *(f"{n}.png" for n in range(12)), "killer.png")
     source = open_store(tmp_path / "in")
@@ -201,6 +202,7 @@ def test_worker_killed(tmp_path, start):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path, start):
     rng = np.random.default_rng(6)
     (tmp_path / "in").mkdir()
