@@ -112,19 +112,34 @@ def measure(size: tuple[int, int], kind: str, turns: int) -> list[dict[str, Any]
     return rows
 
 
+def levels(turns: int) -> None:
+    """Print what each level of PNG costs and saves."""
+    pixels = picture(SIZES[1], "PNG")
+    calls = {n: partial(files.encode, files.Picture(pixels), ".png", "x", png_level=n) for n in (0, 1, 2, 4, 6, 9)}
+    found = interleave({str(n): by_host(call) for n, call in calls.items()}, turns)
+    print("| level | ms | Mpx/s | bytes a pixel |\n|---|---|---|---|")
+    for n, call in calls.items():
+        seconds, size = found[str(n)].median, sum(map(len, call()))
+        print(f"| {n} | {1e3 * seconds:.1f} | {pixels.size / seconds / 1e6:.0f} | {size / pixels.size:.3f} |")
+
+
 def main() -> None:
     """Measure and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--levels", action="store_true", help="of PNG, instead")
     given = parser.parse_args()
     cv2.setNumThreads(1)
+    if given.levels:
+        levels(given.turns)
+        return
     kinds = ("PNG", "PNG 16", "PNG RGB", "JPG", "JPG RGB", "TIF 16")
     rows = [row for size in SIZES for kind in kinds for row in measure(size, kind, given.turns)]
     if given.json:
-        print(json.dumps({"machine": machine("cpu"), "rows": rows}, indent=2))
+        print(json.dumps({"machine": machine(1), "rows": rows}, indent=2))
         return
-    print(", ".join(f"{k} {v}" for k, v in machine("cpu").items() if v))
+    print(", ".join(f"{k} {v}" for k, v in machine(1).items() if v))
     print(
         "| file | size | | candidate | median ms | Mpx/s | ratio | bytes, OpenCV's 1 |\n|---|---|---|---|---|---|---|---|"
     )
