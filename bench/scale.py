@@ -16,7 +16,7 @@ random; the task of one that dies is done from the start by whichever is free ne
 minute. Neither the scheduler nor storage fails. What would be more than 400,000 tasks is played smaller by a whole factor:
 that many times fewer workers, a scheduler and storage that many times slower.
 
-Needs `pip install "sdie-fast[dask,urls]" "moto[server]"`.
+Needs `pip install "sdie-fast[dask,urls]" "moto[s3]" flask flask-cors`.
 """
 
 from __future__ import annotations
