@@ -35,40 +35,44 @@ _INTERRUPTED = 130
 
 
 def enhance(
-    source: Annotated[
-        str, typer.Argument(metavar="IN", help="An image, a folder with its subfolders, or shard-{000..999}.tar.")
-    ],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="A file or a folder; its layout is IN's.")],
-    recipe: Annotated[Path | None, typer.Option(help="A recipe.", show_default="the one that ships")] = None,
+    source: Annotated[str, typer.Argument(metavar="IN", help="An image, a folder, a URL, or shard-{000..999}.tar.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="A file, a folder or a URL; subfolders are kept.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="A folder that train or Recipe.save wrote.", show_default="what ships")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help=f"Instead: identity=1,wls=2 and so on, of {', '.join(TABLE)}.")
     ] = None,
     params: Annotated[str | None, typer.Option(help="With --weights: wls_solver=fast,gamma_exponent=0.7...")] = None,
-    rounds: Annotated[int, typer.Option(help="With --weights.", min=1, max=100, metavar="N")] = 1,
+    rounds: Annotated[int, typer.Option(help="Rounds of --weights.", min=1, max=100, metavar="N")] = 1,
     threads: Threads = None,
     backend: Annotated[str, typer.Option(help="auto, cuda, cpu or reference.")] = "auto",
     per_channel: Annotated[bool, typer.Option("--per-channel", help="Colour: every channel, not luma alone.")] = False,
     white_level: Annotated[
-        float | None, typer.Option(help="16 bit: what counts as white.", min=1, max=65535, metavar="N")
+        float | None, typer.Option(help="Of 16-bit files: what counts as 1.", min=1, max=65535, metavar="N")
     ] = None,
     image_format: Annotated[
         str | None, typer.Option("--format", help="png, jpg, bmp or tiff.", show_default="as the input")
     ] = None,
     png_level: Annotated[int, typer.Option(help="0 is quick, 9 small.", min=0, max=9, metavar="0-9")] = 1,
-    max_pixels: Annotated[int, typer.Option(help="More are refused.", min=1, metavar="N")] = Limits().pixels,
+    max_pixels: Annotated[
+        int, typer.Option(help="Larger pictures are refused.", min=1, metavar="N")
+    ] = Limits().pixels,
     files_from: Annotated[
         str | None, typer.Option(metavar="LIST", help="Names in IN, one a line; - is stdin.")
     ] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="LIST has zero bytes between names.")] = False,
     memory: Annotated[
-        str | None, typer.Option(help="Of images in flight, like 500M.", show_default="2G, or half of it")
+        str | None, typer.Option(help="For images being worked on, like 500M.", show_default="2G, or half of it")
     ] = None,
-    journal: Annotated[Path | None, typer.Option(help="What was done.", show_default="in OUT")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Where what is done is recorded.", show_default="in OUT")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what this recipe has done.")] = False,
     dask: Annotated[str | None, typer.Option(metavar="WHERE", help="tcp://..., a scheduler file, local:N.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Enhance an image, or every image in a folder; a file that fails is told, the rest go on.
+    """Enhance an image, or a folder of them. A file that fails is reported and the others continue.
 
     Example: `sdie-fast enhance photos/ out/ --weights identity=1,wls=2 --resume`
     """
@@ -156,7 +160,8 @@ def _files(
         except OSError as error:
             raise ImageFileError(f"IN: {source} cannot be listed: {error.strerror or error}") from error
         if first is None:
-            raise InvalidArgumentError(f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}")
+            what = f"IN: no image files ({', '.join(IMAGE_SUFFIXES)}) under {source}"
+            raise InvalidArgumentError(what if names is None else "--files-from: names no file")
         pairs = itertools.chain([first], pairs)
     pipeline.check(out)
     kept = None
@@ -167,7 +172,7 @@ def _files(
         key = json.dumps([job.key, _where(store), _where(out)])
         kept = stack.enter_context(Journal(place, key, out, resume=resume, tell=complain))
     elif resume and single is None:
-        raise InvalidArgumentError("--resume: OUT is no folder of this machine; accepted: with --journal FILE")
+        raise InvalidArgumentError("--resume: OUT is a URL; accepted: with --journal FILE, from the first run on")
     return pairs, store, out, kept
 
 

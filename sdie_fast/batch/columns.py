@@ -59,11 +59,14 @@ class EnhanceColumns:
         """
         found = [name for name in self.columns if name in batch]
         if not found:
-            raise InvalidArgumentError(f"batch: holds {', '.join(batch) or 'nothing'}; accepted: {self.columns}")
+            accepted = " or ".join(self.columns)
+            raise InvalidArgumentError(
+                f"batch: received the columns {', '.join(batch) or 'none'}; accepted: {accepted}"
+            )
         return {**batch, **{name: self._column(name, batch[name]) for name in found}}
 
-    def _column(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if values.dtype != object:
+    def _column(self, name: str, values: Any) -> npt.NDArray[Any]:
+        if isinstance(values, np.ndarray) and values.dtype != object:
             return np.asarray(self._enhancer(values)[0]) if len(values) else values
         out = np.empty(len(values), object)
         for n, value in enumerate(values):

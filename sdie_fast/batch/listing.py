@@ -63,6 +63,10 @@ def open_places(source: str, target: str, suffix: str | None = None) -> tuple[St
             raise InvalidArgumentError(f"IN: {source} does not exist")
         return open_store(source), open_store(target), None
     if _is_image(target) and not os.path.isdir(target):
+        short = {".jpeg": ".jpg", ".tiff": ".tif"}
+        ends = [short.get(end, end) for end in (suffix, posixpath.splitext(target)[1].lower()) if end]
+        if len(set(ends)) > 1:
+            raise InvalidArgumentError(f"--format: received {suffix!r} with OUT {target}; accepted: one of the two")
         parent, into = posixpath.split(target)
         out = open_store(parent or ".")
     else:
@@ -216,7 +220,7 @@ def _found(source: Store, suffix: str | None, skip: Callable[[str], bool]) -> It
             if folder != known:
                 known, twice = folder, _twice(source, folder)
             if hash(_renamed(last, "")) in twice:
-                error = f"{entry.name}: another file of that folder would be written to {target}, too"
+                error = f"{entry.name}: another file of that folder would be written to {target}, too; neither is"
         yield Pair(entry, target, error)
 
 
@@ -261,5 +265,5 @@ def _named(source: Store, suffix: str | None, names: Iterable[str]) -> Iterator[
                 error = "no such file" if entry is None else None
         target = _renamed(name, suffix) if _is_image(name) else name
         if error is None and goals[target] > 1:
-            error = f"another file of the list would be written to {target}, too"
+            error = f"another file of the list would be written to {target}, too; neither is"
         yield Pair(entry or Entry(name, 0, ""), target, error and f"{name}: {error}")

@@ -290,7 +290,11 @@ class _Run:
                 self.target.write(pair.target, done.parts)
                 made = self.target.entry(pair.target) if self.journal is not None else None
             except OSError as error:
-                if error.errno in _NO_WAY or (self.target.local and not os.access(self.target.url, os.W_OK)):
+                if self.target.local:
+                    fatal = error.errno in _NO_WAY or not os.access(self.target.url, os.W_OK)
+                else:  # no such bucket, or not ours
+                    fatal = isinstance(error, (FileNotFoundError, PermissionError))
+                if fatal:
                     self._out_failed(error)
                 raise ImageFileError(f"{pair.source.name}: cannot be written: {error.strerror or error}") from error
             if self.journal is not None and made is not None:

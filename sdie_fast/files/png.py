@@ -93,7 +93,12 @@ def decode(data: bytes, name: str, limits: Limits) -> Picture:
     count = CHANNELS[data[25]] + (b"tRNS" in kinds and data[25] in (0, 2, 3))
     pixels = np.empty((height, width, count)[: 3 if count > 1 else 2], np.uint16 if size == 2 else np.uint8)
     # Without `out`, imagecodecs 2026.3 drops a reference to None for each file that is damaged, until Python aborts.
-    imagecodecs.png_decode(data, out=pixels)
+    try:
+        imagecodecs.png_decode(data, out=pixels)
+    except imagecodecs.PngError as error:
+        if "too small" not in str(error):
+            raise
+        raise refuse(name, "ends in the middle of its pixels") from error
     alpha = None
     if pixels.ndim == 3:
         alpha = np.ascontiguousarray(pixels[..., -1]) if count in (2, 4) else None

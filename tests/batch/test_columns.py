@@ -62,8 +62,14 @@ def test_in_a_process_of_its_own(batch):
 
 
 def test_wrong(batch):
-    with pytest.raises(InvalidArgumentError, match="holds label; accepted"):
+    with pytest.raises(InvalidArgumentError, match="received the columns label; accepted: image or bytes"):
         EnhanceColumns(RECIPE)({"label": batch["label"]})
     batch["bytes"][1] = b"none"
     with pytest.raises(ImageFileError):
         EnhanceColumns(RECIPE)({"bytes": batch["bytes"]})
+
+
+def test_a_list_is_images_of_several_sizes(rng):
+    images = [rng.integers(0, 256, size).astype(np.uint8) for size in ((20, 30), (15, 40))]
+    for given, made in zip(images, EnhanceColumns(RECIPE)({"image": images})["image"], strict=True):
+        np.testing.assert_array_equal(made, enhance(given, WEIGHTS))

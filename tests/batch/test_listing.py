@@ -206,3 +206,10 @@ def test_a_single_file(tmp_path, monkeypatch):
     ):
         with pytest.raises(InvalidArgumentError, match=told):
             open_places(source, target)
+
+
+def test_a_single_file_and_another_format(make, tmp_path):
+    make(tmp_path, "a.png")
+    assert open_places(str(tmp_path / "a.png"), str(tmp_path / "b.jpeg"), ".jpg")[2].target == "b.jpeg"
+    with pytest.raises(InvalidArgumentError, match=r"--format: received '\.png' with OUT .*b\.jpg"):
+        open_places(str(tmp_path / "a.png"), str(tmp_path / "b.jpg"), ".png")

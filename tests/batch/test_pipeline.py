@@ -135,6 +135,21 @@ def test_out_at_fault_ends_the_run(make, go, tmp_path, monkeypatch, code, output
     assert len(calls) < 20
 
 
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "no such bucket"), PermissionError(errno.EACCES, "no")]
+)
+def test_a_bucket_that_is_none_ends_the_run(make, tmp_path, monkeypatch, job, error):
+    def fail(*_):
+        raise error
+
+    make(tmp_path / "in", *(f"{k}.png" for k in range(9)))
+    source, target = LocalStore(tmp_path / "in"), LocalStore(tmp_path / "out")
+    monkeypatch.setattr(target, "local", False)
+    monkeypatch.setattr(target, "write", fail)
+    with pytest.raises(ImageFileError, match=r"OUT: .* cannot be written to: no"):
+        run(targets(source, LocalStore(tmp_path / "out")), source, target, job, threads=2)
+
+
 def test_out_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ImageFileError, match="it is a file"):
