@@ -137,7 +137,7 @@ class Candidates:
 
     def script(self) -> float:
         """Seconds of the plain script."""
-        return self._process(__file__, "--script", self.source, ["--threads", str(self.threads)])[0]
+        return self._process(Path(__file__).resolve(), "--script", self.source, ["--threads", str(self.threads)])[0]
 
     def ideal(self) -> float:
         """Seconds of decoding, the core and encoding, each alone."""
@@ -160,7 +160,8 @@ class Candidates:
         self.out = self.fresh()
         command = [sys.executable, *map(str, arguments[:-1]), str(self.out), *arguments[-1]]
         begin = time.perf_counter()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        # From elsewhere than the checkout, whose package is not compiled.
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=self.outs)
         return time.perf_counter() - begin, done.stdout
 
     def compare(self) -> str:

@@ -71,7 +71,7 @@ def enhance(source: object, target: object, *options: object, **environment: str
     begin = time.perf_counter()
     told = subprocess.run(
         [sys.executable, "-m", "sdie_fast.cli", "enhance", *map(str, (source, target, *options)), "--json"],
-        check=True, stdout=subprocess.PIPE, env={**os.environ, **environment},
+        check=True, stdout=subprocess.PIPE, env={**os.environ, **environment}, cwd=tempfile.gettempdir(),
     ).stdout  # fmt: skip
     return json.loads(told) | {"wall_seconds": time.perf_counter() - begin}
 

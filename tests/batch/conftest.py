@@ -39,15 +39,15 @@ def job():
 
 
 @pytest.fixture
-def start(compiled):
-    """Start `sdie-fast enhance` as a process."""
+def start(compiled, tmp_path):
+    """Start `sdie-fast enhance` as a process, away from the checkout, whose package is not compiled."""
     started = []
 
     def begun(*arguments, before=(), **options):
         process = subprocess.Popen(
             [*before, sys.executable, "-m", "sdie_fast.cli", "enhance", *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": ROOT}, **options,
+            env={**os.environ, "PYTHONPATH": ROOT}, **{"cwd": tmp_path, **options},
         )  # fmt: skip
         started.append(process)
         return process
