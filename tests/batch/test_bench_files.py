@@ -13,6 +13,7 @@ import sdie_fast
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_quick(compiled):
     pytest.importorskip("cv2.ximgproc")
     done = subprocess.run(

@@ -118,6 +118,7 @@ def test_a_read_only_out(start, make, tmp_path):
     assert len(errors.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_too_little_memory_costs_files_alone(start, make, tmp_path, outputs):
     if sys.platform != "linux":
         pytest.skip("no limit on a process's memory")
