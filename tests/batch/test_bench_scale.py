@@ -30,6 +30,7 @@ def test_arithmetic():
     assert (found["price"], found["price_per_million"]) == pytest.approx((5, 5))
 
 
+@pytest.mark.slow
 def test_with_plenty_of_everything_the_simulation_is_the_arithmetic():
     for images in (1_000_000, 100_000_000):  # the second is played smaller
         found = scale.simulate(plan(images), 0.36, 100e3, **PLENTY)
@@ -38,6 +39,7 @@ def test_with_plenty_of_everything_the_simulation_is_the_arithmetic():
         assert found["workers_died"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_short_sets_the_pace():
     for short in ({"bandwidth": 1e5 * 1e6 / 72000}, {"overhead": 72000 / 125_000}):
         found = scale.simulate(plan(), 0.36, 100e3, **{**PLENTY, **short})

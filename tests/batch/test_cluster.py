@@ -180,6 +180,7 @@ def test_an_image_that_kills_its_process_fails_alone_and_a_full_disk_ends_the_ru
     assert list(contents(tmp_path / "out", ".tar")) == ["s-1.tar"]
 
 
+@pytest.mark.slow
 def test_worker_killed(tmp_path, start):
     """One of three processes is killed in the middle: every image is there, as if none had been."""
     rng = np.random.default_rng(5)
