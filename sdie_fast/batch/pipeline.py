@@ -291,10 +291,10 @@ class _Run:
                 made = self.target.entry(pair.target) if self.journal is not None else None
             except OSError as error:
                 if self.target.local:
-                    fatal = error.errno in _NO_WAY or not os.access(self.target.url, os.W_OK)
+                    closed = not os.access(self.target.url, os.W_OK)
                 else:  # no such bucket, or not ours
-                    fatal = isinstance(error, (FileNotFoundError, PermissionError))
-                if fatal:
+                    closed = isinstance(error, (FileNotFoundError, PermissionError))
+                if closed or error.errno in _NO_WAY:
                     self._out_failed(error)
                 raise ImageFileError(f"{pair.source.name}: cannot be written: {error.strerror or error}") from error
             if self.journal is not None and made is not None:
