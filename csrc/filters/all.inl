@@ -1,6 +1,7 @@
 // Everything that is compiled once per instruction set. The including file defines SDIE_ISA (a namespace) and
 // SDIE_ISA_NAME.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

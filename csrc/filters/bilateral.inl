@@ -1,131 +1,142 @@
 // The bilateral filter: the window averaged by distance and by likeness.
 
-constexpr int kMaxTaps = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1);
+constexpr double kLog2E = 1.4426950408889634;
 
-struct Taps {
-  int count = 0, level = 0, down = 0;  // all; then those in the pixel's own row come first, and those below it next
-  int dy[kMaxTaps], dx[kMaxTaps];
-  float log_weight[kMaxTaps];  // log2 of the spatial weight
-  float scale = 1.0f;          // intensities times this make the range exponent -d^2
-  bool deep = false;           // some exponent may pass -120: clamp, so that no weight is denormal
+// The range weight of two intensities times `scale` is exp2 of minus their squared difference.
+struct RangeScale {
+  float scale;
+  bool deep;  // some exponent may pass -120: clamp, so that no weight is denormal
 };
 
-inline Taps make_taps(int r, bool disk, double ss, double sr) {
-  Taps taps;
-  const double log2e = 1.4426950408889634;
-  const auto add_row = [&](int dy) {
-    for (int dx = -r; dx <= r; ++dx) {
-      if (dx == 0 && dy == 0) continue;  // the centre weighs 1 and is added outside the loops
-      if (disk && dx * dx + dy * dy > r * r) continue;
-      taps.dy[taps.count] = dy;
-      taps.dx[taps.count] = dx;
-      taps.log_weight[taps.count++] =
-          static_cast<float>(std::max(-(dx * dx + dy * dy) * log2e / (2.0 * ss * ss), -120.0));
-    }
-  };
-  add_row(0);
-  taps.level = taps.count;
-  for (int dy = 1; dy <= r; ++dy) add_row(dy);
-  taps.down = taps.count - taps.level;
-  for (int dy = 1; dy <= r; ++dy) add_row(-dy);
-  taps.scale = static_cast<float>(std::sqrt(log2e / (2.0 * sr * sr)));
-  taps.deep = log2e * (1.0 / (2.0 * sr * sr) + r * r / (ss * ss)) > 120.0;
-  return taps;
+inline RangeScale range_scale(int radius, double sigma_space, double sigma_range) {
+  const double most = kLog2E * (1.0 / (2.0 * sigma_range * sigma_range) + radius * radius / (sigma_space * sigma_space));
+  return {static_cast<float>(std::sqrt(kLog2E / (2.0 * sigma_range * sigma_range))), most > 120.0};
+}
+
+// log2 of the spatial weight at a squared distance.
+inline float log_distance_weight(int squared, double sigma) {
+  return static_cast<float>(std::max(-squared * kLog2E / (2.0 * sigma * sigma), -120.0));
 }
 
 template <bool deep>
-inline vf tap_weight(vf d, float log_weight) {
+inline vf tap_weight(vf d, vf log_weight) {
   vf e = log_weight - d * d;
   if constexpr (deep) e = vmax(e, splat(-120.0f));
-  const vf n = round_whole(e);
-  return scale_by_exp2(exp2_fraction_weight(e - n), n);
+  return exp2_weight_normal(e);
 }
 
-// A pair of pixels has one weight, whichever of them is the centre. For windows up to 2 * kPairRadius + 1 the weights
-// towards the rows below are kept, and the row below takes them from there: a ring of kPairRing rows for each.
+// ---- windows up to 2 * kPairRadius + 1: a pair of pixels has one weight, whichever of them is the centre ----------
+
 constexpr int kPairRadius = 3;
 constexpr int kPairRing = 4;
-constexpr int kMaxPairs = kPairRadius * (2 * kPairRadius + 1);
-constexpr int kPairStride = kPairRing * kRowFloats + 3 * 16;  // odd lines: rings side by side share no cache set
+constexpr int kMaxPairs = kPairRadius * (2 * kPairRadius + 2);
+constexpr int kPairMargin = round_up(kPairRadius, VL);
 
-struct Pairs {
-  float* now[kMaxPairs];           // weights of this row's pixels towards (dy, dx), by this row's columns
-  const float* before[kMaxPairs];  // the same of the row dy above
+// The window's pixels that come after its centre, row by row, those in the centre's own row first; the others mirror
+// them. As constants: then every address is a register and a number.
+template <int R, bool disk>
+struct Taps {
+  struct Tap {
+    int dy, dx;
+    constexpr int squared() const { return dy * dy + dx * dx; }
+  };
+  static constexpr bool has(int dy, int dx) { return !disk || dy * dy + dx * dx <= R * R; }
+  static constexpr int count = [] {
+    int n = 0;
+    for (int dy = 0; dy <= R; ++dy)
+      for (int dx = dy == 0 ? 1 : -R; dx <= R; ++dx) n += has(dy, dx);
+    return n;
+  }();
+  static constexpr auto all = [] {
+    std::array<Tap, count> taps{};
+    int n = 0;
+    for (int dy = 0; dy <= R; ++dy)
+      for (int dx = dy == 0 ? 1 : -R; dx <= R; ++dx)
+        if (has(dy, dx)) taps[static_cast<std::size_t>(n++)] = {dy, dx};
+    return taps;
+  }();
+  static constexpr int level = R;  // those in the centre's row
+
+  // Calls f(number, tap) for taps [from, count), both as types.
+  template <int from = 0, int to = count, class F>
+  [[gnu::always_inline]] static void each(F&& f) {
+    if constexpr (from < to) {
+      f(std::integral_constant<int, from>{});
+      each<from + 1, to>(f);
+    }
+  }
 };
 
-// Computes the weights towards the rows below for the vector at column x, without using them. Only those with dy >=
-// least are wanted, and of those, with side != 0, the ones whose dx has its sign.
-template <bool deep>
-inline void pair_weights(const Taps& taps, const Window& rows, const Pairs& pairs, int x, int least, int side) {
-  const vf centre = load(rows[0] + x);
-  for (int i = 0; i < taps.down; ++i) {
-    const int t = taps.level + i;
-    if (taps.dy[t] < least || (side != 0 && taps.dx[t] * side <= 0)) continue;
-    const vf d = load(rows[taps.dy[t]] + x + taps.dx[t]) - centre;
-    store(pairs.now[i] + x, tap_weight<deep>(d, taps.log_weight[t]));
-  }
+// What a row of the image needs: scaled rows around it, and of every pair the weights of this row's pixels towards those
+// after them, and of those in the rows above towards this row's.
+struct PairRows {
+  Window rows;
+  float* kept[kPairRadius + 1];                             // by rows above; [0] is written
+  float (*log_weight)[VL];                                  // by squared distance
+  float* now(int tap) const { return kept[0] + tap * kRowFloats; }
+};
+
+// The weights of a tap for x in [x0, x1), in whole vectors.
+template <bool deep, class Taps, int I>
+inline void keep_weights(const PairRows& p, int x0, int x1) {
+  constexpr auto tap = Taps::all[I];
+  const float *centre = p.rows[0], *after = p.rows[tap.dy] + tap.dx;
+  float* const to = p.now(I);
+  const vf log_weight = load(p.log_weight[tap.squared()]);
+  for (int x = x0; x < x1; x += VL) store(to + x, tap_weight<deep>(load(after + x) - load(centre + x), log_weight));
 }
 
-// acc += weight * bilateral for the U vectors from column x on. rows are multiplied by taps.scale.
-// pairs: null if the window is too large for them.
-template <bool deep, int U>
-[[gnu::always_inline]] inline void bilateral_block(const Taps& taps, const Window& rows, const Pairs* pairs, int x,
-                                                   float weight, float* acc) {
-  vf centre[U], sum[U], norm[U];
-  for (int k = 0; k < U; ++k) {
-    centre[k] = load(rows[0] + x + k * VL);
-    sum[k] = vf{};
-    norm[k] = splat(1.0f);
-  }
-  const int direct = pairs ? taps.level : taps.count;
-  for (int i = 0; i < direct; ++i) {
-    const float* q = rows[taps.dy[i]] + x + taps.dx[i];
-    for (int k = 0; k < U; ++k) {
-      const vf d = load(q + k * VL) - centre[k];
-      const vf t = tap_weight<deep>(d, taps.log_weight[i]);
-      norm[k] += t;
-      sum[k] += t * d;
-    }
-  }
-  if (pairs) {
-    for (int i = 0; i < taps.down; ++i) {
-      const int t = taps.level + i;
-      const float* below = rows[taps.dy[t]] + x + taps.dx[t];
-      const float* above = rows[-taps.dy[t]] + x - taps.dx[t];
-      const float* kept = pairs->before[i] + x - taps.dx[t];
-      for (int k = 0; k < U; ++k) {
-        const vf d = load(below + k * VL) - centre[k];
-        const vf w = tap_weight<deep>(d, taps.log_weight[t]);
-        store(pairs->now[i] + x + k * VL, w);
-        const vf v = load(kept + k * VL);
-        norm[k] += w + v;
-        sum[k] += w * d;
-        sum[k] += v * (load(above + k * VL) - centre[k]);
+// By value: no store can change it then. acc += weight * bilateral for x in [x0, x1). The weights in the row's own direction are there already.
+template <bool deep, class Taps>
+inline void bilateral_pairs(PairRows p, int x0, int x1, float weight, float* acc) {
+  for (int x = x0; x < x1; x += VL) {
+    const vf centre = load(p.rows[0] + x);
+    vf sum = centre, mirrored{}, norm = splat(1.0f);
+    Taps::each([&](auto i) {
+      constexpr auto tap = Taps::all[i];
+      const vf after = load(p.rows[tap.dy] + tap.dx + x);
+      vf w;
+      if constexpr (tap.dy == 0) {
+        w = load(p.now(i) + x);
+      } else {
+        w = tap_weight<deep>(after - centre, load(p.log_weight[tap.squared()]));
+        store(p.now(i) + x, w);
       }
-    }
+      const vf v = load(p.kept[tap.dy] + i * kRowFloats - tap.dx + x);
+      norm += w + v;
+      sum += w * after;
+      mirrored += v * load(p.rows[-tap.dy] - tap.dx + x);
+    });
+    store(acc + x, load(acc + x) + (sum + mirrored) * (weight * recip(norm)));
   }
-  // The sum of differences from the centre keeps more digits than the sum of intensities.
-  const float back = weight / taps.scale;
-  for (int k = 0; k < U; ++k)
-    store(acc + x + k * VL, load(acc + x + k * VL) + back * (centre[k] + sum[k] / norm[k]));
 }
 
-// The same for x in [x0, x1).
+// ---- larger windows ------------------------------------------------------------------------------------------------
+
 template <bool deep>
-[[gnu::always_inline]] inline void bilateral_row(const Taps& taps, const Window& rows, const Pairs* pairs, int x0,
-                                                 int x1, float weight, float* acc) {
-  if (pairs) {
-    // The row below will look up to kPairRadius columns past both ends.
-    for (int x = x0 - round_up(kPairRadius, VL); x < x0; x += VL) pair_weights<deep>(taps, rows, *pairs, x, 1, 1);
-    for (int x = x1; x < x1 + kPairRadius; x += VL) pair_weights<deep>(taps, rows, *pairs, x, 1, -1);
+inline void bilateral_window(const Window& rows, int radius, bool disk, const float (*log_weight)[VL], int x0, int x1,
+                             float weight, float* acc) {
+  constexpr int U = 2;
+  for (int x = x0; x < x1; x += U * VL) {
+    vf centre[U], sum[U], norm[U];
+    for (int k = 0; k < U; ++k) {
+      centre[k] = load(rows[0] + x + k * VL);
+      sum[k] = norm[k] = vf{};
+    }
+    for (int dy = -radius; dy <= radius; ++dy)
+      for (int dx = -radius; dx <= radius; ++dx) {
+        const int squared = dy * dy + dx * dx;
+        if (disk && squared > radius * radius) continue;
+        const vf at = load(log_weight[squared]);
+        for (int k = 0; k < U; ++k) {
+          const vf q = load(rows[dy] + dx + x + k * VL);
+          const vf w = tap_weight<deep>(q - centre[k], at);
+          norm[k] += w;
+          sum[k] += w * q;
+        }
+      }
+    for (int k = 0; k < U && x + k * VL < x1; ++k) add_to(acc, x + k * VL, sum[k] * (weight * recip(norm[k])));
   }
-  int x = x0;
-  for (; x + 4 * VL <= x1; x += 4 * VL) bilateral_block<deep, 4>(taps, rows, pairs, x, weight, acc);
-  if (x + 2 * VL <= x1) {
-    bilateral_block<deep, 2>(taps, rows, pairs, x, weight, acc);
-    x += 2 * VL;
-  }
-  for (; x < x1; x += VL) bilateral_block<deep, 1>(taps, rows, pairs, x, weight, acc);
 }
 
 struct Bilateral : Filter {
@@ -140,22 +151,27 @@ struct Bilateral : Filter {
     visit(sigma_range, "sigma_range", within(0.005, 10.0));
     visit(footprint, "footprint", one_of("square", "disk"));
   }
-  Taps taps;
-  float* scaled;           // a ring: the state times Taps::scale
-  float* kept = nullptr;   // kMaxPairs rings of kPairRing rows: the weights of pairs, in small windows
-  int next;                // row of the state to be scaled
+  RangeScale range{};
+  float* scaled;                // a ring: the state times range.scale
+  float* kept = nullptr;        // a ring: of each row the weights of every pair
+  float (*log_weight)[VL];      // by squared distance
+  int next;                     // row of the state to be scaled
 
   void lay_out(int, int, Arena&, Arena& own) {
     scaled = own.take<float>(kRowFloats * kRing);
-    if (window / 2 <= kPairRadius) kept = own.take<float>(kMaxPairs * kPairStride);
+    log_weight = own.take<float[VL]>(2 * kMaxRadius * kMaxRadius + 1);
+    if (window / 2 <= kPairRadius) kept = own.take<float>(kPairRing * kMaxPairs * kRowFloats);
   }
 
   void prepare(const Frame&) {
-    if (taps.count == 0) taps = make_taps(window / 2, footprint == Footprint::disk, sigma_space, sigma_range);
+    if (range.scale > 0.0f) return;
+    range = range_scale(window / 2, sigma_space, sigma_range);
+    for (int k = 0; k <= 2 * kMaxRadius * kMaxRadius; ++k)
+      store(log_weight[k], splat(log_distance_weight(k, sigma_space)));
   }
 
   void row(const Frame& frame, const Row& r, float weight) {
-    if (taps.deep)
+    if (range.deep && kClampExponents)
       row_of<true>(frame, r, weight);
     else
       row_of<false>(frame, r, weight);
@@ -169,28 +185,52 @@ struct Bilateral : Filter {
     for (; next <= std::min(r.y + radius, frame.h - 1); ++next) {
       const float* in = frame.state.row(next);
       float* to = r.ring(scaled, next);
-      for (int x = r.x0 - kHalo; x < r.x1 + kHalo; x += VL) store(to + x, load(in + x) * taps.scale);
+      for (int x = r.x0 - kHalo; x < r.x1 + kHalo; x += VL) store(to + x, load(in + x) * range.scale);
     }
+    weight /= range.scale;
+    if (kept)
+      return with_radius<1, kPairRadius>(radius, [&](auto R) {
+        if (footprint == Footprint::disk)
+          pairs_of<deep, Taps<R, true>>(frame, r, weight);
+        else
+          pairs_of<deep, Taps<R, false>>(frame, r, weight);
+      });
+    bilateral_window<deep>(rows_at(frame, r, r.y), radius, footprint == Footprint::disk, log_weight, r.x0, r.x1,
+                           weight, r.acc);
+  }
+
+  template <bool deep, class Taps>
+  void pairs_of(const Frame& frame, const Row& r, float weight) {
+    constexpr int R = Taps::level, left = round_up(R, VL);
+    if (r.y == r.top)  // what the rows above the tile would have left
+      for (int above = R; above > 0; --above) {
+        const PairRows p = pairs_at(frame, r, r.y - above);
+        Taps::template each<Taps::level>([&](auto i) {
+          if (Taps::all[i].dy >= above) keep_weights<deep, Taps, i>(p, r.x0 - left, r.x1 + R);
+        });
+      }
+    const PairRows p = pairs_at(frame, r, r.y);
+    Taps::template each<0, Taps::level>([&](auto i) { keep_weights<deep, Taps, i>(p, r.x0 - left, r.x1); });
+    // The row below will look past both ends; at the right there is often room enough.
+    const bool more = std::min(r.x1, frame.w) + R > r.x1;
+    Taps::template each<Taps::level>([&](auto i) {
+      if constexpr (Taps::all[i].dx > 0) keep_weights<deep, Taps, i>(p, r.x0 - left, r.x0);
+      if constexpr (Taps::all[i].dx < 0)
+        if (more) keep_weights<deep, Taps, i>(p, r.x1, r.x1 + R);
+    });
+    bilateral_pairs<deep, Taps>(p, r.x0, r.x1, weight, r.acc);
+  }
+
+  Window rows_at(const Frame& frame, const Row& r, int y) const {
     Window rows;
-    Pairs pairs;
-    const auto turn_to = [&](int y) {
-      for (int k = -radius; k <= radius; ++k) rows[k] = r.ring(scaled, reflect(y + k, frame.h));
-      if (!kept) return;
-      for (int i = 0; i < taps.down; ++i) {
-        float* own = r.own(kept + i * kPairStride);
-        pairs.now[i] = own + (y & (kPairRing - 1)) * kRowFloats;
-        pairs.before[i] = own + ((y - taps.dy[taps.level + i]) & (kPairRing - 1)) * kRowFloats;
-      }
-    };
-    if (r.y == r.top && kept) {
-      // What the rows above the tile would have left.
-      for (int above = r.y - radius; above < r.y; ++above) {
-        turn_to(above);
-        for (int x = r.x0 - round_up(kPairRadius, VL); x < r.x1 + kPairRadius; x += VL)
-          pair_weights<deep>(taps, rows, pairs, x, r.y - above, 0);
-      }
-    }
-    turn_to(r.y);
-    bilateral_row<deep>(taps, rows, kept ? &pairs : nullptr, r.x0, r.x1, weight, r.acc);
+    for (int k = -(window / 2); k <= window / 2; ++k) rows[k] = r.ring(scaled, reflect(y + k, frame.h));
+    return rows;
+  }
+
+  PairRows pairs_at(const Frame& frame, const Row& r, int y) const {
+    PairRows p{rows_at(frame, r, y), {}, log_weight};
+    for (int k = 0; k <= kPairRadius; ++k)
+      p.kept[k] = r.own(kept + ((y - k) & (kPairRing - 1)) * kMaxPairs * kRowFloats);
+    return p;
   }
 };

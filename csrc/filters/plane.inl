@@ -30,6 +30,7 @@ inline Plane take_plane(Arena& arena, int h, int w) {
 
 // Reflection that does not repeat the edge (BORDER_REFLECT_101), for any distance.
 inline int reflect(int i, int n) {
+  if (i >= 0 && i < n) return i;
   if (n == 1) return 0;
   const int period = 2 * (n - 1);
   i %= period;

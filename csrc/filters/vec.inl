@@ -122,15 +122,6 @@ inline vf exp2_fraction(vf f) {
   return p * f + 1.0f;
 }
 
-// The same to 2.9e-6 (degree 4): enough for a weight that is normalised by the sum of its like.
-inline vf exp2_fraction_weight(vf f) {
-  vf p = splat(9.582843380e-3f);
-  p = p * f + 5.590642563e-2f;
-  p = p * f + 2.402409878e-1f;
-  p = p * f + 6.931241934e-1f;
-  return p * f + 1.0f;
-}
-
 // Splits y into n + f with n whole and |f| <= 1/2, for |y| < 2^22.
 inline vf round_whole(vf y) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
@@ -161,46 +152,74 @@ inline vf exp2v(vf y) {
   return scale_by_exp2(exp2_fraction(y - n), n);
 }
 
-// The same to 3e-6.
-inline vf exp2_weight(vf y) {
-  y = vmax(y, splat(-126.0f));
-  const vf n = round_whole(y);
-  return scale_by_exp2(exp2_fraction_weight(y - n), n);
+// The same to 3e-6, for y in [-126, 127]: enough for a weight that is normalised by the sum of its like.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr bool kClampExponents = false;  // lower y give zero
+#else
+constexpr bool kClampExponents = true;
+#endif
+inline vf exp2_weight_normal(vf y) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  const vf f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // of [0, 1): scalef takes the whole part
+  vf p = splat(1.353416800e-2f);
+  p = p * f + 5.201146108e-2f;
+  p = p * f + 2.414427561e-1f;
+  p = p * f + 6.930038348e-1f;
+  return _mm512_scalef_ps(p * f + 1.000002593f, y);
+#else
+  const vf t = y + 12582912.0f;  // 1.5 * 2^23: adding it leaves the whole part in the lowest bits
+  const vf f = y - (t - 12582912.0f);
+  vf p = splat(9.570101968e-3f);
+  p = p * f + 5.591786076e-2f;
+  p = p * f + 2.402474483e-1f;
+  p = p * f + 6.931218147e-1f;
+  p = p * f + 9.999992614e-1f;
+  return as_float(as_int(p) + (as_int(t) << 23));
+#endif
 }
 
-// Splits positive normal x into 2^e * (1 + t), 1 + t in [sqrt(1/2), sqrt(2)).
+// The same for lower y, too, which are clamped.
+inline vf exp2_weight(vf y) { return exp2_weight_normal(vmax(y, splat(-126.0f))); }
+
+inline vf vabs(vf v) { return as_float(as_int(v) & 0x7fffffff); }
+
+// Splits positive normal x into 2^e * (1 + t), 1 + t in [3/4, 3/2). Of zero e is -127 or -infinity.
 inline vf split_log(vf x, vf& t) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  t = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src) - 1.0f;
+  return _mm512_getexp_ps(x * 1.33333337f);
+#else
   const vi bits = as_int(x);
-  const vi exponent = (bits - 0x3f3504f3) >> 23;
+  const vi exponent = (bits - 0x3f400000) >> 23;
   t = as_float(bits - (exponent << 23)) - 1.0f;
   return to_float(exponent);
+#endif
 }
 
-// log2 of a positive normal number: absolute error below 1.2e-7 plus the rounding of the result (minimax, degree 8).
+// log2 of a positive normal number: absolute error below 5e-8 plus the rounding of the result (minimax, degree 8).
 inline vf log2v(vf x) {
   vf t;
   const vf e = split_log(x, t);
-  vf p = splat(-1.457445251e-1f);
-  p = p * t + 2.368904255e-1f;
-  p = p * t - 2.500690431e-1f;
-  p = p * t + 2.867074492e-1f;
-  p = p * t - 3.600872153e-1f;
-  p = p * t + 4.809394451e-1f;
-  p = p * t - 7.213571489e-1f;
-  p = p * t + 1.442694772f;
+  vf p = splat(-9.087904246e-2f);
+  p = p * t + 2.012806279e-1f;
+  p = p * t - 2.519420645e-1f;
+  p = p * t + 2.908062195e-1f;
+  p = p * t - 3.602610410e-1f;
+  p = p * t + 4.808019343e-1f;
+  p = p * t - 7.213521192e-1f;
+  p = p * t + 1.442695901f;
   return p * t + e;
 }
 
-// The same to 2.3e-6 (degree 6): enough where the result is a power's exponent and 2e-6 of it do no harm.
+// The same to 1.4e-5 (degree 5): enough where the result is a power's exponent and 2e-5 of it do no harm.
 inline vf log2_weight(vf x) {
   vf t;
   const vf e = split_log(x, t);
-  vf p = splat(-2.065918427e-1f);
-  p = p * t + 3.221548655e-1f;
-  p = p * t - 3.674899741e-1f;
-  p = p * t + 4.793480129e-1f;
-  p = p * t - 7.211318583e-1f;
-  p = p * t + 1.442713481f;
+  vf p = splat(1.901168737e-1f);
+  p = p * t - 3.714230837e-1f;
+  p = p * t + 4.909734709e-1f;
+  p = p * t - 7.214826340e-1f;
+  p = p * t + 1.442494810f;
   return p * t + e;
 }
 

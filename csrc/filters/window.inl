@@ -14,10 +14,10 @@ inline Window window_at(const Frame& frame, int y, int radius) {
 }
 
 // Calls f with the radius as a compile-time constant.
-template <int R = 1, class F>
+template <int R = 1, int most = kMaxRadius, class F>
 inline void with_radius(int radius, F&& f) {
   if (radius == R) return f(std::integral_constant<int, R>{});
-  if constexpr (R < kMaxRadius) with_radius<R + 1>(radius, f);
+  if constexpr (R < most) with_radius<R + 1, most>(radius, f);
 }
 
 // Columns beyond a strip that a horizontal sum of radius R reads, in whole vectors.

@@ -19,12 +19,14 @@ struct Wls : Filter {
   Plane u, ay;                // the result; the weights down, those across being in Frame::spare
   MultigridMemory multigrid;  // of the exact solver
   float* lines;               // rows or columns being solved
+  float* logs;
 
   void lay_out(int h, int w, Arena& shared, Arena& own) {
     u = take_plane(shared, h, w);
     ay = take_plane(shared, h, w);
     if (solver == Solver::exact) multigrid.lay_out(h, w, shared);
     lines = own.take<float>(std::max(wls_fast_scratch(h, w), multigrid_scratch(h, w)));
+    logs = own.take<float>(WlsWeights::scratch(w));
   }
 
   void prepare(const Frame& frame) {
@@ -33,17 +35,24 @@ struct Wls : Filter {
     const Plane& ax = frame.spare;
     const bool lab = domain == Domain::lightness;
     const auto [y0, y1] = team.share(h, kBand);
-    for (int y = y0; y < y1; ++y) {
-      const float* in = frame.state.row(y);
-      float* to = u.row(y);
-      for (int x = 0; x < round_up(w, 16); x += VL) store(to + x, lab ? lightness(load(in + x)) : load(in + x));
+    if (lab || solver == Solver::exact) {
+      for (int y = y0; y < y1; ++y) {
+        const float* in = frame.state.row(y);
+        float* to = u.row(y);
+        for (int x = 0; x < round_up(w, 16); x += VL) store(to + x, lab ? lightness(load(in + x)) : load(in + x));
+      }
+      team.sync();
     }
-    team.sync();
-    const float offset = lab ? kWlsSmall / 100.0f : kWlsSmall;
-    wls_weights(u, h, w, offset, alpha, ax, ay, y0, y1, lines);
-    team.sync();
+    const Plane& g = lab ? u : frame.state;
+    WlsWeights weights{g, ax, ay, h, w, lab ? kWlsSmall / 100.0f : kWlsSmall, alpha, logs, logs + round_up(w, VL) + 16};
+    if (lab || solver == Solver::exact) {
+      weights.make(y0, y1);
+      team.sync();
+    }
     if (solver == Solver::fast) {
-      wls_fast(u, ax, ay, lambda, h, w, lines, team);
+      wls_fast(g, u, ax, ay, lambda, h, w, lines, team, [&](int from, int to) {
+        if (!lab) weights.make(from, to);
+      });
     } else {
       const WlsInfo done = wls_exact(u, ax, ay, lambda, tol, h, w, multigrid, lines, team);
       if (frame.info && team.rank() == 0) *frame.info = done;

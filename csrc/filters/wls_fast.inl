@@ -7,59 +7,88 @@
 
 constexpr float kWlsSmall = 1e-4f;  // both of the definition's small constants
 
-// Edge weights 1 / (|ln p - ln q|^alpha + 1e-4) from the logarithms (base 2) of both ends, to 1e-5 of each.
-inline vf edge_weight(vf log_p, vf log_q, vf alpha) {
-  const vf d = log_p - log_q;
-  const vf ln = vmax(d, -d) * 0.69314718f;
-  const vf power = exp2_weight(alpha * log2_weight(vmax(ln, splat(1e-30f))));
-  return recip((ln > 0.0f ? power : vf{}) + kWlsSmall);
+// Edge weights 1 / (|ln p - ln q|^alpha + 1e-4) from the logarithms (base 2) of both ends, to 3e-5 of each.
+// unit: alpha log2 ln 2, as the exponent is one of base e.
+inline vf edge_weight(vf log_p, vf log_q, vf alpha, vf unit) {
+  return recip(exp2_weight(alpha * log2_weight(vabs(log_p - log_q)) + unit) + kWlsSmall);
 }
 
-// Weights of rows [y0, y1): ax(y, x) joins (y, x) and (y, x+1), ay(y, x) joins (y, x) and (y+1, x); zero where
-// there is no such pixel. logs: two rows of scratch.
-inline void wls_weights(const Plane& g, int h, int w, float offset, float alpha, const Plane& ax,
-                        const Plane& ay, int y0, int y1, float* logs) {
-  const int padded = round_up(w, VL);
-  float* now = logs;
-  float* next = logs + padded + 16;
-  const vf power = splat(alpha);
-  const auto log_row = [&](int y, float* out) {
+// The weights of one image, rows in order: ax(y, x) joins (y, x) and (y, x+1), ay(y, x) joins (y, x) and (y+1, x); zero
+// where there is no such pixel.
+struct WlsWeights {
+  const Plane &g, &ax, &ay;
+  int h, w;
+  float offset, alpha;
+  float *now, *next;  // logarithms of a row and the one below
+  int ready = -1;     // the row that `now` is of
+
+  static std::size_t scratch(int w) { return 2 * static_cast<std::size_t>(round_up(w, VL) + 16); }
+
+  void log_row(int y, float* out) const {
     const float* in = g.row(y);
-    for (int x = 0; x < padded; x += VL) store(out + x, log2v(vmax(load(in + x), vf{}) + offset));
-  };
-  if (y0 < y1) log_row(y0, now);
-  for (int y = y0; y < y1; ++y) {
-    float* h_row = ax.row(y);
-    float* v_row = ay.row(y);
-    for (int x = 0; x < padded; x += VL)
-      store(h_row + x, edge_weight(load(now + x), load(now + x + 1), power));
-    for (int x = w - 1; x < padded; ++x) h_row[x] = 0.0f;
-    if (y + 1 < h) {
-      log_row(y + 1, next);
-      for (int x = 0; x < padded; x += VL)
-        store(v_row + x, edge_weight(load(now + x), load(next + x), power));
-      for (int x = w; x < padded; ++x) v_row[x] = 0.0f;
-    } else {
-      std::fill(v_row, v_row + padded, 0.0f);
-    }
-    std::swap(now, next);
+    for (int x = 0; x < round_up(w, VL); x += VL) store(out + x, log2v(vmax(load(in + x), vf{}) + offset));
   }
-}
 
-// One elimination step for VL independent systems.
-struct Tridiagonal {
-  vf a{}, e{}, d{};  // previous edge, its node's share of ground 1 - c, its right-hand side
-  // Takes the edge to the next node and this node's value; gives c and d of u = d + c * u_next.
-  inline void step(vf edge, vf f, vf& c, vf& out) {
-    const vf q = a * e + 1.0f;
-    const vf m = 1.0f / (q + edge);
-    out = (a * d + f) * m;
-    c = edge * m;
-    e = q * m;
-    a = edge;
-    d = out;
+  void make(int y0, int y1) {
+    const int padded = round_up(w, VL);
+    const vf power = splat(alpha), unit = splat(alpha * -0.528766373f);
+    for (int y = y0; y < y1; ++y) {
+      if (ready != y) log_row(y, now);
+      float *across = ax.row(y), *down = ay.row(y);
+      if (y + 1 < h) {
+        log_row(y + 1, next);
+        for (int x = 0; x < padded; x += VL) {
+          const vf here = load(now + x);
+          store(across + x, edge_weight(here, load(now + x + 1), power, unit));
+          store(down + x, edge_weight(here, load(next + x), power, unit));
+        }
+        for (int x = w; x < padded; ++x) down[x] = 0.0f;
+      } else {
+        for (int x = 0; x < padded; x += VL)
+          store(across + x, edge_weight(load(now + x), load(now + x + 1), power, unit));
+        std::fill(down, down + padded, 0.0f);
+      }
+      for (int x = w - 1; x < padded; ++x) across[x] = 0.0f;
+      std::swap(now, next);
+      ready = y + 1;
+    }
   }
 };
+
+// Elimination along VL independent lines: node i is tied to ground by 1 and to the next by an edge a, and what was
+// eliminated before it adds to its ground. That is q = 1 + a e, e = q / (q + a) from node to node, a chain of divisions.
+// With q = n / d it is a chain of products instead, for which only the ratio counts: now and then both are scaled back.
+struct Tridiagonal {
+  vf n = splat(1.0f), d = splat(1.0f);  // of this node's q
+  vf a{}, f{};                          // the edge before it; the right-hand side before it, times d
+  // Takes this node's edge and right-hand side; gives c and v of u = v + c * u_next. ground: of the next node.
+  template <bool rescale>
+  inline void step(vf edge, vf right, vf ground, vf& c, vf& v) {
+    const vf t = edge * d + n;  // d (q + a), the next d
+    f = a * f + d * right;
+    const vf r = recip(t);
+    v = f * r;
+    c = edge * d * r;
+    n = edge * n + ground * t;
+    d = t;
+    a = edge;
+    if constexpr (rescale) {
+      n *= r;
+      d = splat(1.0f);
+      f = v;
+    }
+  }
+};
+constexpr int kRescale = 4;  // steps; in one the numbers grow to 1e6 times what they were at most
+
+// Calls f(number, whether to rescale) for the steps from one scaling to the next.
+template <class F>
+inline void in_steps(F&& f) {
+  f(0, std::false_type{});
+  f(1, std::false_type{});
+  f(2, std::false_type{});
+  f(3, std::true_type{});
+}
 
 // These walks are too irregular for the hardware's prefetcher.
 constexpr int kAhead = 32;  // columns; half as many rows
@@ -67,14 +96,14 @@ inline void prefetch(const float* p) { __builtin_prefetch(p); }
 
 constexpr int kLines = 2 * VL;  // rows or columns solved together: enough chains to hide the latency
 
-// Solves (I + lambda L_x) u = u for rows [y0, y0 + VL * G). scratch: 2 * VL * G * (round_up(w, VL) + VL) floats. The
+// Solves (I + lambda L_x) u = from for rows [y0, y0 + VL * G). scratch: 2 * VL * G * (round_up(w, VL) + VL) floats. The
 // first solve turns ax's VL x VL tiles into their transposes, in which later ones read them as they are. Transposed
 // tiles go through memory: more than one at a time would not fit in the registers.
 template <int G>
-inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda, int h, int w, int y0,
-                       float* scratch) {
+inline void solve_rows(const Plane& from, const Plane& u, const Plane& ax, bool first, float lambda, int h, int w,
+                       int y0, float* scratch) {
   const int padded = round_up(w, VL);
-  const vf scale = splat(lambda);
+  const vf scale = splat(lambda), one = splat(1.0f);
   Tridiagonal line[G];
   float* const tile = scratch;  // of column i: VL * G rows
   float* out = scratch + VL * VL * G;
@@ -82,7 +111,7 @@ inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda
     for (int k = 0; k < G; ++k) {
       vf t[VL];
       for (int i = 0; i < VL; ++i) {
-        const float* row = u.row(std::min(y0 + k * VL + i, h - 1)) + x;
+        const float* row = from.row(std::min(y0 + k * VL + i, h - 1)) + x;
         prefetch(row + kAhead);
         t[i] = load(row);
       }
@@ -95,15 +124,19 @@ inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda
       for (int i = 0; i < VL; ++i) store(edges + i * ax.stride, t[i]);
     }
     const float* edges = ax.row(y0) + x;
-    for (int i = 0; i < VL; ++i, out += 2 * VL * G, edges += ax.stride)
-      for (int k = 0; k < G; ++k) {
-        const float* edge = edges + k * VL * ax.stride;
-        prefetch(edge + kAhead);
-        vf c, d;
-        line[k].step(load(edge) * scale, load(tile + (i * G + k) * VL), c, d);
-        store(out + (2 * k) * VL, c);
-        store(out + (2 * k + 1) * VL, d);
-      }
+    for (int i = 0; i < VL; i += kRescale)
+      in_steps([&](auto step, auto rescale) {
+        for (int k = 0; k < G; ++k) {
+          const float* edge = edges + k * VL * ax.stride;
+          prefetch(edge + kAhead);
+          vf c, d;
+          line[k].template step<rescale>(load(edge) * scale, load(tile + ((i + step) * G + k) * VL), one, c, d);
+          store(out + (2 * k) * VL, c);
+          store(out + (2 * k + 1) * VL, d);
+        }
+        out += 2 * VL * G;
+        edges += ax.stride;
+      });
   }
   vf last[G] = {};
   for (int x = padded - VL; x >= 0; x -= VL) {
@@ -127,23 +160,28 @@ inline void solve_rows(const Plane& u, const Plane& ax, bool first, float lambda
 // Solves (I + lambda L_y) u = u for columns [x0, x0 + VL * G). scratch: 2 * VL * G * h floats.
 template <int G>
 inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, int x0, float* scratch) {
-  const vf scale = splat(lambda);
+  const vf scale = splat(lambda), one = splat(1.0f);
   Tridiagonal line[G];
   float* out = scratch;
-  for (int y = 0; y < h; ++y, out += 2 * VL * G) {
+  int y = 0;
+  const auto row = [&](auto rescale) {
     const float* f = u.row(y) + x0;
     const float* a = ay.row(y) + x0;
     for (int k = 0; k < G; ++k) {
       prefetch(f + kAhead / 2 * u.stride + k * VL);
       prefetch(a + kAhead / 2 * ay.stride + k * VL);
       vf c, d;
-      line[k].step(load(a + k * VL) * scale, load(f + k * VL), c, d);
+      line[k].template step<rescale>(load(a + k * VL) * scale, load(f + k * VL), one, c, d);
       store(out + (2 * k) * VL, c);
       store(out + (2 * k + 1) * VL, d);
     }
-  }
+    ++y;
+    out += 2 * VL * G;
+  };
+  while (y + kRescale <= h) in_steps([&](auto, auto rescale) { row(rescale); });
+  while (y < h) row(std::true_type{});
   vf last[G] = {};
-  for (int y = h - 1; y >= 0; --y) {
+  while (y-- > 0) {
     out -= 2 * VL * G;
     float* f = u.row(y) + x0;
     for (int k = 0; k < G; ++k) {
@@ -154,22 +192,27 @@ inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, 
 }
 
 inline std::size_t wls_fast_scratch(int h, int w) {
-  return 2 * static_cast<std::size_t>(kLines) * static_cast<std::size_t>(std::max(round_up(w, VL) + VL, h)) +
-         2 * static_cast<std::size_t>(round_up(w, VL) + 16);
+  return 2 * static_cast<std::size_t>(kLines) * static_cast<std::size_t>(std::max(round_up(w, VL) + VL, h));
 }
 
 constexpr int kWlsFastIterations = 3;
 
-// u holds g on entry and the smoothed image on return. ax, ay: the weights.
-inline void wls_fast(const Plane& u, const Plane& ax, const Plane& ay, float lambda, int h, int w,
-                     float* scratch, const Team& team) {
+// u receives g smoothed; it may be g. prepare(y0, y1) is called before rows of the weights ax, ay are first used.
+template <class F>
+inline void wls_fast(const Plane& g, const Plane& u, const Plane& ax, const Plane& ay, float lambda, int h, int w,
+                     float* scratch, const Team& team, F&& prepare) {
   const int padded = round_up(w, VL);
   for (int t = 1; t <= kWlsFastIterations; ++t) {
     const float step = 1.5f * std::exp2(2.0f * static_cast<float>(kWlsFastIterations - t)) / 63.0f * lambda;
+    const Plane& from = t == 1 ? g : u;
     const auto [y0, y1] = team.share(h, kLines);
-    int y = y0;
-    for (; y + VL < y1; y += kLines) solve_rows<kLines / VL>(u, ax, t == 1, step, h, w, y, scratch);
-    for (; y < y1; y += VL) solve_rows<1>(u, ax, t == 1, step, h, w, y, scratch);
+    for (int y = y0; y < y1; y += kLines) {
+      if (t == 1) prepare(y, std::min(y + kLines, y1));
+      if (y + VL < y1)
+        solve_rows<kLines / VL>(from, u, ax, t == 1, step, h, w, y, scratch);
+      else
+        solve_rows<1>(from, u, ax, t == 1, step, h, w, y, scratch);
+    }
     team.sync();
     const auto [x0, x1] = team.share(padded, kLines);
     int x = x0;
