@@ -40,9 +40,14 @@ inline int reflect(int i, int n) {
 
 // Reflects the pixels of a row into its halo; what a block may overrun after that gets some value of the row.
 inline void fill_halo(float* row, int w) {
-  for (int k = 1; k <= kHalo; ++k) {
-    row[-k] = row[reflect(-k, w)];
-    row[w - 1 + k] = row[reflect(w - 1 + k, w)];
+  if (w > kHalo) {
+    for (int k = 1; k <= kHalo; ++k) row[-k] = row[k];
+    for (int k = 0; k < kHalo; ++k) row[w + k] = row[w - 2 - k];
+  } else {
+    for (int k = 1; k <= kHalo; ++k) {
+      row[-k] = row[reflect(-k, w)];
+      row[w - 1 + k] = row[reflect(w - 1 + k, w)];
+    }
   }
   std::fill(row + w + kHalo, row + round_up(w, 16) + kHalo + kOverrun, row[w - 1]);
 }

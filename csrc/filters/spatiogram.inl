@@ -15,7 +15,7 @@ struct Spatiogram : Filter {
   }
   BinSums* sums;   // of each band
   BinTable* table;
-  Grid* grid;
+  Chunk* chunks;   // of a row
   Levels levels;   // of the other methods
   float* blended;  // a row of tables
 
@@ -23,7 +23,7 @@ struct Spatiogram : Filter {
     if (method == Method::spatiogram) {
       sums = shared.take<BinSums>(static_cast<std::size_t>(bands(h)));
       table = shared.take<BinTable>(1);
-      grid = own.take<Grid>(1);
+      chunks = own.take<Chunk>(kChunks);
     } else {
       levels.tiles = method == Method::clahe ? tiles : 1;
       set_tiles(levels, h, w);
@@ -56,11 +56,10 @@ struct Spatiogram : Filter {
   }
 
   void row(const Frame& frame, const Row& r, float weight) {
-    const float* centre = frame.state.row(r.y);
     if (method == Method::spatiogram)
-      spatiogram_row(*table, centre, r.y, r.top, r.x0, r.x1, weight, *grid, r.acc);
+      spatiogram_row(*table, frame.state, frame.h, r.y, r.top, r.x0, r.x1, weight, chunks, r.acc);
     else
-      levels_row(levels, centre, r.y, r.x0, r.x1, weight, blended, r.acc);
+      levels_row(levels, frame.state.row(r.y), r.y, r.x0, r.x1, weight, blended, r.acc);
   }
 
  private:

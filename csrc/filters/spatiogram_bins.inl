@@ -3,7 +3,7 @@
 
 constexpr int kMaxBins = 64;
 constexpr int kSegment = 256;   // columns whose moments are gathered in float32 around their own middle
-constexpr int kStatRows = 4;    // rows gathered together, each in a table of its own
+constexpr int kStatRows = 8;    // rows gathered together, each in a table of its own
 constexpr int kStatBlock = 16;  // rows after which float32 sums go to float64
 constexpr int kMoments = 6;     // n, x, y, xx, xy, yy
 
@@ -17,8 +17,8 @@ struct BinSums {
 struct Bin {
   float mx, my, a, b, d, c;
   float growth, drift, sway;  // factors of the recurrences: along x twice, along y twice, and once each
+  float ridge_x, ridge_y;     // the largest exponent at a given dx is c - ridge_x dx^2, and so for dy
   bool narrow;                // changes too fast for the recurrences
-  bool sharp;                 // could hide between the points of the coarse grid
 };
 
 struct BinTable {
@@ -81,10 +81,7 @@ inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums
         if (rows == kStatRows) {
           // Rows in turn: neighbours in a row tend to fall in one bin, and would wait for each other.
           for (int x = 0; x < width; ++x) {
-            add(0, x);
-            add(1, x);
-            add(2, x);
-            add(3, x);
+            for (int r = 0; r < kStatRows; ++r) add(r, x);
           }
         } else {
           for (int r = 0; r < rows; ++r)
@@ -118,8 +115,7 @@ inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums
   }
 }
 
-constexpr float kNarrow = 7.5f;   // standard deviations in pixels, along a bin's shorter axis
-constexpr float kSharp = 6.0f;
+constexpr double kNarrow = 7.5;  // a standard deviation in pixels, along a bin's shorter axis
 
 inline void finish_bins(const BinSums& sums, int bins, BinTable& table) {
   table.bins = bins;
@@ -154,7 +150,8 @@ inline void finish_bins(const BinSums& sums, int bins, BinTable& table) {
     const double mean = 0.5 * (sxx + syy);
     const double least = mean - std::sqrt(std::max(mean * mean - det, 0.0));
     bin.narrow = least < kNarrow * kNarrow;
-    bin.sharp = least < kSharp * kSharp;
+    bin.ridge_x = static_cast<float>(0.5 / (sxx * std::log(2.0)));
+    bin.ridge_y = static_cast<float>(0.5 / (syy * std::log(2.0)));
     bin.growth = static_cast<float>(std::exp2(-2.0 * k * syy * VL * VL));
     bin.drift = static_cast<float>(std::exp2(-2.0 * k * sxx));
     bin.sway = static_cast<float>(std::exp2(2.0 * k * sxy * VL));

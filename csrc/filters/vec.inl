@@ -236,13 +236,22 @@ inline vf gather(const float* table, vi i) {
 #endif
 }
 
-// table[i] for indices 0 to 31.
-inline vf lookup32(const float* table, vi i) {
+// Element i of the N * VL that the table holds.
+template <int N>
+inline vf lookup(const vf (&table)[N], vi i) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  return _mm512_permutex2var_ps(load(table), reinterpret_cast<__m512i>(i), load(table + 16));
-#else
-  return gather(table, i);
+  const __m512i at = reinterpret_cast<__m512i>(i);
+  if constexpr (N == 1) return _mm512_permutexvar_ps(at, table[0]);
+  if constexpr (N == 2) return _mm512_permutex2var_ps(table[0], at, table[1]);
+#elif defined(__AVX2__)
+  if constexpr (N <= 2) {
+    const __m256i at = reinterpret_cast<__m256i>(i);  // of which the lowest three bits count
+    const vf first = _mm256_permutevar8x32_ps(table[0], at);
+    if constexpr (N == 1) return first;
+    return i < VL ? first : static_cast<vf>(_mm256_permutevar8x32_ps(table[N - 1], at));
+  }
 #endif
+  return gather(reinterpret_cast<const float*>(table), i);
 }
 
 // Lane i of the result is lane index(i) of a followed by b.
