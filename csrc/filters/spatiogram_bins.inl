@@ -45,7 +45,7 @@ constexpr Positions kPositions;
 // Adds rows [y0, y1) of g to sums.
 inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums& sums) {
   // Eight floats a pixel: 1, f, x, xf, xx, xxf, and two unused, so that a bin is one vector.
-  typedef float v8 __attribute__((vector_size(32)));
+  typedef float v8 __attribute__((vector_size(32), may_alias));
   alignas(64) v8 table[kStatRows][kMaxBins + 1];
   alignas(64) v8 block[kMaxBins + 1][3];  // sums over the rows of a block, times 1, dy and dy^2
   alignas(64) float share[kStatRows][2 * kSegment];  // 1 and f of every pixel
@@ -64,7 +64,7 @@ inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums
           for (int x = 0; x < width; x += VL) {
             const vf t = load(in + x) * top + 0.5f;  // lower bin + 1, and the share of the upper one
             const vi i = to_int(vmin(vmax(t, vf{}), splat(top)));
-            *reinterpret_cast<vi*>(index[r] + x) = i;
+            *reinterpret_cast<vi*>(index[r] + x) = i * 8;  // in floats
             const vf f = t - to_float(i);
             store(share[r] + 2 * x, interleave_low(splat(1.0f), f));
             store(share[r] + 2 * x + VL, interleave_high(splat(1.0f), f));
@@ -75,7 +75,7 @@ inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums
           double pair;  // 1 and f as one, to be repeated
           std::memcpy(&pair, share[r] + 2 * x, sizeof pair);
           typedef double v4 __attribute__((vector_size(32)));
-          v8& bin = table[r][index[r][x]];
+          v8& bin = *reinterpret_cast<v8*>(reinterpret_cast<float*>(table[r]) + index[r][x]);
           bin = bin + *reinterpret_cast<const v8*>(kPositions.at[x]) * reinterpret_cast<v8>(v4{pair, pair, pair, pair});
         };
         if (rows == kStatRows) {

@@ -110,7 +110,7 @@ class SlidingSum {
 // to kHalo + VL columns past both ends.
 template <int R, class F>
 inline void sums_across(const float* a, const float* b, int x0, int x1, F&& use) {
-  if constexpr (2 * R <= VL) {
+  if constexpr (2 * R <= VL && VL == 16) {  // shorter vectors cross fewer cache lines, and are as well loaded anew
     using Sum = SlidingSum<R>;
     Sum s, t;
     int x = x0 - R;
