@@ -211,18 +211,6 @@ inline vf log2v(vf x) {
   return p * t + e;
 }
 
-// The same to 1.4e-5 (degree 5): enough where the result is a power's exponent and 2e-5 of it do no harm.
-inline vf log2_weight(vf x) {
-  vf t;
-  const vf e = split_log(x, t);
-  vf p = splat(1.901168737e-1f);
-  p = p * t - 3.714230837e-1f;
-  p = p * t + 4.909734709e-1f;
-  p = p * t - 7.214826340e-1f;
-  p = p * t + 1.442494810f;
-  return p * t + e;
-}
-
 // table[i] for any indices.
 inline vf gather(const float* table, vi i) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
@@ -278,8 +266,31 @@ inline vf shift(vf a, vf b) {
   return shuffle(a, b, [](int i) { return i + K; });
 }
 
-// Transposes a VL x VL block: each round of interleaving rotates the bits of (row, column) by one place.
+// Transposes a VL x VL block.
 inline void transpose(vf (&r)[VL]) {
+  if constexpr (VL == 8) {
+    // Inside the two halves of the vectors as long as possible: instructions that cross between them come dear.
+    constexpr auto low = [](int i) { return i / 4 * 4 + i % 4 / 2 + i % 2 * VL; };
+    constexpr auto high = [](int i) { return i / 4 * 4 + i % 4 / 2 + 2 + i % 2 * VL; };
+    constexpr auto first = [](int i) { return i / 4 * 4 + i % 2 + i % 4 / 2 * VL; };
+    constexpr auto second = [](int i) { return i / 4 * 4 + i % 2 + 2 + i % 4 / 2 * VL; };
+    vf t[VL], s[VL];
+    for (int i = 0; i < VL; i += 2) {
+      t[i] = shuffle(r[i], r[i + 1], low);
+      t[i + 1] = shuffle(r[i], r[i + 1], high);
+    }
+    for (int i = 0; i < VL; i += 4)
+      for (int k = 0; k < 2; ++k) {
+        s[i + 2 * k] = shuffle(t[i + k], t[i + 2 + k], first);
+        s[i + 2 * k + 1] = shuffle(t[i + k], t[i + 2 + k], second);
+      }
+    for (int i = 0; i < 4; ++i) {
+      r[i] = shuffle(s[i], s[i + 4], [](int k) { return k < 4 ? k : k - 4 + VL; });
+      r[i + 4] = shuffle(s[i], s[i + 4], [](int k) { return k < 4 ? k + 4 : k + VL; });
+    }
+    return;
+  }
+  // Each round of interleaving rotates the bits of (row, column) by one place.
   for (int round = 1; round < VL; round *= 2) {
     vf t[VL];
     for (int i = 0; i < VL / 2; ++i) {

@@ -44,7 +44,8 @@ struct Wls : Filter {
       team.sync();
     }
     const Plane& g = lab ? u : frame.state;
-    WlsWeights weights{g, ax, ay, h, w, lab ? kWlsSmall / 100.0f : kWlsSmall, alpha, logs, logs + round_up(w, VL) + 16};
+    WlsWeights weights{g, ax, ay, h, w, lab ? kWlsSmall / 100.0f : kWlsSmall, Power(alpha),
+                       logs, logs + round_up(w, VL) + 16};
     if (lab || solver == Solver::exact) {
       weights.make(y0, y1);
       team.sync();

@@ -7,18 +7,65 @@
 
 constexpr float kWlsSmall = 1e-4f;  // both of the definition's small constants
 
-// Edge weights 1 / (|ln p - ln q|^alpha + 1e-4) from the logarithms (base 2) of both ends, to 3e-5 of each.
-// unit: alpha log2 ln 2, as the exponent is one of base e.
-inline vf edge_weight(vf log_p, vf log_q, vf alpha, vf unit) {
-  return recip(exp2_weight(alpha * log2_weight(vabs(log_p - log_q)) + unit) + kWlsSmall);
-}
+// |d|^alpha to 2e-5 of it, for d = 0 and |d| in [2^-28, 16). The exponent's part is looked up, the mantissa's a
+// polynomial.
+struct Power {
+  static constexpr int kDegree = 4, kExponents = 32;
+  alignas(64) float whole[kExponents];  // by the last five bits of the exponent as it is stored
+  alignas(32) float low[8], high[8];    // the same as a product, by the last three bits and the three before
+  float factor[kDegree + 1];            // of m^alpha, m in [1, 2), by powers
+
+  explicit Power(float alpha) {
+    for (int i = 0; i < kExponents; ++i) whole[i] = std::exp2(alpha * static_cast<float>(i < 3 ? i + 1 : i - 31));
+    for (int i = 0; i < 8; ++i) {
+      low[i] = std::exp2(alpha * static_cast<float>(i));
+      high[i] = std::exp2(alpha * static_cast<float>(i < 4 ? 8 * i + 1 : 8 * i - 63));
+    }
+    // The polynomial through the Chebyshev nodes, by divided differences.
+    double node[kDegree + 1], value[kDegree + 1], sum[kDegree + 1] = {};
+    for (int i = 0; i <= kDegree; ++i) {
+      node[i] = 1.5 + 0.5 * std::cos(3.14159265358979 * (i + 0.5) / (kDegree + 1));
+      value[i] = std::pow(node[i], static_cast<double>(alpha));
+    }
+    for (int k = 1; k <= kDegree; ++k)
+      for (int i = kDegree; i >= k; --i) value[i] = (value[i] - value[i - 1]) / (node[i] - node[i - k]);
+    for (int i = kDegree; i >= 0; --i) {
+      for (int k = kDegree; k > 0; --k) sum[k] = sum[k - 1] - node[i] * sum[k];
+      sum[0] = value[i] - node[i] * sum[0];
+    }
+    for (int k = 0; k <= kDegree; ++k) factor[k] = static_cast<float>(sum[k]);
+  }
+
+  // The power plus a small number.
+  inline vf plus(vf d, float small) const {
+    const vi bits = as_int(d);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    const vf m = _mm512_getmant_ps(d, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero);
+    const vf exponent = lookup<2>({load(whole), load(whole + VL)}, bits >> 23);
+#else
+    const vf m = as_float((bits & 0x7fffff) | 0x3f800000);
+#if defined(__AVX2__)
+    const vf exponent = lookup<1>({load(low)}, bits >> 23) * lookup<1>({load(high)}, bits >> 26);
+#else
+    const vf exponent = gather(whole, (bits >> 23) & (kExponents - 1));
+#endif
+#endif
+    vf p = splat(factor[kDegree]);
+    for (int k = kDegree - 1; k >= 0; --k) p = p * m + factor[k];
+    return (d != 0.0f ? exponent : vf{}) * p + small;
+  }
+};
+
+// Edge weights 1 / (|ln p - ln q|^alpha + 1e-4) from the logarithms of both ends, to 3e-5 of each.
+inline vf edge_weight(vf log_p, vf log_q, const Power& power) { return recip(power.plus(log_p - log_q, kWlsSmall)); }
 
 // The weights of one image, rows in order: ax(y, x) joins (y, x) and (y, x+1), ay(y, x) joins (y, x) and (y+1, x); zero
 // where there is no such pixel.
 struct WlsWeights {
   const Plane &g, &ax, &ay;
   int h, w;
-  float offset, alpha;
+  float offset;
+  const Power power;
   float *now, *next;  // logarithms of a row and the one below
   int ready = -1;     // the row that `now` is of
 
@@ -26,12 +73,11 @@ struct WlsWeights {
 
   void log_row(int y, float* out) const {
     const float* in = g.row(y);
-    for (int x = 0; x < round_up(w, VL); x += VL) store(out + x, log2v(vmax(load(in + x), vf{}) + offset));
+    for (int x = 0; x < round_up(w, VL); x += VL) store(out + x, log2v(vmax(load(in + x), vf{}) + offset) * 0.69314718f);
   }
 
   void make(int y0, int y1) {
     const int padded = round_up(w, VL);
-    const vf power = splat(alpha), unit = splat(alpha * -0.528766373f);
     for (int y = y0; y < y1; ++y) {
       if (ready != y) log_row(y, now);
       float *across = ax.row(y), *down = ay.row(y);
@@ -39,13 +85,13 @@ struct WlsWeights {
         log_row(y + 1, next);
         for (int x = 0; x < padded; x += VL) {
           const vf here = load(now + x);
-          store(across + x, edge_weight(here, load(now + x + 1), power, unit));
-          store(down + x, edge_weight(here, load(next + x), power, unit));
+          store(across + x, edge_weight(here, load(now + x + 1), power));
+          store(down + x, edge_weight(here, load(next + x), power));
         }
         for (int x = w; x < padded; ++x) down[x] = 0.0f;
       } else {
         for (int x = 0; x < padded; x += VL)
-          store(across + x, edge_weight(load(now + x), load(now + x + 1), power, unit));
+          store(across + x, edge_weight(load(now + x), load(now + x + 1), power));
         std::fill(down, down + padded, 0.0f);
       }
       for (int x = w - 1; x < padded; ++x) across[x] = 0.0f;
