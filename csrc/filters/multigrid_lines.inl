@@ -50,19 +50,8 @@ inline vf row_ground(const Level& l, int y, int x) {
   return g + 1.0f;
 }
 
-// One elimination step along VL lines at once; see Tridiagonal.
-struct LineStep {
-  vf a{}, e{}, d{};
-  inline void step(vf ground, vf edge, vf f, vf& c, vf& out) {
-    const vf q = a * e + ground;
-    const vf m = 1.0f / (q + edge);
-    out = (a * d + f) * m;
-    c = edge * m;
-    e = q * m;
-    a = edge;
-    d = out;
-  }
-};
+// Every pixel has a ground of 1 and more. Columns past the image, to which nothing is coupled, get this one.
+inline vf least_ground() { return splat(0.5f); }
 
 // Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. (A change of z, since z
 // itself is not known to enough digits where couplings are 1e4 times what ties it to ground.) fresh: z is taken as zero
@@ -72,7 +61,7 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
   const int padded = round_up(l.w, VL);
   const int count = (l.h - parity + 1) / 2;
   const auto row_of = [&](int j) { return 2 * std::min(j, count - 1) + parity; };
-  LineStep line[G];
+  Tridiagonal line[G];
   float* out = scratch;
   for (int x = 0; x < padded; x += VL) {
     vf f[G][VL], a[G][VL], q[G][VL];
@@ -89,14 +78,16 @@ inline void smooth_rows(const Level& l, int j0, float* scratch) {
       transpose(a[k]);
       transpose(q[k]);
     }
-    for (int i = 0; i < VL; ++i, out += 2 * VL * G)
-      for (int k = 0; k < G; ++k) {
-        vf c, d;
-        // Columns past the image: nothing is coupled to them, and some ground keeps the division harmless.
-        line[k].step(vmax(q[k][i], splat(1e-30f)), a[k][i], f[k][i], c, d);
-        store(out + (2 * k) * VL, c);
-        store(out + (2 * k + 1) * VL, d);
-      }
+    for (int i = 0; i < VL; i += kRescale)
+      in_steps([&](auto step, auto rescale) {
+        for (int k = 0; k < G; ++k) {
+          vf c, d;
+          line[k].template step<rescale>(vmax(q[k][i + step], least_ground()), a[k][i + step], f[k][i + step], c, d);
+          store(out + (2 * k) * VL, c);
+          store(out + (2 * k + 1) * VL, d);
+        }
+        out += 2 * VL * G;
+      });
   }
   vf last[G] = {};
   for (int x = padded - VL; x >= 0; x -= VL) {
@@ -137,9 +128,10 @@ inline void smooth_columns(const Level& l, int j0, float* scratch) {
     column[k].left = every_other(z - 1);
     column[k].right = every_other(z + 1);
   }
-  LineStep line[G];
+  Tridiagonal line[G];
   float* out = scratch;
-  for (int y = 0; y < l.h; ++y, out += 2 * VL * G)
+  int y = 0;
+  const auto row = [&](auto rescale) __attribute__((always_inline)) {
     for (int k = 0; k < G; ++k) {
       Column& own = column[k];
       const int x = x_of(k);
@@ -167,12 +159,17 @@ inline void smooth_columns(const Level& l, int j0, float* scratch) {
       own.left = below_left;
       own.right = below_right;
       vf c, d;
-      line[k].step(vmax(ground + tied, splat(1e-30f)), s, f, c, d);
+      line[k].template step<rescale>(vmax(ground + tied, least_ground()), s, f, c, d);
       store(out + 2 * k * VL, c);
       store(out + (2 * k + 1) * VL, d);
     }
+    ++y;
+    out += 2 * VL * G;
+  };
+  while (y + kRescale <= l.h) in_steps([&](auto, auto rescale) __attribute__((always_inline)) { row(rescale); });
+  while (y < l.h) row(std::true_type{});
   vf last[G] = {};
-  for (int y = l.h - 1; y >= 0; --y) {
+  while (y-- > 0) {
     out -= 2 * VL * G;
     for (int k = 0; k < G; ++k) {
       float* z = l.z.row(y) + 2 * (j0 + k * VL);

@@ -101,21 +101,21 @@ struct WlsWeights {
   }
 };
 
-// Elimination along VL independent lines: node i is tied to ground by 1 and to the next by an edge a, and what was
-// eliminated before it adds to its ground. That is q = 1 + a e, e = q / (q + a) from node to node, a chain of divisions.
-// With q = n / d it is a chain of products instead, for which only the ratio counts: now and then both are scaled back.
+// Elimination along VL independent lines: a node is tied to ground and by an edge a to the next, and what was eliminated
+// before it adds to its ground. That is q' = ground + a e, e = q / (q + a) from node to node, a chain of divisions. With
+// q = n / d it is a chain of products instead, for which only the ratio counts: now and then both are scaled back.
 struct Tridiagonal {
-  vf n = splat(1.0f), d = splat(1.0f);  // of this node's q
-  vf a{}, f{};                          // the edge before it; the right-hand side before it, times d
-  // Takes this node's edge and right-hand side; gives c and v of u = v + c * u_next. ground: of the next node.
+  vf n{}, d = splat(1.0f);  // of the q before
+  vf a{}, f{};              // the edge from there; its right-hand side, times d
+  // Takes this node's ground, edge and right-hand side; gives c and v of u = v + c * u_next.
   template <bool rescale>
-  inline void step(vf edge, vf right, vf ground, vf& c, vf& v) {
+  inline void step(vf ground, vf edge, vf right, vf& c, vf& v) {
+    n = a * n + ground * d;
     const vf t = edge * d + n;  // d (q + a), the next d
     f = a * f + d * right;
     const vf r = recip(t);
     v = f * r;
     c = edge * d * r;
-    n = edge * n + ground * t;
     d = t;
     a = edge;
     if constexpr (rescale) {
@@ -176,7 +176,7 @@ inline void solve_rows(const Plane& from, const Plane& u, const Plane& ax, bool 
           const float* edge = edges + k * VL * ax.stride;
           prefetch(edge + kAhead);
           vf c, d;
-          line[k].template step<rescale>(load(edge) * scale, load(tile + ((i + step) * G + k) * VL), one, c, d);
+          line[k].template step<rescale>(one, load(edge) * scale, load(tile + ((i + step) * G + k) * VL), c, d);
           store(out + (2 * k) * VL, c);
           store(out + (2 * k + 1) * VL, d);
         }
@@ -217,7 +217,7 @@ inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, 
       prefetch(f + kAhead / 2 * u.stride + k * VL);
       prefetch(a + kAhead / 2 * ay.stride + k * VL);
       vf c, d;
-      line[k].template step<rescale>(load(a + k * VL) * scale, load(f + k * VL), one, c, d);
+      line[k].template step<rescale>(one, load(a + k * VL) * scale, load(f + k * VL), c, d);
       store(out + (2 * k) * VL, c);
       store(out + (2 * k + 1) * VL, d);
     }
