@@ -32,6 +32,7 @@ namespace sdie::SDIE_ISA {
 #include "multigrid_coarsen.inl"
 #include "multigrid.inl"
 #include "wls_exact.inl"
+#include "wls_tiles.inl"
 #include "lightness.inl"
 #include "wls.inl"
 #include "bilateral.inl"

@@ -86,14 +86,12 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
 }
 
 // z += sum over clusters of 1 (1^T r) / (1^T A 1).
-inline void correct_clusters(const Clusters& clusters, const Plane& r, const Plane& z, const Team& team) {
-  const auto [c0, c1] = team.share(clusters.count);
-  for (int c = c0; c < c1; ++c) {
+inline void correct_clusters(const Clusters& clusters, const Plane& r, const Plane& z) {
+  for (int c = 0; c < clusters.count; ++c) {
     const std::int32_t *from = clusters.member + clusters.start[c], *to = clusters.member + clusters.start[c + 1];
     float sum = 0.0f;
     for (const std::int32_t* m = from; m < to; ++m) sum += r.base[*m];
     sum *= clusters.inverse[c];
     for (const std::int32_t* m = from; m < to; ++m) z.base[*m] += sum;
   }
-  team.sync();
 }

@@ -19,10 +19,9 @@ inline vf share_of(vf part, vf other, vf alone) {
   return alone > 0.0f ? splat(1.0f) : share;
 }
 
-// Interpolation weights at the coarse rows [i0, i1).
 template <bool nine>
-inline void set_sides(const Level& l, const Level& coarse, int i0, int i1) {
-  for (int i = i0; i < i1; ++i)
+inline void set_sides(const Level& l, const Level& coarse) {
+  for (int i = 0; i < coarse.h; ++i)
     for (int j = 0; j < coarse.w; j += VL) {
       const int y = 2 * i, x = 2 * j;
       const bool row_below = y + 1 < l.h;
@@ -62,9 +61,9 @@ inline void set_sides(const Level& l, const Level& coarse, int i0, int i1) {
 }
 
 template <bool nine>
-inline void set_corners(const Level& l, const Level& coarse, int i0, int i1) {
+inline void set_corners(const Level& l, const Level& coarse) {
   const auto positive = [](vf v) { return vmax(v, vf{}); };
-  for (int i = i0; i < i1; ++i)
+  for (int i = 0; i < coarse.h; ++i)
     for (int j = 0; j < coarse.w; j += VL) {
       const int y = 2 * i, x = 2 * j;
       if (y + 1 >= l.h) {

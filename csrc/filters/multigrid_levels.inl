@@ -9,7 +9,7 @@ constexpr int kCoarsest = 64;         // unknowns that are solved directly
 constexpr int kMaxLevels = 24;
 
 // couplings of a pixel to its right, lower, lower right and lower left neighbour (zero where there is none), and to
-// ground. The finest level has only e and s, and ground 1 everywhere.
+// ground. The finest level has only e and s.
 struct Level {
   int h = 0, w = 0;
   Plane e, s, se, sw, ground;
@@ -20,18 +20,13 @@ struct Level {
   Plane left, upper, corner[4];
 };
 
-// What one iteration needs to know of its correction z, the last direction p and the residual r, by rows.
-struct Products {
-  double zr = 0.0, zaz = 0.0, paz = 0.0, most = 0.0;  // z.r, z.Az, p.Az, the largest |z|
-};
-
 struct MultigridMemory {
   int levels = 0;
   Level level[kMaxLevels];
-  Plane p;                          // direction
+  Plane u, p;                       // the solution of the whole system, and the direction it moves in
   float* factor = nullptr;          // Cholesky factor of the coarsest level, kCoarsest x kCoarsest
-  Products* products = nullptr;     // one per row
-  Clusters* clusters = nullptr;
+  float* lines = nullptr;           // rows or columns being solved
+  Clusters clusters;
   inline void lay_out(int h, int w, Arena& arena);
 };
 
@@ -44,24 +39,26 @@ inline Plane take_guarded(Arena& arena, int h, int w) {
   return p;
 }
 
+inline int residual_stride(int w) { return round_up(w, 16) + 4 * kHalo; }
+constexpr int kResidualRows = 3;
+
 inline void MultigridMemory::lay_out(int h, int w, Arena& arena) {
+  u = take_guarded(arena, h, w);
   p = take_guarded(arena, h, w);
-  products = arena.take<Products>(static_cast<std::size_t>(h));
   factor = arena.take<float>(kCoarsest * kCoarsest);
-  clusters = arena.take<Clusters>(1);
-  Clusters own;
-  own.lay_out(h, w, arena);
-  if (clusters) *clusters = own;
+  lines = arena.take<float>(std::max(2 * static_cast<std::size_t>(kLines) *
+                                         static_cast<std::size_t>(std::max(round_up(w, VL), h)),
+                                     static_cast<std::size_t>(kResidualRows * residual_stride(w))));
+  clusters.lay_out(h, w, arena);
   levels = 0;
   for (;;) {
     Level& l = level[levels++];
     l = Level{};
     l.h = h;
     l.w = w;
-    l.z = take_guarded(arena, h, w);
-    l.r = take_guarded(arena, h, w);
+    for (Plane* plane : {&l.z, &l.r, &l.e, &l.s, &l.ground}) *plane = take_guarded(arena, h, w);
     if (levels > 1)
-      for (Plane* plane : {&l.e, &l.s, &l.se, &l.sw, &l.ground}) *plane = take_guarded(arena, h, w);
+      for (Plane* plane : {&l.se, &l.sw}) *plane = take_guarded(arena, h, w);
     if (h * w <= kCoarsest && levels > 1) break;
     h = (h + 1) / 2;
     w = (w + 1) / 2;

@@ -12,9 +12,8 @@ inline vf apply(const Level& l, const float* above, const float* here, const flo
     const float *se = l.se.row(y) + x, *sw = l.sw.row(y) + x, *seu = se - l.se.stride, *swu = sw - l.sw.stride;
     sum += (c - load(below + x + 1)) * load(se) + (c - load(below + x - 1)) * load(sw) +
            (c - load(above + x - 1)) * load(seu - 1) + (c - load(above + x + 1)) * load(swu + 1);
-    return sum + c * load(l.ground.row(y) + x);
   }
-  return sum + c;
+  return sum + c * load(l.ground.row(y) + x);
 }
 
 template <bool nine>
@@ -41,13 +40,12 @@ inline vf from_rows(const Level& l, int y, int x) {
 template <bool nine>
 inline vf row_ground(const Level& l, int y, int x) {
   const float *s = l.s.row(y) + x, *su = s - l.s.stride;
-  const vf g = load(s) + load(su);
+  vf g = load(s) + load(su);
   if constexpr (nine) {
     const float *se = l.se.row(y) + x, *sw = l.sw.row(y) + x;
-    return g + load(se) + load(sw) + load(se - l.se.stride - 1) + load(sw - l.sw.stride + 1) +
-           load(l.ground.row(y) + x);
+    g += load(se) + load(sw) + load(se - l.se.stride - 1) + load(sw - l.sw.stride + 1);
   }
-  return g + 1.0f;
+  return g + load(l.ground.row(y) + x);
 }
 
 // Every pixel has a ground of 1 and more. Columns past the image, to which nothing is coupled, get this one.
@@ -141,13 +139,13 @@ inline void smooth_columns(const Level& l, int j0, float* scratch) {
       const vf below = every_other(under), below_left = every_other(under - 1), below_right = every_other(under + 1);
       const vf down = (below - own.z) * s;
       vf f = every_other(l.r.row(y) + x) + (own.left - own.z) * e_left + (own.right - own.z) * e_right;
-      vf ground = e_left + e_right, tied = splat(1.0f);
+      vf ground = e_left + e_right;
+      const vf tied = every_other(l.ground.row(y) + x);
       if constexpr (nine) {
         const vf sw = every_other(l.sw.row(y) + x), se = every_other(l.se.row(y) + x);
         f += (below_left - own.z) * sw + (below_right - own.z) * se + (own.left_up - own.z) * own.up_left +
              (own.right_up - own.z) * own.up_right;
         ground += (sw + se) + (own.up_left + own.up_right);
-        tied = every_other(l.ground.row(y) + x);
         own.left_up = own.left;
         own.right_up = own.right;
         own.up_left = every_other(l.se.row(y) + x - 1);

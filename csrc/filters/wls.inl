@@ -17,16 +17,21 @@ struct Wls : Filter {
     visit(domain, "domain", one_of("intensity", "lightness"));
   }
   Plane u, ay;                // the result; the weights down, those across being in Frame::spare
-  MultigridMemory multigrid;  // of the exact solver
+  TileState* tiles;           // of the exact solver
+  unsigned char* tile;        // what it needs for one
   float* lines;               // rows or columns being solved
   float* logs;
 
   void lay_out(int h, int w, Arena& shared, Arena& own) {
     u = take_plane(shared, h, w);
     ay = take_plane(shared, h, w);
-    if (solver == Solver::exact) multigrid.lay_out(h, w, shared);
-    lines = own.take<float>(std::max(wls_fast_scratch(h, w), multigrid_scratch(h, w)));
+    lines = own.take<float>(wls_fast_scratch(h, w));
     logs = own.take<float>(WlsWeights::scratch(w));
+    if (solver == Solver::fast) return;
+    tiles = shared.take<TileState>(WlsTiles::count(h, w, lambda));
+    Arena needed;
+    MultigridMemory().lay_out(tile_side(lambda, h), tile_side(lambda, w), needed);
+    tile = own.take<unsigned char>(needed.used());
   }
 
   void prepare(const Frame& frame) {
@@ -34,35 +39,33 @@ struct Wls : Filter {
     const Team& team = frame.team;
     const Plane& ax = frame.spare;
     const bool lab = domain == Domain::lightness;
+    const auto source = [&](int y, int x) {
+      const vf v = load(frame.state.row(y) + x);
+      return lab ? lightness(v) : v;
+    };
     const auto [y0, y1] = team.share(h, kBand);
-    if (lab || solver == Solver::exact) {
-      for (int y = y0; y < y1; ++y) {
-        const float* in = frame.state.row(y);
-        float* to = u.row(y);
-        for (int x = 0; x < round_up(w, 16); x += VL) store(to + x, lab ? lightness(load(in + x)) : load(in + x));
-      }
-      team.sync();
-    }
     const Plane& g = lab ? u : frame.state;
     WlsWeights weights{g, ax, ay, h, w, lab ? kWlsSmall / 100.0f : kWlsSmall, Power(alpha),
                        logs, logs + round_up(w, VL) + 16};
-    if (lab || solver == Solver::exact) {
+    if (lab) {
+      for (int y = y0; y < y1; ++y)
+        for (int x = 0; x < round_up(w, 16); x += VL) store(u.row(y) + x, source(y, x));
+      team.sync();
       weights.make(y0, y1);
       team.sync();
     }
-    if (solver == Solver::fast) {
-      wls_fast(g, u, ax, ay, lambda, h, w, lines, team, [&](int from, int to) {
-        if (!lab) weights.make(from, to);
-      });
-    } else {
-      const WlsInfo done = wls_exact(u, ax, ay, lambda, tol, h, w, multigrid, lines, team);
+    wls_fast(g, u, ax, ay, lambda, h, w, lines, team, [&](int from, int to) {
+      if (!lab) weights.make(from, to);
+    });
+    if (solver == Solver::exact) {
+      const WlsTiles solver_of_tiles{u, ax, ay, lambda, tol, h, w, {h, tile_side(lambda, h)}, {w, tile_side(lambda, w)},
+                                     tiles};
+      const WlsInfo done = solver_of_tiles.run(team, source, tile);
       if (frame.info && team.rank() == 0) *frame.info = done;
     }
     if (lab) {
-      for (int y = y0; y < y1; ++y) {
-        float* to = u.row(y);
-        for (int x = 0; x < round_up(w, 16); x += VL) store(to + x, from_lightness(vmax(load(to + x), vf{})));
-      }
+      for (int y = y0; y < y1; ++y)
+        for (int x = 0; x < round_up(w, 16); x += VL) store(u.row(y) + x, from_lightness(vmax(load(u.row(y) + x), vf{})));
       team.sync();
     }
   }
