@@ -22,17 +22,15 @@ struct Clusters {
   }
 };
 
-// Finds the clusters of the weights ax, ay (scaled by lambda; of one stride). seen: a plane of scratch with the stride
-// of the planes that the clusters will be applied to. When the members' space is full the rest goes without; the
-// solution does not depend on it.
-inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h, int w, const Plane& seen,
-                          Clusters& clusters) {
+// Finds the clusters of the weights ax, ay, which are scaled by lambda. seen: a plane of scratch. All planes have one
+// stride. When the members' space is full the rest goes without; the solution does not depend on it.
+inline void find_clusters(const Plane& ax, const Plane& ay, const Plane& ground, float lambda, int h, int w,
+                          const Plane& seen, Clusters& clusters) {
   const float strong = kStrong * lambda, loose = kLoose * lambda;
   for (int y = 0; y < h; ++y) std::fill(seen.row(y), seen.row(y) + w, 0.0f);
   clusters.count = 0;
   clusters.start[0] = 0;
-  const std::ptrdiff_t stride = ax.stride, wider = ax.stride - seen.stride;
-  std::int32_t rows[kClusterSize + 4];  // of the queue's pixels
+  const std::ptrdiff_t stride = ax.stride;
   int used = 0;
   float mark = 0.0f;  // of the walk a pixel was seen on
   for (int y = 0; y < h; ++y) {
@@ -51,10 +49,10 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
         if (limit < 3) return;
         std::int32_t* const queue = clusters.member + used;
         int size = 0;
-        float outside = 0.0f;
+        float outside = 0.0f, tied = 0.0f;
         bool part = false;  // of something too large, seen before
         mark += 1.0f;
-        const auto visit = [&](float edge, std::ptrdiff_t offset, int row) {
+        const auto visit = [&](float edge, std::ptrdiff_t offset) {
           if (edge < strong) {
             outside += edge;
             return;
@@ -63,22 +61,21 @@ inline void find_clusters(const Plane& ax, const Plane& ay, float lambda, int h,
           part |= at != 0.0f && at != mark;
           if (at != 0.0f) return;
           at = mark;
-          rows[size] = row;
           queue[size++] = static_cast<std::int32_t>(offset);
         };
-        visit(strong, y * seen.stride + x0 + k, y);
+        visit(strong, y * stride + x0 + k);
         for (int next = 0; next < size && size <= limit && !part; ++next) {
           const std::ptrdiff_t offset = queue[next];
-          const int row = rows[next];
-          const float *e = ax.base + offset + row * wider, *s = ay.base + offset + row * wider;
-          visit(e[0], offset + 1, row);
-          visit(e[-1], offset - 1, row);
-          visit(s[0], offset + seen.stride, row + 1);
-          visit(s[-stride], offset - seen.stride, row - 1);
+          const float *e = ax.base + offset, *s = ay.base + offset;
+          visit(e[0], offset + 1);
+          visit(e[-1], offset - 1);
+          visit(s[0], offset + stride);
+          visit(s[-stride], offset - stride);
+          tied += ground.base[offset];
         }
         if (part || size > limit || outside > loose * static_cast<float>(size)) continue;
         used += size;
-        clusters.inverse[clusters.count++] = 1.0f / (outside + static_cast<float>(size));
+        clusters.inverse[clusters.count++] = 1.0f / (outside + tied);
         clusters.start[clusters.count] = used;
       }
     }

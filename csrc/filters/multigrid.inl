@@ -19,7 +19,7 @@ inline void clear_all_guards(const MultigridMemory& m) {
       for (const Plane* p : {&l.left, &l.upper, &l.corner[0], &l.corner[1], &l.corner[2], &l.corner[3]})
         clear_guards(*p, m.level[k + 1].h, m.level[k + 1].w);
   }
-  clear_guards(m.p, m.level[0].h, m.level[0].w);
+  for (const Plane* p : {&m.u, &m.p}) clear_guards(*p, m.level[0].h, m.level[0].w);
 }
 
 template <bool nine>

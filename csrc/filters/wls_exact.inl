@@ -51,7 +51,7 @@ inline Products products(const MultigridMemory& m, bool direction) {
 inline WlsInfo solve(MultigridMemory& m, float lambda, float tol) {
   Level& top = m.level[0];
   set_up(m);
-  find_clusters(top.e, top.s, lambda, top.h, top.w, top.z, m.clusters);
+  find_clusters(top.e, top.s, top.ground, lambda, top.h, top.w, top.z, m.clusters);
   // p = z + beta p.
   const auto turn = [&](int y, float beta) {
     for (int x = 0; x < top.w; x += VL)

@@ -1,19 +1,19 @@
 // Exact WLS of a large image, tile by tile, so that the solver works in the cache and its memory does not grow with the
-// image: alternating Schwarz. A tile is solved with the image around it as it stands (Dirichlet), and only its core is
-// kept: what is wrong around it fades towards the core, by the factor that smoothing by one pixel takes, once for each
-// pixel of overlap. Tiles that touch have different colours, and those of one colour are solved side by side. Each is
-// solved anew until what surrounds it stays as it was.
+// image: alternating Schwarz. A tile is solved with the pixels around it held as they stand (Dirichlet), and only its
+// core is kept: what is wrong around it fades towards the core. Tiles that touch have different colours, and those of one
+// colour are solved side by side. Each is solved anew until what surrounds it stays as it was.
 
 constexpr int kTile = 256;
 constexpr int kOverlap = 16;
 constexpr int kSegmentMean = 16;       // pixels along the surroundings whose mean change counts: rough errors fade at once
 constexpr double kSurroundings = 0.25; // of the tolerance that it may reach
 constexpr int kSweeps = 60;
+constexpr float kHeld = 1e6f;          // ground of the pixels around a tile, times lambda
 
 // One axis cut into tiles: cores [cut(k), cut(k + 1)).
 struct Cuts {
   int n, count;
-  Cuts(int size, int tile) : n(size), count(size <= tile ? 1 : (size - 1) / (tile - 2 * kOverlap - 16) + 1) {}
+  Cuts(int size, int tile) : n(size), count(size <= tile ? 1 : (size - 1) / (tile - 2 * kOverlap - 18) + 1) {}
   int cut(int k) const { return k == count ? n : static_cast<int>(static_cast<long long>(n) * k / count) / 16 * 16; }
   int from(int k) const { return std::max(0, cut(k) - kOverlap); }
   int to(int k) const { return std::min(n, cut(k + 1) + kOverlap); }
@@ -75,60 +75,60 @@ struct WlsTiles {
     state.settled = !first && same_around(state, y0, y1, x0, x1);
     if (state.settled) return;
     around(y0, y1, x0, x1, [&](int side, int k, float v) { state.around[side][k] = v; });
+    const int top = y0 > 0, left = x0 > 0;  // rows and columns that are held, before the tile
     Arena arena(memory);
     MultigridMemory m;
-    m.lay_out(y1 - y0, x1 - x0, arena);
-    take(m, y0, x0, g);
+    m.lay_out(top + y1 - y0 + (y1 < h), left + x1 - x0 + (x1 < w), arena);
+    take(m, y0, y1, x0, x1, g);
     const WlsInfo info = solve(m, lambda, tol);
     state.info = {info.iterations + (first ? 0 : state.info.iterations), info.estimate};
-    for (int y = rows.cut(i); y < rows.cut(i + 1); ++y)
-      std::copy(m.u.row(y - y0) + columns.cut(j) - x0, m.u.row(y - y0) + columns.cut(j + 1) - x0,
-                u.row(y) + columns.cut(j));
+    for (int y = rows.cut(i); y < rows.cut(i + 1); ++y) {
+      const float* from = m.u.row(y - y0 + top) + left - x0;
+      std::copy(from + columns.cut(j), from + columns.cut(j + 1), u.row(y) + columns.cut(j));
+    }
   }
 
-  // Copies a tile's system, and its residual as right-hand side. What ties it to the image around it becomes ground.
+  // Copies the system of a tile and what is held around it, and its residual as right-hand side.
   template <class F>
-  void take(MultigridMemory& m, int y0, int x0, F&& g) const {
+  void take(MultigridMemory& m, int y0, int y1, int x0, int x1, F&& g) const {
     const Level& l = m.level[0];
+    const int top = y0 > 0, left = x0 > 0, th = y1 - y0, tw = x1 - x0;
     clear_all_guards(m);
-    for (int y = y0 > 0 ? -1 : 0; y < (y0 + l.h < h ? l.h + 1 : l.h); ++y) {
-      const float* from = u.row(y0 + y) + x0;
-      std::copy(from - (x0 > 0), from + l.w + (x0 + l.w < w), m.u.row(y) - (x0 > 0));
+    for (int y = 0; y < l.h; ++y) {
+      std::copy(u.row(y0 - top + y) + x0 - left, u.row(y0 - top + y) + x0 - left + l.w, m.u.row(y));
+      const bool held = y < top || y >= top + th;
+      float *e = l.e.row(y), *s = l.s.row(y), *ground = l.ground.row(y), *r = l.r.row(y);
+      std::fill(ground, ground + l.w, held ? kHeld * lambda : 1.0f);
+      ground[0] = left ? kHeld * lambda : ground[0];
+      ground[l.w - 1] = x1 < w ? kHeld * lambda : ground[l.w - 1];
+      std::fill(s, s + round_up(l.w, VL), 0.0f);
+      std::fill(e, e + round_up(l.w, VL), 0.0f);
+      std::fill(r, r + round_up(l.w, VL), 0.0f);
+      if (!held && left) e[0] = ax_at(y0 + y - top, x0 - 1) * lambda;
+      // Towards the row below, if it or this one is not held.
+      if (y + 1 < l.h)
+        for (int x = 0; x < tw; ++x) s[left + x] = ay.row(y0 - top + y)[x0 + x] * lambda;
     }
-    for (int y = 0; y < l.h; y += VL)
-      for (int x = 0; x < l.w; x += VL) {
+    for (int y = 0; y < th; y += VL)
+      for (int x = 0; x < tw; x += VL) {
         vf block[VL];
         for (int k = 0; k < VL; ++k) block[k] = load(ax.row(y0 + y + k) + x0 + x) * lambda;
         transpose(block);
-        for (int k = 0; k < std::min(VL, l.h - y); ++k) store(l.e.row(y + k) + x, block[k]);
+        for (int k = 0; k < std::min(VL, th - y); ++k) store(l.e.row(top + y + k) + left + x, block[k]);
       }
-    for (int y = y0 > 0 ? -1 : 0; y < l.h; ++y)
-      for (int x = 0; x < l.w; x += VL) store(l.s.row(y) + x, load(ay.row(y0 + y) + x0 + x) * lambda);
-    for (int y = 0; y < l.h; ++y) {
-      float *e = l.e.row(y), *ground = l.ground.row(y);
-      e[-1] = across(y0 + y, x0 - 1);
-      std::fill(ground, ground + l.w, 1.0f);
-      for (int x = 0; x < l.w; x += VL)
-        store(l.r.row(y) + x, (g(y0 + y, x0 + x) - apply<false>(l, m.u, y, x)) * inside(x, l.w));
+    for (int y = 0; y < th; ++y) {
+      float* e = l.e.row(top + y);
+      std::fill(e + l.w - 1, e + round_up(l.w, VL) + VL, 0.0f);  // nothing is tied to what lies beyond
     }
-    for (int y = 0; y < l.h; ++y) {
-      float *e = l.e.row(y), *ground = l.ground.row(y);
-      ground[0] += e[-1];
-      ground[l.w - 1] += e[l.w - 1];
-      e[-1] = 0.0f;
-      std::fill(e + l.w - 1, e + round_up(l.w, VL), 0.0f);
+    for (int y = top; y < top + th; ++y) {
+      float* r = l.r.row(y);
+      for (int x = 0; x < tw; x += VL)
+        store(r + left + x, g(y0 + y - top, x0 + x) - apply<false>(l, m.u, y, left + x));
+      std::fill(r + left + tw, r + round_up(l.w, VL) + VL, 0.0f);
     }
-    for (const auto [edge, y] : {std::pair(-1, 0), std::pair(l.h - 1, l.h - 1)}) {
-      float *s = l.s.row(edge), *ground = l.ground.row(y);
-      for (int x = 0; x < l.w; ++x) ground[x] += s[x];
-      std::fill(s, s + round_up(l.w, VL), 0.0f);
-    }
-    for (int y = 0; y < l.h; ++y) std::fill(l.s.row(y) + l.w, l.s.row(y) + round_up(l.w, VL), 0.0f);
   }
 
-  float across(int y, int x) const {
-    return x < 0 ? 0.0f : ax.row(y / VL * VL + x % VL)[x / VL * VL + y % VL] * lambda;
-  }
+  float ax_at(int y, int x) const { return ax.row(y / VL * VL + x % VL)[x / VL * VL + y % VL]; }
 
   // Calls f(side, i, value) for the pixels around a tile.
   template <class F>
