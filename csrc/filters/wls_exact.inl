@@ -47,8 +47,9 @@ inline Products products(const MultigridMemory& m, bool direction) {
 }
 
 // Solves A x = r for m's finest level, whose r is the residual of m.u, and adds x to m.u. tol: the largest error
-// accepted, see above. e and s of the finest level are the weights times lambda.
-inline WlsInfo solve(MultigridMemory& m, float lambda, float tol) {
+// accepted, see above. e and s of the finest level are the weights times lambda. again: u is a solution for slightly
+// other surroundings.
+inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
   Level& top = m.level[0];
   set_up(m);
   find_clusters(top.e, top.s, top.ground, lambda, top.h, top.w, top.z, m.clusters);
@@ -68,7 +69,7 @@ inline WlsInfo solve(MultigridMemory& m, float lambda, float tol) {
 
   WlsInfo info;
   const int quick = lambda <= kQuickLambda ? kQuickIterations : 0;
-  double zr_old = 1.0, pap = 1.0, before = 1.0;  // the largest correction before
+  double zr_old = 1.0, pap = 1.0, before = again ? 0.0 : 1.0;  // the largest correction before
   double taken[kWindow] = {};  // from the squared energy norm of the error, by the last iterations
   for (;;) {
     const bool symmetric = info.iterations >= quick;

@@ -6,7 +6,7 @@
 constexpr int kTile = 256;
 constexpr int kOverlap = 16;
 constexpr int kSegmentMean = 16;       // pixels along the surroundings whose mean change counts: rough errors fade at once
-constexpr double kSurroundings = 0.25; // of the tolerance that it may reach
+constexpr double kSurroundings = 0.5;  // of the tolerance that it may reach
 constexpr int kSweeps = 60;
 constexpr float kHeld = 1e6f;          // ground of the pixels around a tile, times lambda
 
@@ -80,7 +80,7 @@ struct WlsTiles {
     MultigridMemory m;
     m.lay_out(top + y1 - y0 + (y1 < h), left + x1 - x0 + (x1 < w), arena);
     take(m, y0, y1, x0, x1, g);
-    const WlsInfo info = solve(m, lambda, tol);
+    const WlsInfo info = solve(m, lambda, tol, !first);
     state.info = {info.iterations + (first ? 0 : state.info.iterations), info.estimate};
     for (int y = rows.cut(i); y < rows.cut(i + 1); ++y) {
       const float* from = m.u.row(y - y0 + top) + left - x0;
