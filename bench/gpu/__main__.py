@@ -40,7 +40,8 @@ from report import markdown, write_section
 from workloads import CROSSOVER, WORKLOADS, Workload, sets_needed
 
 from sdie_fast import SdieError
-from sdie_fast._bench.timing import installed, interleave, machine
+from sdie_fast._bench.machine import installed, machine
+from sdie_fast._bench.timing import interleave
 
 if TYPE_CHECKING:
     from floor import Floor, Peak

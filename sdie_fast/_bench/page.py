@@ -1,0 +1,217 @@
+"""The benchmark's page: tables and charts of one run in one HTML file."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..evaluate.page import chart, table, write_page
+from . import charts
+from .cases import OURS
+from .compare import Verdict
+from .timing import QUANTILES, quantile_name, samples_needed
+
+__all__ = [
+    "HEADS",
+    "VERDICT_HEADS",
+    "cells",
+    "first_cells",
+    "needs",
+    "note",
+    "setting_words",
+    "verdict_cells",
+    "write_report",
+]
+
+Row = Mapping[str, Any]
+
+
+HEADS = ("candidate", "samples", "p50 ms", "IQR", *map(quantile_name, QUANTILES[1:]), "Mpx/s", "ratio")
+VERDICT_HEADS = ("case", "then ms", "now ms", "then / now", "99% interval", "")
+
+
+def needs() -> str:
+    """How many samples each percentile needs, in words."""
+    return ", ".join(f"{quantile_name(q)} {samples_needed(q):,}" for q in QUANTILES)
+
+
+def note() -> str:
+    """What stands below tables."""
+    return (
+        "ratio: the candidate's p50 over ours, above 1 where we are faster; -: too few samples for that percentile "
+        f"(needed, so that one lies beyond it with a chance of 99%: {needs()})"
+    )
+
+
+def setting_words(row: Row) -> str:
+    """Where a row was measured: '200x200, 2 threads, 64 images'."""
+    words = [row["size"], f"{row['threads']} thread{'s' * (row['threads'] > 1)}"]
+    words += [f"{row['batch']} images"] * (row["batch"] > 1) + [f"{row['rounds']} rounds"] * (row["rounds"] > 1)
+    return ", ".join(words + [row["backend"]] * (row["backend"] != "cpu"))
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One candidate's figures as `HEADS` names them."""
+    name = row["candidate"] + f", {row['version']}" * bool(row["version"])
+    times = [row["median_ms"], row["iqr_ms"], *(row[f"{quantile_name(q)}_ms"] for q in QUANTILES[1:])]
+    written = ("-" if ms is None else f"{ms:.3f}" for ms in times)
+    return name, f"{row['samples']:,}", *written, f"{row['mpx_per_s']:.1f}", f"{row['ratio']:.2f}x"
+
+
+def verdict_cells(verdict: Verdict) -> tuple[str, ...]:
+    """One comparison as `VERDICT_HEADS` names it."""
+    case, size, threads, batch, rounds, backend, candidate = verdict.key
+    where = setting_words({"size": size, "threads": threads, "batch": batch, "rounds": rounds, "backend": backend})
+    times = f"{verdict.old_ms:.3f}", f"{verdict.new_ms:.3f}", f"{verdict.ratio:.3f}"
+    return f"{case}, {where}: {candidate}", *times, f"{verdict.low:.3f} to {verdict.high:.3f}", verdict.verdict
+
+
+def write_report(path: Path, report: Mapping[str, Any], verdicts: Sequence[Verdict] = ()) -> None:
+    """Write the page, by atomic rename.
+
+    Raises
+    ------
+    ImportError
+        There is no matplotlib.
+    OSError
+        The file cannot be written.
+    """
+    rows, noise = report["rows"], report["noise"]
+    measured = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if value)
+    steal = "not told" if noise["steal"] is None else f"{noise['steal']:.1%}"
+    load = "not told" if noise["load"] is None else f"{noise['load']:.1f}"
+    facts = (
+        f"<p>{html.escape(report['date'])}: {html.escape(measured)}.</p><p>{noise['seconds']:.0f} s; load before {load}; "
+        f"time stolen by the hypervisor {steal}; a loop of constant work varied by {noise['spread']:.0%}.</p>"
+    )
+    warnings = "".join(
+        f'<p class="warning">Too noisy to tell small differences: {html.escape(w)}.</p>' for w in noise["warnings"]
+    )
+    compared = ""
+    if verdicts:
+        compared = f"<h2>Against the older run</h2>{table(map(verdict_cells, verdicts), VERDICT_HEADS)}"
+    parts = [facts, warnings, compared, _distributions(rows), _scaling(rows), _shares(rows), _roof(report)]
+    groups = itertools.groupby(rows, key=lambda row: (row["case"], setting_words(row)))
+    tables = "".join(f"<h3>{case}, {where}</h3>{table(map(cells, group), HEADS)}" for (case, where), group in groups)
+    parts += [f"<h2>All figures</h2><p>{html.escape(note())}</p>", tables, _first(report)]
+    if report["missing"]:
+        parts.append("<h2>Not measured</h2>" + "".join(f"<p>{html.escape(words)}</p>" for words in report["missing"]))
+    write_page(path, "Latency of sdie_fast and others", "".join(parts))
+
+
+def _distributions(rows: Sequence[Row]) -> str:
+    """A chart for each setting; what matters to one case alone, batch and rounds, is in the panel's title."""
+    found: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    for row in rows:
+        if row["case"] != "shares":
+            panels = found.setdefault((row["size"], row["threads"], row["backend"]), {})
+            many = f", {row['batch']} images" * (row["batch"] > 1) + f", {row['rounds']} rounds" * (row["rounds"] > 1)
+            panels.setdefault(row["case"] + many.replace(", 5 rounds", ""), []).append(row)
+    parts = [
+        "<h2>How long calls take</h2><p>Share of the calls that were done within a time; further left is faster.</p>"
+    ]
+    for where, panels in found.items():
+        first = next(iter(panels.values()))[0]
+        title = setting_words({**first, "batch": 1, "rounds": 1})
+        parts.append(f"<h3>{title}</h3>{chart(charts.distributions(panels), str(where), kind='svg+xml', wide=True)}")
+    return "".join(parts) if found else ""
+
+
+_SWEPT = (("pixels", "image size"), ("threads", "threads"), ("batch", "images"), ("rounds", "rounds"))
+
+
+def _scaling(rows: Sequence[Row]) -> str:
+    """A chart for each key that was swept, at the first value of the others."""
+    rows = [{**row, "pixels": _pixels(row["size"])} for row in rows if row["case"] != "shares"]
+    parts = []
+    for key, label in _SWEPT:
+        panels: dict[str, list[Row]] = {}
+        for case in dict.fromkeys(row["case"] for row in rows):
+            of_case = [row for row in rows if row["case"] == case]
+            others = [name for name in ("size", "threads", "batch", "rounds", "backend") if name != key]
+            if key == "pixels":
+                others = ["threads", "rounds", "backend"]  # larger images make smaller batches
+            for row in of_case:
+                if all(row[name] == of_case[0][name] for name in others):
+                    panels.setdefault(case, []).append(row)
+        panels = {case: those for case, those in panels.items() if len({row[key] for row in those}) > 1}
+        if panels:
+            picture = charts.scaling(key, label, panels)
+            what = "in proportion would be the dashed line; " * (key == "threads") + "higher is faster"
+            parts.append(
+                f"<h2>By {label}</h2><p>{what.capitalize()}.</p>{chart(picture, label, kind='svg+xml', wide=True)}"
+            )
+    return "".join(parts)
+
+
+def _pixels(size: str) -> int:
+    height, width = map(int, size.split("x"))
+    return height * width
+
+
+def _shares(rows: Sequence[Row]) -> str:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["case"] == "shares":
+            groups.setdefault(setting_words(row), []).append(row)
+    if not groups:
+        return ""
+    picture = chart(charts.shares(groups), "share of each filter", kind="svg+xml", wide=True)
+    return (
+        "<h2>What each filter costs the round</h2><p>Milliseconds, with fast WLS. Full: the filter alone, which also "
+        "loads and stores the image. Hatched: the round less the round without the filter, which leaves out what "
+        f"filters share.</p>{picture}"
+    )
+
+
+def _roof(report: Mapping[str, Any]) -> str:
+    parts = []
+    for threads, rates in report["rates"].items():
+        rows = [
+            row
+            for row in report["rows"]
+            if row["candidate"] in (OURS, f"{OURS} fast", f"{OURS} exact")
+            and (row["threads"], row["batch"], row["rounds"], row["backend"]) == (int(threads), 1, 1, "cpu")
+            and row["case"] != "shares"
+        ]
+        if rates["multiply_adds"] is None:
+            return "<h2>Roofline</h2><p>The peak was not measured: pip install threadpoolctl</p>"
+        for size in dict.fromkeys(row["size"] for row in rows):
+            these = [row for row in rows if row["size"] == size]
+            picture = charts.roof(these, rates["bytes"], rates["multiply_adds"])
+            parts.append(f"<h3>{setting_words(these[0])}</h3>{chart(picture, 'roofline', kind='svg+xml')}")
+    if not parts:
+        return ""
+    return (
+        "<h2>Roofline</h2><p>How near ours come to what this machine allows, measured here: memory by a copy, "
+        "arithmetic by a product of float32 matrices. Operations are what the definitions need, counted by hand; a special "
+        "function counts as eight. Bytes are one read and one write of each pixel.</p>" + "".join(parts)
+    )
+
+
+def first_cells(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Our first calls beside the steady ones: heads and rows of a table."""
+    steady = {
+        (row["case"], setting_words(row)): row["median_ms"]
+        for row in report["rows"]
+        if row["candidate"] in (OURS, f"{OURS} exact")
+    }
+    rows = [
+        (
+            f"{calls['case']}, {setting_words(calls)}",
+            *(f"{calls[name]:.2f}" for name in ("import_ms", "process_ms", "size_ms")),
+            f"{steady[calls['case'], setting_words(calls)]:.2f}",
+        )
+        for calls in report["first_calls"]
+    ]
+    return ("case", "import ms", "first of a process", "first at another size", "steady (p50)"), rows
+
+
+def _first(report: Mapping[str, Any]) -> str:
+    heads, rows = first_cells(report)
+    if not rows:
+        return ""
+    return f"<h2>Ours, cold and warm</h2><p>Medians of three fresh processes.</p>{table(rows, heads)}"
