@@ -119,8 +119,8 @@ def _shares(g: Plane, setting: Setting, footprint: str) -> list[Candidate]:
     found = [_ours(OURS, g, equal, setting, footprint)]
     for name in FILTERS:
         rest = {other: 1 for other in FILTERS if other != name}
-        found.append(_ours(f"{OURS}, {name} alone", g, {name: 1}, setting, footprint))
-        found.append(_ours(f"{OURS}, without {name}", g, rest, setting, footprint))
+        found.append(_ours(f"{OURS}, {name} only", g, {name: 1}, setting, footprint))
+        found.append(_ours(f"{OURS}, no {name}", g, rest, setting, footprint))
     return found
 
 

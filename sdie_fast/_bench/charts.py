@@ -145,10 +145,10 @@ def shares(sizes: Mapping[str, Sequence[Row]]) -> bytes:
     for axis, (size, rows) in zip(axes, sizes.items(), strict=True):
         times = {row["candidate"]: row["median_ms"] for row in rows}
         whole = times[OURS]
-        names = [name for name in TABLE if f"{OURS}, {name} alone" in times][::-1]
+        names = [name for name in TABLE if f"{OURS}, {name} only" in times][::-1]
         places = np.arange(len(names))
-        alone = [times[f"{OURS}, {name} alone"] for name in names]
-        saved = [whole - times[f"{OURS}, without {name}"] for name in names]
+        alone = [times[f"{OURS}, {name} only"] for name in names]
+        saved = [whole - times[f"{OURS}, no {name}"] for name in names]
         colours = [TABLE[name].colour for name in names]
         drawn = axis.barh(places + 0.2, alone, 0.36, color=colours)
         axis.bar_label(drawn, [f"{v:.3g}" for v in alone], padding=3, fontsize=7)

@@ -19,6 +19,9 @@ KEYS = ("case", "size", "threads", "batch", "rounds", "backend", "candidate")
 # What must be alike for times to be comparable. Versions may differ: they are what is compared.
 _MACHINE = ("processor", "instruction set", "CPUs", "footprint")
 _RESAMPLED, _CONFIDENCE = 1000, 0.99
+# Nothing nearer to 1 is told: processes of one program differ by as much, by where their memory lies. Nor is what lies
+# within a quarter of the two runs' spreads: samples of one run say little of a machine whose mood lasts longer.
+_MARGIN = 0.03
 _LARGEST = 1 << 28  # bytes of a report
 
 
@@ -43,22 +46,27 @@ def _medians(samples: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndar
     return np.asarray(np.median(samples[places], axis=1))
 
 
-def interval(old: Sequence[float], new: Sequence[float], drift: float = 1.0) -> tuple[float, float]:
+def interval(
+    old: Sequence[float], new: Sequence[float], old_loop: Sequence[float], new_loop: Sequence[float]
+) -> tuple[float, float]:
     """99% interval of the ratio of medians, old over new, by bootstrap.
 
     Parameters
     ----------
     old, new : sequence of float
         Times in the order in which they were taken.
-    drift : float
-        Factor, above or below 1, by which the machine itself changed between the runs: the interval grows by it.
+    old_loop, new_loop : sequence of float
+        Times of constant work, taken in turn with them. The interval spans both the ratio of times and the ratio in
+        units of this loop: a machine that itself became slower is no difference, and a loop that did is none either.
     """
     rng = np.random.default_rng(0)
-    ratios = _medians(np.asarray(old, np.float64), rng) / _medians(np.asarray(new, np.float64), rng)
+    before, after, loop_before, loop_after = (
+        _medians(np.asarray(times, np.float64), rng) for times in (old, new, old_loop, new_loop)
+    )
     tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(ratios, (tail, 1 - tail))
-    wider = max(drift, 1 / drift)
-    return float(low / wider), float(high * wider)
+    by_clock, by_loop = before / after, before / loop_before / (after / loop_after)
+    quantiles = np.quantile([by_clock, by_loop], (tail, 1 - tail), axis=1)
+    return float(quantiles.min()), float(quantiles.max())
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -73,10 +81,14 @@ def read_report(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST >> 20} MiB")
         report = json.loads(path.read_text(encoding="utf-8"))
-        for row in report["rows"]:
-            if not all(key in row for key in KEYS) or not all(ms > 0 for ms in row["samples_ms"]):
+        for rows, keys in ((report["rows"], KEYS), (report["reference"], KEYS[:-1])):
+            if not all(row["samples_ms"] and min(row["samples_ms"]) > 0 and row.keys() >= {*keys} for row in rows):
                 raise ValueError("a row lacks what a run writes")
-        if not (report["noise"]["reference_ms"] > 0 and isinstance(report["machine"], dict)):
+        if (
+            not isinstance(report["machine"], dict)
+            or not report["noise"]["spread"] >= 0
+            or not isinstance(report["noise"]["warnings"], list)
+        ):
             raise ValueError("it does not say on what machine")
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise InvalidArgumentError(
@@ -85,15 +97,19 @@ def read_report(path: Path) -> dict[str, Any]:
     return dict(report)
 
 
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in KEYS)
+
+
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[Verdict], list[str]]:
     """Compare the rows that two reports share.
 
     Returns
     -------
     list of Verdict
-        None where the machines differ.
+        Empty where the machines differ.
     list of str
-        Why rows, or all of them, are not comparable, in words.
+        In words: why rows, or all of them, are not comparable, and that the old run was noisy.
     """
     there, here = old["machine"], new["machine"]
     words = [
@@ -103,17 +119,19 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[Verdic
     ]
     if words:
         return [], words
-    drift = old["noise"]["reference_ms"] / new["noise"]["reference_ms"]
-    before = {tuple(row[key] for key in KEYS): row for row in old["rows"]}
+    words = [f"the old run was too noisy to tell small differences: {warning}" for warning in old["noise"]["warnings"]]
+    loops = [{_key(row)[:-1]: row["samples_ms"] for row in report["reference"]} for report in (old, new)]
+    margin = 1 + max(_MARGIN, sum(report["noise"]["spread"] for report in (old, new)) / 4)
+    before = {_key(row): row for row in old["rows"]}
     found = []
     for row in new["rows"]:
-        key = tuple(row[name] for name in KEYS)
+        key = _key(row)
         was = before.pop(key, None)
-        if was is None:
+        if was is None or any(key[:-1] not in loop for loop in loops):
             words.append(f"not comparable: {' '.join(map(str, key))}: not in the old run")
             continue
-        low, high = interval(was["samples_ms"], row["samples_ms"], drift)
-        verdict = "faster" if low > 1 else "slower" if high < 1 else "no difference told"
+        low, high = interval(was["samples_ms"], row["samples_ms"], *(loop[key[:-1]] for loop in loops))
+        verdict = "faster" if low > margin else "slower" if high * margin < 1 else "no difference told"
         times = was["median_ms"], row["median_ms"]
         found.append(Verdict(key, *times, times[0] / times[1], low, high, verdict))
     return found, words

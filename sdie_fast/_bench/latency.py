@@ -65,7 +65,7 @@ def measure(
     -------
     dict
         "date"; "machine": what the figures depend on; "noise": see `Watch.noise`; "rows": a dict for each candidate of
-        each case and setting; "rates": of `roofline`, by threads; "first_calls"; "missing": in words, peers that could
+        each case and setting; "reference": a loop of constant work timed in turn with them; "rates": of `roofline`, by threads; "first_calls"; "missing": in words, peers that could
         not be measured, and what to install.
 
     Raises
@@ -99,11 +99,12 @@ def measure(
         "machine": facts | devices,
         "rates": {str(n): {"bytes": roofline.bandwidth(n), "multiply_adds": roofline.peak(n)} for n in threads},
         "rows": [],
+        "reference": [],
         "first_calls": [],
         "missing": [],
     }
     reference: list[float] = []
-    mood, left = Watch(), seconds
+    mood, left = Watch(max(threads)), seconds
     for done, (case, setting) in enumerate(todo):
         if watch is not None:
             watch(done, len(todo), f"{case}, {setting.facts()['size']}, {setting.threads} threads")
@@ -117,13 +118,19 @@ def measure(
             answers = _differences(case, those)
             timers = {c.name: by_host(c.call) for c in those} | {_REFERENCE: reference_loop()}
             times = interleave(timers, repeats, least=LEAST, budget=left / (len(todo) - done))
-        reference += times.pop(_REFERENCE).seconds
+        loop = times.pop(_REFERENCE).seconds
+        reference += loop
+        report["reference"].append({"case": case, **setting.facts(), "samples_ms": _milliseconds(loop)})
         left = max(0.0, left - sum(sum(t.seconds) for t in times.values()))
         report["rows"] += _rows(case, setting, footprint, those, times, answers)
     if watch is not None:
         watch(len(todo), len(todo), "done")
     report["noise"] = mood.noise(reference)
     return report
+
+
+def _milliseconds(seconds: Sequence[float]) -> list[float]:
+    return [round(s * 1e3, 6) for s in seconds]
 
 
 def _differences(case: str, those: Sequence[Candidate]) -> dict[str, str]:
@@ -160,7 +167,7 @@ def _rows(
             "mpx_per_s": pixels / t.median / 1e6,
             "ratio": t.median / ours,
             "difference": differences[candidate.name],
-            "samples_ms": [round(s * 1e3, 6) for s in t.seconds],
+            "samples_ms": _milliseconds(t.seconds),
         }
         if candidate.weights is not None:
             params = FilterParams(wls_solver=candidate.solver, bilateral_footprint=footprint)  # type: ignore[arg-type]

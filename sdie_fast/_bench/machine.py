@@ -17,7 +17,7 @@ from .. import __version__, _backends
 from .peers import library
 from .timing import Timer, by_host
 
-__all__ = ["Watch", "held", "installed", "machine", "reference_loop"]
+__all__ = ["Watch", "held", "installed", "machine", "reference_loop", "warnings"]
 
 OPENCV = (
     "opencv-contrib-python-headless",
@@ -26,7 +26,7 @@ OPENCV = (
     "opencv-python",
 )
 _CPU = Path("/sys/devices/system/cpu/cpu0")
-# From these on the machine was too noisy to tell small differences.
+# Beyond these the machine was too noisy to tell small differences; of the load, what exceeds the CPUs left over counts.
 _SPREAD, _STEAL, _LOAD = 0.25, 0.02, 0.5
 
 
@@ -47,7 +47,13 @@ def _read(path: Path) -> str | None:
 
 def _cpuinfo(key: str) -> str | None:
     lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), None)
+
+
+def _processor() -> str:
+    """Name, and what tells apart those of one name."""
+    name = _cpuinfo("model name")
+    return f"{name} (family {_cpuinfo('cpu family')}, model {_cpuinfo('model')})" if name else platform.processor()
 
 
 def _caches() -> str | None:
@@ -77,7 +83,7 @@ def machine(threads: int | str) -> dict[str, str | int | None]:
 
         isa = _core.active_isa()
     return {
-        "processor": _cpuinfo("model name") or platform.processor(),
+        "processor": _processor(),
         "instruction set": isa,
         "CPUs": os.cpu_count(),
         "caches": _caches(),
@@ -128,11 +134,27 @@ def _jiffies() -> tuple[int, int] | None:
     return sum(numbers), numbers[7]
 
 
+def warnings(load: float | None, steal: float | None, spread: float, threads: int) -> list[str]:
+    """Say in words what made a machine too noisy, of what `Watch.noise` tells; `threads` is what the run needs."""
+    found = []
+    if spread > _SPREAD:
+        found.append(
+            f"a loop of constant work varied by {spread:.0%} (10th to 90th percentile): the processor's speed "
+            "changed, or others used it"
+        )
+    if steal is not None and steal > _STEAL:
+        found.append(f"the hypervisor gave {steal:.1%} of the processors' time to others")
+    if load is not None and load > max(0, (os.cpu_count() or 1) - threads) + _LOAD:
+        found.append(f"the load was {load:.1f} in the minute before: others may have used the processors, too")
+    return found
+
+
 class Watch:
     """Notes the load before a run and, after it, what the hypervisor took and how a loop of constant work varied."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         self._began = time.time()
+        self._threads = threads
         self._load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self._before = _jiffies()
 
@@ -155,21 +177,11 @@ class Watch:
             steal = (after[1] - self._before[1]) / max(1, after[0] - self._before[0])
         low, median, high = np.quantile(reference, (0.1, 0.5, 0.9))
         spread = float((high - low) / median)
-        warnings = []
-        if spread > _SPREAD:
-            warnings.append(
-                f"a loop of constant work varied by {spread:.0%} (10th to 90th percentile): the processor's speed "
-                "changed, or others used it"
-            )
-        if steal is not None and steal > _STEAL:
-            warnings.append(f"the hypervisor gave {steal:.1%} of the processors' time to others")
-        if self._load is not None and self._load > _LOAD:
-            warnings.append(f"the load was {self._load:.1f} before the run began: something else was running")
         return {
             "seconds": round(time.time() - self._began, 1),
             "load": self._load,
             "steal": steal,
             "reference_ms": float(median) * 1e3,
             "spread": spread,
-            "warnings": warnings,
+            "warnings": warnings(self._load, steal, spread, self._threads),
         }

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..evaluate.page import chart, table, write_page
 from . import charts
 from .cases import OURS
-from .compare import Verdict
+from .compare import KEYS, Verdict
 from .timing import QUANTILES, quantile_name, samples_needed
 
 __all__ = [
+    "FIRST",
     "HEADS",
     "VERDICT_HEADS",
     "cells",
@@ -22,7 +23,7 @@ __all__ = [
     "needs",
     "note",
     "setting_words",
-    "verdict_cells",
+    "verdict_tables",
     "write_report",
 ]
 
@@ -30,7 +31,12 @@ Row = Mapping[str, Any]
 
 
 HEADS = ("candidate", "samples", "p50 ms", "IQR", *map(quantile_name, QUANTILES[1:]), "Mpx/s", "ratio")
-VERDICT_HEADS = ("case", "then ms", "now ms", "then / now", "99% interval", "")
+VERDICT_HEADS = ("candidate", "then ms", "now ms", "then / now", "99% interval", "")
+
+FIRST = (
+    "ms, medians of three fresh processes: import of the package, the first call (cold), the first call at another size "
+    "(warm); beside the p50"
+)
 
 
 def needs() -> str:
@@ -61,12 +67,24 @@ def cells(row: Row) -> tuple[str, ...]:
     return name, f"{row['samples']:,}", *written, f"{row['mpx_per_s']:.1f}", f"{row['ratio']:.2f}x"
 
 
-def verdict_cells(verdict: Verdict) -> tuple[str, ...]:
-    """One comparison as `VERDICT_HEADS` names it."""
-    case, size, threads, batch, rounds, backend, candidate = verdict.key
-    where = setting_words({"size": size, "threads": threads, "batch": batch, "rounds": rounds, "backend": backend})
-    times = f"{verdict.old_ms:.3f}", f"{verdict.new_ms:.3f}", f"{verdict.ratio:.3f}"
-    return f"{case}, {where}: {candidate}", *times, f"{verdict.low:.3f} to {verdict.high:.3f}", verdict.verdict
+def verdict_tables(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Comparisons case by case: a title, and rows as `VERDICT_HEADS` names them."""
+    for key, group in itertools.groupby(verdicts, key=lambda v: v.key[:-1]):
+        where = dict(zip(KEYS, key, strict=False))
+        yield (
+            f"{where['case']}, {setting_words(where)}",
+            [
+                (
+                    v.key[-1],
+                    f"{v.old_ms:.3f}",
+                    f"{v.new_ms:.3f}",
+                    f"{v.ratio:.3f}",
+                    f"{v.low:.3f} to {v.high:.3f}",
+                    v.verdict,
+                )
+                for v in group
+            ],
+        )
 
 
 def write_report(path: Path, report: Mapping[str, Any], verdicts: Sequence[Verdict] = ()) -> None:
@@ -92,7 +110,9 @@ def write_report(path: Path, report: Mapping[str, Any], verdicts: Sequence[Verdi
     )
     compared = ""
     if verdicts:
-        compared = f"<h2>Against the older run</h2>{table(map(verdict_cells, verdicts), VERDICT_HEADS)}"
+        compared = "<h2>Against the older run</h2>" + "".join(
+            f"<h3>{title}</h3>{table(rows, VERDICT_HEADS)}" for title, rows in verdict_tables(verdicts)
+        )
     parts = [facts, warnings, compared, _distributions(rows), _scaling(rows), _shares(rows), _roof(report)]
     groups = itertools.groupby(rows, key=lambda row: (row["case"], setting_words(row)))
     tables = "".join(f"<h3>{case}, {where}</h3>{table(map(cells, group), HEADS)}" for (case, where), group in groups)
@@ -193,7 +213,7 @@ def _roof(report: Mapping[str, Any]) -> str:
 
 
 def first_cells(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Our first calls beside the steady ones: heads and rows of a table."""
+    """Our first calls beside the steady ones, in ms: heads and rows of a table; `FIRST` explains them."""
     steady = {
         (row["case"], setting_words(row)): row["median_ms"]
         for row in report["rows"]
@@ -207,11 +227,11 @@ def first_cells(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[
         )
         for calls in report["first_calls"]
     ]
-    return ("case", "import ms", "first of a process", "first at another size", "steady (p50)"), rows
+    return ("case", "import", "cold", "warm", "p50"), rows
 
 
 def _first(report: Mapping[str, Any]) -> str:
     heads, rows = first_cells(report)
     if not rows:
         return ""
-    return f"<h2>Ours, cold and warm</h2><p>Medians of three fresh processes.</p>{table(rows, heads)}"
+    return f"<h2>Ours, cold and warm</h2><p>{FIRST}.</p>{table(rows, heads)}"

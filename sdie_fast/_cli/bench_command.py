@@ -111,7 +111,7 @@ def _write(page: Path, report: Mapping[str, Any], verdicts: Sequence[Verdict]) -
 
 
 def _tell(report: Mapping[str, Any]) -> None:
-    from .._bench.page import HEADS, cells, first_cells, note, setting_words
+    from .._bench.page import FIRST, HEADS, cells, first_cells, note, setting_words
 
     say(", ".join(f"{k} {v}" for k, v in report["machine"].items() if v))
     for (case, where), group in itertools.groupby(report["rows"], key=lambda row: (row["case"], setting_words(row))):
@@ -122,7 +122,7 @@ def _tell(report: Mapping[str, Any]) -> None:
             if row["difference"]:
                 say(f"  {row['candidate']} differs by {row['difference']}")
     if report["first_calls"]:
-        stdout.print("\n[bold]ours, cold and warm[/bold]", highlight=False)
+        say(f"\nours, {FIRST}")
         show_table(*first_cells(report))
     say("")
     for line in (*report["missing"], note()):
@@ -132,10 +132,10 @@ def _tell(report: Mapping[str, Any]) -> None:
 
 
 def _tell_comparison(verdicts: Sequence[Verdict], words: Sequence[str]) -> None:
-    from .._bench.page import VERDICT_HEADS, verdict_cells
+    from .._bench.page import VERDICT_HEADS, verdict_tables
 
     for line in words:
         say(line)
-    if verdicts:
-        stdout.print("\n[bold]against the older run[/bold]", highlight=False)
-        show_table(VERDICT_HEADS, map(verdict_cells, verdicts))
+    for title, rows in verdict_tables(verdicts):
+        stdout.print(f"\n[bold]{title}[/bold], against the older run", highlight=False)
+        show_table(VERDICT_HEADS, rows)
