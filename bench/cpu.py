@@ -26,7 +26,7 @@ from sdie_fast._bench.cases import OURS
 from sdie_fast._bench.compare import KEYS
 from sdie_fast._bench.latency import measure
 from sdie_fast._bench.machine import warnings
-from sdie_fast._bench.page import FIRST, HEADS, cells, first_cells, note
+from sdie_fast._bench.page import FIRST, HEADS, cells, first_cells, note, rates
 from sdie_fast._bench.sections import markdown_table, read_section, write_section
 from sdie_fast._bench.setting import Setting
 from sdie_fast.filters import TABLE
@@ -210,15 +210,10 @@ def markdown(report: Mapping[str, Any]) -> str:
     """Write a processor's section."""
     noise = report["noise"]
     facts = ", ".join(f"{k} {v}" for k, v in report["machine"].items() if v)
-    rates = "; ".join(
-        f"{threads} thread{'s' * (int(threads) > 1)}: {rate['bytes'] / 1e9:.1f} GB/s copied, "
-        f"{(rate['multiply_adds'] or float('nan')) / 1e9:.0f} G multiply-adds/s"
-        for threads, rate in report["rates"].items()
-    )
     text = [
         f"### {name_of(report)}",
         _wrapped(f"{report['date']}, {facts}. `{report['command']}`, {noise['seconds'] / 60:.0f} minutes."),
-        _wrapped(f"{rates}. A loop of constant work varied by {noise['spread']:.0%}."),
+        _wrapped(f"{rates(report)}. A loop of constant work varied by {noise['spread']:.0%}."),
         *(_wrapped(f"Too noisy to tell small differences: {words}.") for words in noise["warnings"]),
         targets_table(report),
         _wrapped(f"{note()[0].upper()}{note()[1:]}."),

@@ -164,7 +164,7 @@ def candidates(
     for peer in PEERS if peers else ():
         if peer.case == case and g.size <= peer.most_pixels:
             try:
-                found.append(_fastest(peer.name, peer.make(g, setting), peer.bound))
+                found.append(_fastest(peer.name, peer.make(images, setting), peer.bound))
             except ImportError as error:
                 missing.append(f"{case}, {peer.name}: not measured: {error}")
     return found, missing

@@ -65,8 +65,9 @@ def measure(
     -------
     dict
         "date"; "machine": what the figures depend on; "noise": see `Watch.noise`; "rows": a dict for each candidate of
-        each case and setting; "reference": a loop of constant work timed in turn with them; "rates": of `roofline`, by threads; "first_calls"; "missing": in words, peers that could
-        not be measured, and what to install.
+        each case and setting; "reference": a loop of constant work timed in turn with them; "rates":
+        of `roofline`, by threads; "first_calls"; "missing": in words, peers that could not be measured, and what to
+        install.
 
     Raises
     ------

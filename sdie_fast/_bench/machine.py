@@ -26,7 +26,7 @@ OPENCV = (
     "opencv-python",
 )
 _CPU = Path("/sys/devices/system/cpu/cpu0")
-# Beyond these the machine was too noisy to tell small differences; of the load, what exceeds the CPUs left over counts.
+# Beyond these a machine is too noisy to tell small differences; of the load, what exceeds the CPUs left over counts.
 _SPREAD, _STEAL, _LOAD = 0.25, 0.02, 0.5
 
 
@@ -76,7 +76,7 @@ def _frequency() -> str | None:
 
 
 def machine(threads: int | str) -> dict[str, str | int | None]:
-    """What the figures depend on: processor, instruction set, threads, versions (None: not known, or not installed)."""
+    """What figures depend on: processor, instruction set, threads, versions (None: not known, or not installed)."""
     isa = None
     if _backends.get("cpu").available:
         from .. import _core

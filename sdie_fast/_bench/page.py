@@ -20,8 +20,8 @@ __all__ = [
     "VERDICT_HEADS",
     "cells",
     "first_cells",
-    "needs",
     "note",
+    "rates",
     "setting_words",
     "verdict_tables",
     "write_report",
@@ -29,27 +29,30 @@ __all__ = [
 
 Row = Mapping[str, Any]
 
-
 HEADS = ("candidate", "samples", "p50 ms", "IQR", *map(quantile_name, QUANTILES[1:]), "Mpx/s", "ratio")
 VERDICT_HEADS = ("candidate", "then ms", "now ms", "then / now", "99% interval", "")
-
 FIRST = (
-    "ms, medians of three fresh processes: import of the package, the first call (cold), the first call at another size "
-    "(warm); beside the p50"
+    "ms, medians of three fresh processes: import of the package, the first call (cold), the first call at another "
+    "size (warm); beside the p50"
 )
-
-
-def needs() -> str:
-    """How many samples each percentile needs, in words."""
-    return ", ".join(f"{quantile_name(q)} {samples_needed(q):,}" for q in QUANTILES)
 
 
 def note() -> str:
     """What stands below tables."""
+    needed = ", ".join(f"{quantile_name(q)} {samples_needed(q):,}" for q in QUANTILES)
     return (
         "ratio: the candidate's p50 over ours, above 1 where we are faster; -: too few samples for that percentile "
-        f"(needed, so that one lies beyond it with a chance of 99%: {needs()})"
+        f"(needed, so that one lies beyond it with a chance of 99%: {needed})"
     )
+
+
+def rates(report: Mapping[str, Any]) -> str:
+    """What the machine can do at all, in words."""
+    found = []
+    for threads, rate in report["rates"].items():
+        peak = "" if rate["multiply_adds"] is None else f", {rate['multiply_adds'] / 1e9:.0f} G multiply-adds/s"
+        found.append(f"{threads} thread{'s' * (int(threads) > 1)}: {rate['bytes'] / 1e9:.1f} GB/s copied{peak}")
+    return "; ".join(found)
 
 
 def setting_words(row: Row) -> str:
@@ -102,8 +105,9 @@ def write_report(path: Path, report: Mapping[str, Any], verdicts: Sequence[Verdi
     steal = "not told" if noise["steal"] is None else f"{noise['steal']:.1%}"
     load = "not told" if noise["load"] is None else f"{noise['load']:.1f}"
     facts = (
-        f"<p>{html.escape(report['date'])}: {html.escape(measured)}.</p><p>{noise['seconds']:.0f} s; load before {load}; "
-        f"time stolen by the hypervisor {steal}; a loop of constant work varied by {noise['spread']:.0%}.</p>"
+        f"<p>{html.escape(report['date'])}: {html.escape(measured)}.</p><p>{rates(report)}.</p>"
+        f"<p>{noise['seconds']:.0f} s; load before {load}; time stolen by the hypervisor {steal}; a loop of constant "
+        f"work varied by {noise['spread']:.0%}.</p>"
     )
     warnings = "".join(
         f'<p class="warning">Too noisy to tell small differences: {html.escape(w)}.</p>' for w in noise["warnings"]
@@ -189,7 +193,7 @@ def _shares(rows: Sequence[Row]) -> str:
 
 def _roof(report: Mapping[str, Any]) -> str:
     parts = []
-    for threads, rates in report["rates"].items():
+    for threads, rate in report["rates"].items():
         rows = [
             row
             for row in report["rows"]
@@ -197,18 +201,18 @@ def _roof(report: Mapping[str, Any]) -> str:
             and (row["threads"], row["batch"], row["rounds"], row["backend"]) == (int(threads), 1, 1, "cpu")
             and row["case"] != "shares"
         ]
-        if rates["multiply_adds"] is None:
+        if rate["multiply_adds"] is None:
             return "<h2>Roofline</h2><p>The peak was not measured: pip install threadpoolctl</p>"
         for size in dict.fromkeys(row["size"] for row in rows):
             these = [row for row in rows if row["size"] == size]
-            picture = charts.roof(these, rates["bytes"], rates["multiply_adds"])
+            picture = charts.roof(these, rate["bytes"], rate["multiply_adds"])
             parts.append(f"<h3>{setting_words(these[0])}</h3>{chart(picture, 'roofline', kind='svg+xml')}")
     if not parts:
         return ""
     return (
         "<h2>Roofline</h2><p>How near ours come to what this machine allows, measured here: memory by a copy, "
-        "arithmetic by a product of float32 matrices. Operations are what the definitions need, counted by hand; a special "
-        "function counts as eight. Bytes are one read and one write of each pixel.</p>" + "".join(parts)
+        "arithmetic by a product of float32 matrices. Operations are what the definitions need, counted by hand; a "
+        "special function counts as eight. Bytes are one read and one write of each pixel.</p>" + "".join(parts)
     )
 
 

@@ -1,8 +1,8 @@
 """What users compose today: the filters and rounds of other libraries, listed in `PEERS`.
 
 Each takes a uint8 plane (H, W) and gives what its library gives. A library's float32 versions get the plane as float32
-in [0, 1]; to make it is not timed. Where there are several versions, all are tried at the size at hand and the fastest is
-measured.
+in [0, 1]; to make it is not timed. Where there are several versions, all are tried at the size at hand and the fastest
+is measured.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,8 +42,9 @@ class Bound(NamedTuple):
 class Peer(NamedTuple):
     """Another library's version of a case of the benchmark.
 
-    `make(plane, setting)` prepares the call that is timed, or several by the name of their version, of which the
-    fastest is. It raises ImportError, with the fix, where the library or a part of it is missing.
+    `make(plane, setting)`, in the case "batch" of planes (N, H, W), prepares the call that is timed, or several by the
+    name of their version, of which the fastest is. It raises ImportError, with the fix, where the library or a part of
+    it is missing.
     """
 
     case: str
@@ -143,8 +145,19 @@ def library(module: str, package: str) -> Any:
         raise ImportError(f"{module} does not load ({error}); pip install {package}") from error
 
 
+def _function(module: str, package: str, name: str) -> Callable[..., Any]:
+    """Get a function of a peer's; raises ImportError, too, where this version has none of that name."""
+    found = getattr(library(module, package), name, None)
+    if found is None:
+        raise ImportError(f"this version has no {module}.{name}; pip install --upgrade {package}")
+    return found  # type: ignore[no-any-return]
+
+
 def _opencv(name: str, *, contrib: bool = False) -> Make:
     def make(g: Plane, setting: Setting) -> Mapping[str, Call]:
+        if name == "batch":  # quicker than OpenCV's threads within an image
+            single, pool = OpenCV(1, contrib=contrib), ThreadPoolExecutor(setting.threads)
+            return {"": lambda: np.stack(list(pool.map(single.round, g)))}
         cv = OpenCV(setting.threads, contrib=contrib)
         if name == "rounds":
             return {"": partial(cv.rounds, g, setting.rounds)}
@@ -160,7 +173,7 @@ def _array(module: str, package: str, function: str, *, uint8: bool = False, **s
     """Make a call of a function of NumPy arrays: on float32 in [0, 1], or on uint8."""
 
     def make(g: Plane, _setting: Setting) -> Call:
-        return partial(getattr(library(module, package), function), g if uint8 else _unit(g), **settings)
+        return partial(_function(module, package, function), g if uint8 else _unit(g), **settings)
 
     return make
 
@@ -178,7 +191,7 @@ def _kornia(function: str, *arguments: Any, guide: bool = False) -> Make:
     part, name = function.split(".")
 
     def make(g: Plane, setting: Setting) -> Call:
-        call = getattr(library(f"kornia.{part}", "kornia"), name)
+        call = _function(f"kornia.{part}", "kornia", name)
         torch = library("torch", "torch")
         torch.set_num_threads(setting.threads)
         x = torch.from_numpy(_unit(g))[None, None]
@@ -197,7 +210,7 @@ def _kornia_rs(name: str, *arguments: Any) -> Make:
     """Make a call of kornia-rs' on a uint8 image (H, W, 1)."""
 
     def make(g: Plane, setting: Setting) -> Call:
-        call = getattr(library("kornia_rs.imgproc", "kornia-rs"), name)
+        call = _function("kornia_rs.imgproc", "kornia-rs", name)
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         if setting.threads != usable:
             raise ImportError(f"it takes every CPU and cannot be held to {setting.threads}; --threads {usable} has it")
@@ -252,6 +265,7 @@ PEERS = (
     Peer("round", "OpenCV composed", _opencv("round", contrib=True), _ROUND),
     Peer("rounds", "OpenCV composed, 8 bits between rounds", _opencv("rounds", contrib=True), _EQUALISED),
     Peer("exact-round", "OpenCV composed", _opencv("round", contrib=True), _ROUND),
+    Peer("batch", "OpenCV composed, an image a thread", _opencv("batch", contrib=True), _ROUND),
     Peer("wls", "OpenCV fast global smoother", _opencv("wls", contrib=True), SMOOTHER),
     Peer("wls", "SciPy spsolve", _spsolve, _SYSTEM, SLOW),
     Peer("wls", "pyamg", _pyamg, _SYSTEM, SLOW),

@@ -16,7 +16,7 @@ _BATCH, _BATCH_PIXELS = 64, 64 * 200 * 200  # of the case "batch": images at mos
 
 
 class Setting(NamedTuple):
-    """One point of a sweep. `batch` 0: 64 images; of larger ones so many fewer that the pixels are as many, but two."""
+    """One point of a sweep. `batch` 0: 64 images; of larger ones fewer, so that the pixels are as many, but two."""
 
     size: tuple[int, int] = (200, 200)
     threads: int = 1

@@ -111,9 +111,10 @@ def _write(page: Path, report: Mapping[str, Any], verdicts: Sequence[Verdict]) -
 
 
 def _tell(report: Mapping[str, Any]) -> None:
-    from .._bench.page import FIRST, HEADS, cells, first_cells, note, setting_words
+    from .._bench.page import FIRST, HEADS, cells, first_cells, note, rates, setting_words
 
     say(", ".join(f"{k} {v}" for k, v in report["machine"].items() if v))
+    say(rates(report))
     for (case, where), group in itertools.groupby(report["rows"], key=lambda row: (row["case"], setting_words(row))):
         rows = list(group)
         stdout.print(f"\n[bold]{case}[/bold], {where}", highlight=False)

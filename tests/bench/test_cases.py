@@ -171,6 +171,13 @@ def test_opencv_without_its_contrib_modules(monkeypatch, case, found):
         assert "pip install opencv-contrib-python-headless" in words
 
 
+def test_a_version_without_a_function_is_told(monkeypatch):
+    pytest.importorskip("scipy.ndimage")
+    monkeypatch.delattr("scipy.ndimage.median_filter")
+    (words,) = [words for words in listed("median")[1] if "SciPy" in words]
+    assert words.endswith("this version has no scipy.ndimage.median_filter; pip install --upgrade scipy")
+
+
 def test_what_is_not_installed_is_named(monkeypatch):
     for module in ("pyamg", "kornia.filters"):
         monkeypatch.setitem(sys.modules, module, None)
