@@ -53,8 +53,15 @@ def test_a_machine_that_became_slower_is_no_difference():
 
 
 def test_noise_widens_what_is_not_told():
-    assert verdict(run(), run(1.15, seed=1)) == "slower"
-    assert verdict(run(spread=0.4), run(1.15, seed=1, spread=0.4)) == "no difference told"
+    old, new = run(), run(1.15, seed=1)
+    assert verdict(old, new) == "slower"
+    old["noise"]["spread"] = 0.8  # a mood that its samples of this row do not show
+    assert verdict(old, new) == "no difference told"
+
+
+def test_little_is_not_told_however_steady_the_samples():
+    assert verdict(run(spread=1e-4), run(1.02, seed=1, spread=1e-4)) == "no difference told"
+    assert verdict(run(spread=1e-4), run(1.04, seed=1, spread=1e-4)) == "slower"
 
 
 def test_interval_covers_the_truth():
