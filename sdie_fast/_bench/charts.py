@@ -39,13 +39,16 @@ def _look(name: str) -> dict[str, str]:
     return {"color": _OWN, "label": name}
 
 
-def _panels(count: int, *, height: float = 2.5, most: int = 3, **options: Any) -> tuple[Any, list[Any]]:
-    """Make a figure of panels, at most so many to a row, as wide as a page or, of one panel, as a column of text."""
+def _panels(
+    count: int, *, width: float = 3.7, height: float = 2.5, most: int = 3, **options: Any
+) -> tuple[Any, list[Any]]:
+    """Make a figure of panels, each of so many inches, at most so many to a row."""
     from matplotlib.figure import Figure
 
-    down = -(-count // most)
-    figure = Figure((11.1 if most > 1 else 6.6, height * down + 0.3), layout="constrained")
-    axes = list(np.ravel(figure.subplots(down, most, **options)))
+    across = min(count, most)
+    down = -(-count // across)
+    figure = Figure((width * across, height * down + 0.4), layout="constrained")
+    axes = list(np.ravel(figure.subplots(down, across, **options)))
     for axis in axes[count:]:
         axis.set_axis_off()
     for axis in axes:
@@ -60,7 +63,14 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=round(figure.get_figwidth() / 2.2),
+        frameon=False,
+        fontsize=8,
+    )
 
 
 def _svg(figure: Any) -> bytes:
@@ -141,7 +151,7 @@ def scaling(key: str, label: str, cases: Mapping[str, Sequence[Row]]) -> bytes:
 
 def shares(sizes: Mapping[str, Sequence[Row]]) -> bytes:
     """Draw what each filter takes alone, and what the round is quicker by without it; a panel for each size."""
-    figure, axes = _panels(len(sizes), height=2.8, most=2)
+    figure, axes = _panels(len(sizes), width=5.5, height=2.8, most=2)
     for axis, (size, rows) in zip(axes, sizes.items(), strict=True):
         times = {row["candidate"]: row["median_ms"] for row in rows}
         whole = times[OURS]
@@ -189,7 +199,7 @@ def roof(rows: Sequence[Row], bytes_per_s: float, multiply_adds: float) -> bytes
     bytes_per_s, multiply_adds : float
         Measured rates.
     """
-    figure, (axis,) = _panels(1, height=4.2, most=1)
+    figure, (axis,) = _panels(1, width=6.6, height=4.2)
     x = np.array([row["operations"] / BYTES for row in rows])
     y = np.array([row["operations"] * row["mpx_per_s"] / 1e3 for row in rows])
     across = np.geomspace(min(x.min(), 1.0) / 2, x.max() * 3, 100)
@@ -208,7 +218,7 @@ def roof(rows: Sequence[Row], bytes_per_s: float, multiply_adds: float) -> bytes
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(across[0], across[-1])
-    axis.set_ylim(y.min() / 2, multiply_adds / 1e9 * 2)
+    axis.set_ylim(y.min() / 2, max(y.max(), multiply_adds / 1e9) * 2)
     _names(axis, x, y, [row["case"] + row["candidate"].removeprefix(OURS) for row in rows])
     _plain(axis.xaxis)
     _plain(axis.yaxis)

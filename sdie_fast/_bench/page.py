@@ -127,21 +127,24 @@ def write_report(path: Path, report: Mapping[str, Any], verdicts: Sequence[Verdi
 
 
 def _distributions(rows: Sequence[Row]) -> str:
-    """A chart for each setting; what matters to one case alone, batch and rounds, is in the panel's title."""
-    found: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    """A chart for each setting, a panel for each case; of one or two cases, one chart of all settings."""
+    rows = [row for row in rows if row["case"] != "shares"]
+    if not rows:
+        return ""
+    few = len({row["case"] for row in rows}) <= 2
+    found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        if row["case"] != "shares":
-            panels = found.setdefault((row["size"], row["threads"], row["backend"]), {})
-            many = f", {row['batch']} images" * (row["batch"] > 1) + f", {row['rounds']} rounds" * (row["rounds"] > 1)
-            panels.setdefault(row["case"] + many.replace(", 5 rounds", ""), []).append(row)
+        where = setting_words({**row, "batch": 1, "rounds": 1})
+        many = [f"{row['batch']} images"] * (row["batch"] > 1) + [f"{row['rounds']} rounds"] * (row["rounds"] > 1)
+        panel = ", ".join([row["case"], *([setting_words(row)] if few else many)])
+        found.setdefault("" if few else where, {}).setdefault(panel, []).append(row)
     parts = [
         "<h2>How long calls take</h2><p>Share of the calls that were done within a time; further left is faster.</p>"
     ]
     for where, panels in found.items():
-        first = next(iter(panels.values()))[0]
-        title = setting_words({**first, "batch": 1, "rounds": 1})
-        parts.append(f"<h3>{title}</h3>{chart(charts.distributions(panels), str(where), kind='svg+xml', wide=True)}")
-    return "".join(parts) if found else ""
+        picture = chart(charts.distributions(panels), "shares of calls over time", kind="svg+xml", wide=True)
+        parts.append(f"<h3>{where}</h3>{picture}" if where else picture)
+    return "".join(parts)
 
 
 _SWEPT = (("pixels", "image size"), ("threads", "threads"), ("batch", "images"), ("rounds", "rounds"))

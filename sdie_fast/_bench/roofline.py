@@ -18,7 +18,7 @@ _SPECIAL = 8  # multiply-adds of a polynomial in place of an exp2, a log2 or a r
 _MIX = 10  # of loading, mixing, clipping and converting a pixel in each round
 
 _COPIED = 1 << 28  # bytes: beyond the caches of one core's share, if not beyond the whole L3 of a large server
-_SIDE = 1024  # of the matrices whose product is the peak of arithmetic
+_SIDE = 384  # of the matrices whose product is the peak of arithmetic: under a millisecond, so that nothing interrupts
 
 
 def _best_rate(amount: float, call: Callable[[], object], repeats: int) -> float:
@@ -26,7 +26,7 @@ def _best_rate(amount: float, call: Callable[[], object], repeats: int) -> float
     return amount / min(by_host(call)() for _ in range(repeats))
 
 
-def bandwidth(threads: int, *, size: int = _COPIED, repeats: int = 5) -> float:
+def bandwidth(threads: int, *, size: int = _COPIED, repeats: int = 10) -> float:
     """Bytes read plus bytes written a second by copies of `size` bytes in all, each thread its part, at best."""
     parts = [np.ones(size // threads, np.uint8) for _ in range(threads)]
     to = [np.zeros_like(part) for part in parts]
@@ -34,7 +34,7 @@ def bandwidth(threads: int, *, size: int = _COPIED, repeats: int = 5) -> float:
         return _best_rate(2.0 * size, lambda: list(pool.map(np.copyto, to, parts)), repeats)
 
 
-def peak(threads: int, *, side: int = _SIDE, repeats: int = 5) -> float | None:
+def peak(threads: int, *, side: int = _SIDE, repeats: int = 200) -> float | None:
     """Float32 multiply-adds a second in a product of matrices, at best; None where BLAS cannot be held to threads."""
     a = np.random.default_rng(0).random((side, side), np.float32)
     out = np.empty_like(a)

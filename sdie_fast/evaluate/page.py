@@ -18,7 +18,7 @@ table {{ border-collapse: collapse; }} td, th {{ padding: .2em .9em .2em 0; text
 td:first-child, th:first-child {{ text-align: left; }} th {{ border-bottom: 1px solid #999; }}
 figure {{ display: inline-block; margin: .4em .6em .4em 0; }} figcaption {{ font-size: 12px; color: #555; }}
 img {{ display: block; image-rendering: pixelated; }}
-.chart {{ max-width: 46em; width: 100%; image-rendering: auto; }} .wide {{ max-width: none; }}
+.chart {{ max-width: 46em; width: 100%; image-rendering: auto; }} .wide {{ max-width: 100%; width: auto; }}
 .heads {{ display: flex; width: {WIDTH}px; }} .heads span {{ flex: 1; color: #555; }}
 .warning {{ background: #fdf0d0; border-left: 4px solid #e69f00; padding: .5em 1em; }}
 """
@@ -30,7 +30,7 @@ def data_url(data: bytes, kind: str) -> str:
 
 
 def chart(picture: bytes, what: str, *, kind: str = "png", wide: bool = False) -> str:
-    """Show a chart, as wide as a column of text or, `wide`, as the page."""
+    """Show a chart as wide as a column of text or, `wide`, in its own size, but no wider than the page."""
     return f'<img class="chart{" wide" * wide}" src="{data_url(picture, kind)}" alt="{html.escape(what)}">'
 
 
