@@ -47,7 +47,13 @@ def parts(threads: int) -> list[dict[str, Any]]:
         {"settings": [Setting(SMALL)], "cases": ["round"], "repeats": 5000, "seconds": 25.0},
         {"settings": [Setting(SMALL), Setting(MIDDLE)], "repeats": 500, "seconds": 150.0},
         *([{"settings": every, "cases": rounds, "repeats": 500, "seconds": 50.0}] if threads > 1 else []),
-        {"settings": [Setting(LARGE)], "cases": ["round", "exact-round", "wls"], "repeats": 50, "seconds": 40.0, "cold": False},
+        {
+            "settings": [Setting(LARGE)],
+            "cases": ["round", "exact-round", "wls"],
+            "repeats": 50,
+            "seconds": 40.0,
+            "cold": False,
+        },
     ]
 
 
