@@ -1,6 +1,6 @@
 """The CPU tables of bench/RESULTS.md: measured on this machine, and written in its processor's section there.
 
-    python bench/cpu.py --json cpu.json --write bench/RESULTS.md     # about six minutes; nothing else should run
+    python bench/cpu.py --json cpu.json --write bench/RESULTS.md     # about seven minutes; nothing else should run
     python bench/cpu.py --from cpu.json --write bench/RESULTS.md     # a run's tables once more
 
 It is what `sdie-fast bench` measures, in four parts: the tail of a round, every case on one thread, rounds on every

@@ -17,7 +17,7 @@ __all__ = ["KEYS", "Verdict", "compare", "interval", "read_report", "slower"]
 
 KEYS = ("case", "size", "threads", "batch", "rounds", "backend", "candidate")
 # What must be alike for times to be comparable. Versions may differ: they are what is compared.
-_MACHINE = ("processor", "instruction set", "CPUs", "footprint")
+_MACHINE = ("processor", "instruction set", "CPUs", "governor", "footprint")
 _RESAMPLED, _CONFIDENCE = 1000, 0.99
 # Nothing nearer to 1 is told: processes of one program differ by as much, by where their memory lies. Nor is what lies
 # within a quarter of the two runs' spreads: samples of one run say little of a machine whose mood lasts longer.
@@ -132,8 +132,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[Verdic
             continue
         low, high = interval(was["samples_ms"], row["samples_ms"], *(loop[key[:-1]] for loop in loops))
         verdict = "faster" if low > margin else "slower" if high * margin < 1 else "no difference told"
-        times = was["median_ms"], row["median_ms"]
-        found.append(Verdict(key, *times, times[0] / times[1], low, high, verdict))
+        then, now = (float(np.median(samples["samples_ms"])) for samples in (was, row))
+        found.append(Verdict(key, then, now, then / now, low, high, verdict))
     return found, words
 
 
