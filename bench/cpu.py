@@ -33,6 +33,7 @@ from sdie_fast.filters import TABLE
 
 BEGIN = "<!-- cpu tables: written by bench/cpu.py -->"
 END = "<!-- end of cpu tables -->"
+COUNTS = Path(__file__).with_name("instructions.json")  # of bench/instructions.py
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SMALL, MIDDLE, LARGE = (200, 200), (1024, 1024), (4096, 4096)
 
@@ -93,6 +94,8 @@ def run(watch: Callable[[str], None]) -> dict[str, Any]:
         noise.append(report["noise"])
     whole["machine"]["threads"] = f"1 and {THREADS}" if THREADS > 1 else 1
     whole["planes"] = planes()
+    if COUNTS.exists():
+        whole["instructions"] = json.loads(COUNTS.read_text())["instructions"]
     # The load before later parts is that of the parts before them.
     worst = {
         key: max((part[key] for part in noise if part[key] is not None), default=None) for key in ("steal", "spread")
@@ -151,6 +154,12 @@ def _planes(solver: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda report: report.get("planes", {}).get(solver)
 
 
+def _instructions(report: Mapping[str, Any]) -> float | None:
+    """Instructions a pixel of a round of 200 x 200, as bench/instructions.py counted them."""
+    count = report.get("instructions", {}).get("round")
+    return None if count is None else float(count) / (SMALL[0] * SMALL[1])
+
+
 COMPOSED = "OpenCV composed"
 ONE = f"{OURS}, one thread"
 TARGETS = (
@@ -167,6 +176,10 @@ TARGETS = (
     Target("exact WLS against pyamg, 200 x 200", "30x", 30.0, _ratio("wls", 200, "pyamg")),
     Target("batch of 200 x 200, two cores against one", "1.9x", 1.9, _ratio("batch", 200, ONE, 2)),
     Target("one image of 1024 x 1024, two cores against one", "1.9x", 1.9, _ratio("round", 1024, ONE, 2)),
+    Target(
+        "a fast round of 200 x 200, instructions a pixel, x86-64-v3",
+        "130 at most", 130.0, _instructions, False, "{:.0f}",
+    ),
     Target(
         "the fused round over the sum of its filters alone, 1024 x 1024", "0.8x at most", 0.8, _fusion, least=False
     ),

@@ -38,6 +38,7 @@ def found():
         "machine": {"processor": "Some CPU", "instruction set": "x86-64-v3", "CPUs": 2, "governor": None},
         "noise": {"spread": 0.1, "seconds": 300.0, "warnings": ["too loud"]},
         "rates": {"1": {"bytes": 2e10, "multiply_adds": 5e10}, "2": {"bytes": 3e10, "multiply_adds": None}},
+        "instructions": {"round": 5_200_000},
         "planes": {"exact": 6.0, "fast": 4.1},
         "missing": ["guided, X: not measured: gone"],
         "first_calls": [],
@@ -62,13 +63,14 @@ def test_targets(cpu):
         "over 1024 x 1024 | 1.2x at most | 1.20x | met |",
         "two cores against one | 1.9x | 1.95x | met |",
         "alone, 1024 x 1024 | 0.8x at most | 0.72x | met |",  # 9 over five times 2.5: the identity is no filter
+        "x86-64-v3 | 130 at most | 130 | met |",
         "exact WLS | 6 | 6.0 | met |",
         "fast WLS | 4 | 4.1 | missed |",
         "against pyamg, 200 x 200 | 30x | not measured | |",
     ):
         assert line in table, line
-    assert table.count("| met |") == 6
-    bare = found() | {"rows": [], "planes": {}}
+    assert table.count("| met |") == 7
+    bare = found() | {"rows": [], "planes": {}, "instructions": {}}
     assert cpu.targets_table(bare).count("| not measured | |") == len(cpu.TARGETS)
 
 
