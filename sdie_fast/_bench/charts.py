@@ -173,19 +173,19 @@ def shares(sizes: Mapping[str, Sequence[Row]]) -> bytes:
 
 
 def _names(axis: Any, x: Any, y: Any, names: Sequence[str]) -> None:
-    """Write names beside points, in points of 1/72 inch: moved up until they are clear of the names below."""
-    scale = 72 / axis.figure.dpi
-    places = axis.transData.transform(np.column_stack([x, y])) * scale
-    taken: list[tuple[float, float, float]] = []
-    for k in np.argsort(places[:, 1]):
-        left, up = places[k, 0] + 7, places[k, 1]
-        right = left + 4.6 * len(names[k])
-        while any(left < r and right > el and abs(up - u) < 9 for el, r, u in taken):
-            up += 1
-        taken.append((left, right, up))
+    """Write names beside points: right, left, above or below, the first of these that covers nothing."""
+    places = axis.transData.transform(np.column_stack([x, y])) * 72 / axis.figure.dpi  # in points of 1/72 inch
+    boxes = [(left - 4, left + 4, up - 4, up + 4) for left, up in places]
+    for k, name in enumerate(names):
+        wide = 4.6 * len(name)
+        for begin, up in ((7, 0), (-7 - wide, 0), (-wide / 2, 9), (-wide / 2, -9), (7, 9), (7, -9), (7, 0)):
+            left, middle = places[k] + (begin, up)
+            box = (left, left + wide, middle - 4, middle + 4)
+            if not any(box[0] < r and box[1] > el and box[2] < t and box[3] > b for el, r, b, t in boxes):
+                break
+        boxes.append(box)
         axis.annotate(
-            names[k], (x[k], y[k]), va="center", fontsize=8, textcoords="offset points",
-            xytext=(7, up - places[k, 1] - 1),
+            name, (x[k], y[k]), va="center", fontsize=8, textcoords="offset points", xytext=(begin, up - 1)
         )  # fmt: skip
 
 

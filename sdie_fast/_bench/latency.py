@@ -33,7 +33,7 @@ def measure(
     peers: bool = True,
     own: Mapping[str, Callable[[Any], Any]] | None = None,
     repeats: int = 500,
-    seconds: float = 55.0,
+    seconds: float = 50.0,
     footprint: str = "disk",
     cold: bool = True,
     watch: Watcher | None = None,

@@ -41,7 +41,7 @@ def bench(
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="OpenCV, SciPy, kornia and others.")] = True,
     cold: Annotated[bool, typer.Option("--cold/--no-cold", help="First calls, in fresh processes.")] = True,
     repeats: Annotated[int, typer.Option(help="Calls of each candidate at most.", min=7, metavar="N")] = 500,
-    seconds: Annotated[float, typer.Option(help="For all timed calls together.", min=0, metavar="N")] = 55.0,
+    seconds: Annotated[float, typer.Option(help="For all timed calls together.", min=0, metavar="N")] = 50.0,
     footprint: Annotated[str, typer.Option(help="Our bilateral's: disk (OpenCV's) or square.")] = "disk",
     backend: Annotated[str, typer.Option(help="cpu, cuda (copies included) or reference.")] = "cpu",
     against: Annotated[
