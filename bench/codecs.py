@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from sdie_fast import files
-from sdie_fast._bench.timing import by_host, interleave, machine
+from sdie_fast._bench.machine import machine
+from sdie_fast._bench.timing import by_host, interleave
 from sdie_fast.data import synthetic
 
 SIZES = ((200, 200), (1080, 1920))

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdie_fast._bench.timing import by_host, interleave, machine
+from sdie_fast._bench.machine import machine
+from sdie_fast._bench.timing import by_host, interleave
 from sdie_fast.segment.checkpoint import build, load_checkpoint
 from sdie_fast.segment.export import export_sam
 from sdie_fast.segment.onnx import Options, open_session

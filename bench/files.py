@@ -34,9 +34,11 @@ import cv2
 import numpy as np
 
 from sdie_fast import FILTERS, Enhancer, FilterParams, Recipe, _validate, default_recipe, files
-from sdie_fast._bench import latency
-from sdie_fast._bench.peers import PEERS, ROUNDS, OpenCV
-from sdie_fast._bench.timing import interleave, machine
+from sdie_fast._bench import cases
+from sdie_fast._bench.machine import machine
+from sdie_fast._bench.peers import PEERS, OpenCV
+from sdie_fast._bench.setting import ROUNDS
+from sdie_fast._bench.timing import interleave
 from sdie_fast.data import synthetic
 
 SETS = {"1,500 of 200 x 200": (1500, (200, 200)), "24 of 1920 x 1080": (24, (1080, 1920))}
@@ -180,7 +182,7 @@ class Candidates:
             return "the script has no such recipe"
         self.script()
         (peer,) = (p for p in PEERS if p.case == "rounds")
-        told = [latency.check("rounds", peer.name, peer.bound, ours[p], read(self.out / p.name)) for p in some]
+        told = [cases.check("rounds", peer.name, peer.bound, ours[p], read(self.out / p.name)) for p in some]
         return told[0]
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from sdie_fast import FILTERS, Enhancer, FilterParams
-from sdie_fast._bench.timing import by_host, interleave, machine
+from sdie_fast._bench.machine import machine
+from sdie_fast._bench.timing import by_host, interleave
 from sdie_fast.actor import Actions, Actor
 from sdie_fast.data import synthetic
 from sdie_fast.learn.distill import ENCODER, export_actor

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sdie_fast._bench.timing import machine
+from sdie_fast._bench.machine import machine
 from sdie_fast.batch import cluster
 from sdie_fast.data import synthetic
 from sdie_fast.files import open_store

@@ -10,17 +10,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdie_fast._bench import latency
+from sdie_fast._bench import cases
+from sdie_fast._bench.setting import Setting
 
 SIZES = [(200, 200), (1024, 1024)]
-CASES = [case for case in latency.CASES if case not in ("exact-round", "batch")]
+CASES = [case for case in cases.CASES if case not in ("exact-round", "batch", "shares")]
 
 
 def prepared(case, size):
-    return latency.candidates(case, latency.sample(*size), 1, "disk", peers=True)[0]
+    return cases.candidates(case, cases.sample(*size), Setting(size), "disk", peers=True)[0]
 
 
-def cases():
+def points():
     """(case, size, candidate's number) of everything that can be measured here."""
     for case in CASES:
         for size in SIZES:
@@ -28,12 +29,12 @@ def cases():
                 yield pytest.param(case, size, number, id=f"{case}-{size[0]}-{candidate.name}")
 
 
-@pytest.mark.parametrize(("case", "size", "number"), cases())
+@pytest.mark.parametrize(("case", "size", "number"), points())
 def test_case(benchmark, case, size, number):
     candidates = prepared(case, size)
-    _, call, bound = candidates[number]
+    name, call, bound, *_ = candidates[number]
     benchmark.group = f"{case} {size[0]} x {size[1]}"
     ours = np.array(candidates[0].call())
     answer = np.array(benchmark(call))
     if bound is not None:
-        latency.check(case, candidates[number].name, bound, ours, answer)
+        cases.check(case, name, bound, ours, answer)

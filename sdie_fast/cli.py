@@ -1,19 +1,19 @@
 """The command `sdie-fast`: arguments in, tables, files and exit codes out.
 
-Exit codes: 0 done, 1 some files failed (or, for `doctor`, nothing can run), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 some files failed (`doctor`: nothing can run; `bench --compare`: slower), 2 wrong usage, 130
+interrupted.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ._cli import enhance_command, learn_commands, segment_commands
-from ._cli.common import Json, Threads, failing, say, show_table, stderr, stdout
+from ._cli import bench_command, enhance_command, learn_commands, segment_commands
+from ._cli.common import Json, Threads, failing, stdout
 from .errors import ModelError
 
 __all__ = ["app", "main"]
@@ -30,71 +30,7 @@ app = typer.Typer(
 
 
 app.command()(enhance_command.enhance)
-
-
-@app.command()
-def bench(
-    sizes: Annotated[
-        list[str] | None, typer.Option("--size", help="HEIGHTxWIDTH or a side; repeatable.", show_default="200, 1024")
-    ] = None,
-    cases: Annotated[
-        list[str] | None,
-        typer.Option("--case", help="round, rounds, exact-round, batch, or a filter; repeatable.", show_default="all"),
-    ] = None,
-    threads: Annotated[int, typer.Option(help="Of every candidate.", min=1)] = 1,
-    peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="OpenCV, SciPy, scikit-image, pyamg beside us.")
-    ] = True,
-    repeats: Annotated[int, typer.Option(help="Timed calls of each candidate.", min=3)] = 50,
-    footprint: Annotated[str, typer.Option(help="Our bilateral's: disk (OpenCV's) or square.")] = "disk",
-    backend: Annotated[str, typer.Option(help="cpu, cuda (copies included) or reference.")] = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Measure latency: filters, one round, five rounds, side by side with what users compose today.
-
-    Candidates take turns in shuffled order on the same image; answers are compared first. Median, interquartile range
-    and 99th percentile in milliseconds, megapixels per second, and the peer's median over ours.
-
-    Example: `sdie-fast bench --size 200 --case round`
-    """
-    from ._bench import latency
-
-    with failing():
-        report = latency.measure(
-            sizes=[latency.parse_size(s) for s in (sizes or ["200", "1024"])],
-            cases=cases,
-            threads=threads,
-            peers=peers,
-            repeats=repeats,
-            footprint=footprint,
-            backend=backend,
-            progress=None if as_json else lambda text: stderr.print(text, style="dim", highlight=False),
-        )
-    if as_json:
-        print(json.dumps(report, indent=2))
-        return
-    machine = report["machine"]
-    say(", ".join(f"{k} {v}" for k, v in machine.items() if v))
-    for (case, size), group in itertools.groupby(report["rows"], key=lambda row: (row["case"], row["size"])):
-        rows = list(group)
-        stdout.print(f"\n[bold]{case}[/bold], {size}", highlight=False)
-        show_table(
-            ("candidate", "median ms", "IQR", "p99", "Mpx/s", "ratio"),
-            (
-                (
-                    row["candidate"],
-                    *(f"{row[name]:.3f}" for name in ("median_ms", "iqr_ms", "p99_ms")),
-                    f"{row['mpx_per_s']:.1f}",
-                    f"{row['ratio']:.2f}x",
-                )
-                for row in rows
-            ),
-        )
-        for row in rows[1:]:
-            say(f"  {row['candidate']} differs by {row['difference']}")
-    for words in report["missing"]:
-        say(words)
-    say("\nratio: the candidate's median over ours, above 1 where we are faster")
+app.command()(bench_command.bench)
 
 
 @app.command()

@@ -20,6 +20,7 @@ import workloads
 import sdie_fast
 from sdie_fast import FilterParams
 from sdie_fast._bench import timing
+from sdie_fast._bench.sections import write_section
 from sdie_fast.errors import SdieError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,7 +184,7 @@ def test_section(tmp_path):
     }
     path = tmp_path / "RESULTS.md"
     path.write_text(f"# Before\n\n{report.BEGIN}\nold\n{report.END}\n\n## After\n")
-    report.write_section(path, report.markdown(found))
+    write_section(path, report.BEGIN, report.END, report.markdown(found))
     text = path.read_text()
     assert text.startswith(f"# Before\n\n{report.BEGIN}\n")
     assert text.endswith(f"{report.END}\n\n## After\n")
@@ -197,11 +198,11 @@ def test_section(tmp_path):
         assert words in text
     assert "pyamg" not in text
     assert report.markdown(found, targets=True).startswith("Measured 2026-01-02 on Some GPU.")
-    report.write_section(path, report.markdown(None))
+    write_section(path, report.BEGIN, report.END, report.markdown(None))
     assert "Some GPU" not in path.read_text()
     path.write_text("no marks")
     with pytest.raises(SdieError, match="gpu tables"):
-        report.write_section(path, "x")
+        write_section(path, report.BEGIN, report.END, "x")
     assert path.read_text() == "no marks"
 
 

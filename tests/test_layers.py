@@ -20,7 +20,8 @@ LAYERS = (
     ("segment", "data", "transforms", "line"),
     ("learn",),
     ("batch", "evaluate", "tune"),
-    ("_cli", "_bench"),
+    ("_bench",),
+    ("_cli",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -36,11 +36,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from clock import Runner, runs
-from report import markdown, write_section
+from report import BEGIN, END, markdown
 from workloads import CROSSOVER, WORKLOADS, Workload, sets_needed
 
 from sdie_fast import SdieError
-from sdie_fast._bench.timing import installed, interleave, machine
+from sdie_fast._bench.machine import installed, machine
+from sdie_fast._bench.sections import write_section
+from sdie_fast._bench.timing import interleave
 
 if TYPE_CHECKING:
     from floor import Floor, Peak
@@ -206,9 +208,9 @@ class Bench:
         if args.json:
             args.json.write_text(json.dumps(report, indent=2) + "\n")
         if args.write:
-            write_section(args.write, markdown(report))
+            write_section(args.write, BEGIN, END, markdown(report))
         if args.write_targets:
-            write_section(args.write_targets, markdown(report, targets=True))
+            write_section(args.write_targets, BEGIN, END, markdown(report, targets=True))
         return report
 
 

@@ -17,7 +17,7 @@ from composed import round_of
 from workloads import Planes, Workload, draw, truth
 
 from sdie_fast import enhance
-from sdie_fast._bench.latency import check
+from sdie_fast._bench.cases import check
 from sdie_fast._bench.peers import Bound, OpenCV
 from sdie_fast.filters import TABLE
 

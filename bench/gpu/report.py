@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from sdie_fast import SdieError
-
-__all__ = ["BEGIN", "END", "crossover", "figures", "markdown", "rows_table", "targets_table", "write_section"]
+__all__ = ["BEGIN", "END", "crossover", "figures", "markdown", "rows_table", "targets_table"]
 
 BEGIN = "<!-- gpu tables: written by bench/gpu -->"
 END = "<!-- end of gpu tables -->"
@@ -136,18 +133,3 @@ def markdown(report: Mapping[str, Any] | None, *, targets: bool = False) -> str:
     if report["notes"]:
         parts += ["Not measured in this run:", "\n".join(f"- {note}" for note in report["notes"])]
     return "\n\n".join(parts)
-
-
-def write_section(path: Path, section: str) -> None:
-    """Replace what stands between the markers in a Markdown file.
-
-    Raises
-    ------
-    SdieError
-        The file has not each marker once, in order.
-    """
-    text = path.read_text(encoding="utf-8")
-    begin, end = text.find(BEGIN), text.find(END)
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or end < begin:
-        raise SdieError(f"{path}: one line {BEGIN!r} and, after it, one {END!r} are needed")
-    path.write_text(f"{text[: begin + len(BEGIN)]}\n\n{section}\n\n{text[end:]}", encoding="utf-8")

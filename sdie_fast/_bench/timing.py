@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import platform
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from .. import __version__, _backends
-
-__all__ = ["Timer", "Timing", "by_host", "interleave", "machine", "summarise"]
+__all__ = ["QUANTILES", "Timer", "Timing", "by_host", "interleave", "quantile_name", "samples_needed"]
 
 Timer = Callable[[], float]  # makes a call, or many alike, and returns the seconds of one
-OPENCV = (
-    "opencv-contrib-python-headless",
-    "opencv-contrib-python",
-    "opencv-python-headless",
-    "opencv-python",
-)
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+def quantile_name(q: float) -> str:
+    """'p99.9' of 0.999."""
+    return f"p{100 * q:g}"
+
+
+def samples_needed(quantile: float) -> int:
+    """Fewest samples of which at least one lies beyond that quantile with a chance of 99%: 0.01 >= quantile ** n.
+
+    7 for the median, 44, 459 and 4,603 for p90, p99 and p99.9: with fewer, a percentile is only the largest sample by
+    another name.
+    """
+    return math.ceil(math.log(0.01) / math.log(quantile))
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one candidate's calls, summed up."""
+    """Seconds of one candidate's calls, in the order in which they were made; one at least."""
 
-    median: float
-    iqr: float
-    p99: float
-    best: float
-    samples: int
+    seconds: Sequence[float]
 
+    @property
+    def samples(self) -> int:
+        """Number of calls."""
+        return len(self.seconds)
 
-def summarise(samples: Sequence[float]) -> Timing:
-    """Sum up seconds of single calls."""
-    first, median, third, p99 = (float(q) for q in np.quantile(samples, (0.25, 0.5, 0.75, 0.99)))
-    return Timing(median, third - first, p99, min(samples), len(samples))
+    @property
+    def median(self) -> float:
+        """Median, of however few samples."""
+        return float(np.median(self.seconds))
+
+    @property
+    def iqr(self) -> float:
+        """Interquartile range."""
+        first, third = np.quantile(self.seconds, (0.25, 0.75))
+        return float(third - first)
+
+    @property
+    def best(self) -> float:
+        """Least."""
+        return min(self.seconds)
+
+    def quantile(self, q: float) -> float | None:
+        """Quantile, or None where there are fewer samples than `samples_needed`."""
+        return float(np.quantile(self.seconds, q)) if self.samples >= samples_needed(q) else None
 
 
 def by_host(call: Callable[[], object]) -> Timer:
@@ -63,16 +83,21 @@ def interleave(
     budget: float = 20.0,
     seed: int = 0,
 ) -> dict[str, Timing]:
-    """Time the candidates in turns, each once a turn, in shuffled order.
+    """Time the candidates in turns, in shuffled order within a turn.
 
     Parameters
     ----------
     samples : mapping of name to callable
         Each returns the seconds of one call.
     turns : int
-        Of all candidates; fewer, but at least `least`, once `budget` seconds are spent.
+        Samples of each candidate, where `budget` allows. Where it does not, slow candidates sit out turns, evenly over
+        the whole run: each has its share of the time, and what quick ones leave of theirs.
+    least : int
+        Samples of each candidate whatever the budget.
     warmup : int
         Samples of each that are not counted (one, for candidates that take over a second).
+    budget : float
+        Seconds for all candidates together.
     seed : int
         Of the order.
 
@@ -80,54 +105,35 @@ def interleave(
     -------
     dict of name to Timing
     """
-    for sample in samples.values():
+    cost = dict.fromkeys(samples, 0.0)
+    for name, sample in samples.items():
         for _ in range(warmup):
-            if sample() > 1.0:
+            begin = time.perf_counter()
+            slow = sample() > 1.0
+            took = time.perf_counter() - begin
+            cost[name] = min(took, cost[name] or took)
+            if slow:
                 break
+    due, left = {}, budget
+    for k, name in enumerate(sorted(cost, key=lambda name: cost[name])):
+        share = left / (len(cost) - k)
+        due[name] = int(min(turns, max(least, share / max(cost[name], 1e-9))))
+        left = max(0.0, left - due[name] * cost[name])
     taken: dict[str, list[float]] = {name: [] for name in samples}
-    order, shuffle = list(samples), random.Random(seed)
+    order, shuffle, most = list(samples), random.Random(seed), max(due.values())
     collecting = gc.isenabled()
     gc.disable()
     try:
         begin = time.perf_counter()
-        for turn in range(turns):
-            if turn >= least and time.perf_counter() - begin > budget:
-                break
+        for turn in range(most):
+            over = time.perf_counter() - begin > budget
             shuffle.shuffle(order)
             for name in order:
-                taken[name].append(samples[name]())
+                if (turn + 1) * due[name] // most == turn * due[name] // most:
+                    continue
+                if not over or len(taken[name]) < least:
+                    taken[name].append(samples[name]())
     finally:
         if collecting:
             gc.enable()
-    return {name: summarise(seconds) for name, seconds in taken.items()}
-
-
-def installed(*packages: str) -> str | None:
-    """Version of the first of these packages that is installed."""
-    for package in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            return version(package)
-    return None
-
-
-def machine(threads: int) -> dict[str, str | int | None]:
-    """What the figures depend on: processor, instruction set, threads and versions (None: not installed)."""
-    model = platform.processor()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-    isa = None
-    if _backends.get("cpu").available:
-        from .. import _core
-
-        isa = _core.active_isa()
-    return {
-        "processor": model,
-        "instruction set": isa,
-        "threads": threads,
-        "sdie_fast": __version__,
-        "OpenCV": installed(*OPENCV),
-        "SciPy": installed("scipy"),
-        "scikit-image": installed("scikit-image"),
-        "pyamg": installed("pyamg"),
-        "Python": platform.python_version(),
-    }
+    return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}

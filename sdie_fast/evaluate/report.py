@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..files import replace_file
 from ..learn.places import Images, Masks
 from ..learn.select import choose, final_mask, final_reward, usable
 from .figures import comparison, weights_per_round
 from .judge import SDIE, Evaluation, Judged, Result, kept
+from .page import WIDTH, chart, data_url, table, write_page
 from .tables import PAPER, Row, by_shots, class_table, gain, main_table, mean_weights, rule_table
 
 __all__ = ["Report", "overlay", "write_report"]
 
 _COLUMNS = ("input", "enhanced", "SDIE", "segmenter alone", "truth")
-_WIDTH = 1016  # of a row of pictures, in pixels
-_STYLE = f"""
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; }}
-table {{ border-collapse: collapse; }} td, th {{ padding: .2em .9em .2em 0; text-align: right; }}
-td:first-child, th:first-child {{ text-align: left; }} th {{ border-bottom: 1px solid #999; }}
-figure {{ display: inline-block; margin: .4em .6em .4em 0; }} figcaption {{ font-size: 12px; color: #555; }}
-img {{ display: block; image-rendering: pixelated; }}
-.chart {{ max-width: 46em; width: 100%; image-rendering: auto; }}
-.heads {{ display: flex; width: {_WIDTH}px; }} .heads span {{ flex: 1; color: #555; }}
-"""
 
 
 def overlay(image: Images, mask: Masks) -> Images:
@@ -46,10 +35,6 @@ def _rgb(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.repeat(image[..., None], 3, 2)
 
 
-def _url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _strip(parts: Sequence[Images], width: int) -> str:
     """Pictures side by side, so many pixels wide, as a data URL."""
     gap = np.full((parts[0].shape[0], 4, 3), 255, np.uint8)
@@ -58,33 +43,15 @@ def _strip(parts: Sequence[Images], width: int) -> str:
     picture = picture.resize((width, round(width * picture.height / picture.width)))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=85)
-    return _url(buffer.getvalue(), "jpeg")
+    return data_url(buffer.getvalue(), "jpeg")
 
 
 def _figure(source: str, text: str) -> str:
     return f'<figure><img src="{source}" alt=""><figcaption>{html.escape(text)}</figcaption></figure>'
 
 
-def _chart(png: bytes, what: str) -> str:
-    return f'<img class="chart" src="{_url(png, "png")}" alt="{what}">'
-
-
-def _table(rows: Iterable[Iterable[object]], heads: Iterable[str] = ()) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
-
-
 def _figures(rows: Sequence[Row], first: str) -> str:
-    return _table(((row.name, *row.figures.values()) for row in rows), (first, *rows[0].figures))
-
-
-def _write(path: Path, title: str, body: str) -> None:
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>\n"
-    )
-    replace_file(path, lambda file: file.write(page.encode()))
+    return table(((row.name, *row.figures.values()) for row in rows), (first, *rows[0].figures))
 
 
 class Report:
@@ -117,12 +84,12 @@ class Report:
             pictures.setdefault(label, []).append(_figure(strip, f"{name}: IoU {100 * iou:.0f}"))
         classes = ((name, scores.images[name], f"{100 * value:.1f}") for name, value in scores.iou.items())
         body = (
-            f"{_table(facts.items())}<p><b>MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f}</b> "
+            f"{table(facts.items())}<p><b>MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f}</b> "
             f"(foreground {100 * scores.foreground_iou:.1f}, background {100 * scores.background_iou:.1f})</p>"
-            f"{_table(classes, ('class', 'images', 'IoU'))}"
+            f"{table(classes, ('class', 'images', 'IoU'))}"
             "<p>Image, prediction, truth; from the best of each class to the worst.</p>"
         )
-        _write(path, title, body + "".join(f"<h2>{html.escape(k)}</h2>{''.join(v)}" for k, v in pictures.items()))
+        write_page(path, title, body + "".join(f"<h2>{html.escape(k)}</h2>{''.join(v)}" for k, v in pictures.items()))
 
 
 def _episode(result: Result, k: int) -> str:
@@ -141,7 +108,7 @@ def _episode(result: Result, k: int) -> str:
     ]
     how = "by vote" if rule == "vote" else f"after round {at}" if at else "the image as it came"
     text = f"{case.name or case.label}: reward {100 * r.rewards[0]:.0f} alone, {100 * final_reward(rule, r):.0f} {how}"
-    return _figure(_strip(parts, _WIDTH), text)
+    return _figure(_strip(parts, WIDTH), text)
 
 
 def _said(name: str, runs: Sequence[Result]) -> str:
@@ -160,7 +127,7 @@ def _compared(name: str, runs: Sequence[Result]) -> str:
     mious = [(r.name, r.figures["MIoU"].mean, max(r.figures["MIoU"].deviation, 0.0)) for r in rows]
     told = f", {html.escape(name)}" if name else ""
     return (
-        f"<h2>Against what it must beat{told}</h2>{_chart(comparison(mious, 'MIoU, %'), 'MIoU of each way of acting')}"
+        f"<h2>Against what it must beat{told}</h2>{chart(comparison(mious, 'MIoU, %'), 'MIoU of each way of acting')}"
         f"{_figures(rows, '')}<p>The oracle picks each image's best round by the truth; no line can. It lifts chance too, which is"
         f" why it stands beside every way of acting. It goes by each image's own reward and takes none unenhanced, so that a class's"
         f" sums may come out higher by a rule that does not see the truth.</p>"
@@ -196,14 +163,14 @@ def write_report(path: Path, title: str, results: Sequence[Result], curves: Sequ
         pictures.setdefault(first.cases[rollout.case].label, []).append(_episode(first, k))
     heads = "".join(f"<span>{name}</span>" for name in _COLUMNS)
     weights = weights_per_round(mean_weights(results), first.filters)
-    _write(
+    write_page(
         path,
         title,
-        f"{''.join(_said(*group) for group in groups.items())}{_table(shown)}"
+        f"{''.join(_said(*group) for group in groups.items())}{table(shown)}"
         "<h2>Class by class</h2><p>IoU in percent, intersections and unions summed over each class's images.</p>"
         f"{_figures(class_table(results), 'class')}{paper}{''.join(_compared(*group) for group in groups.items())}"
-        f"<h2>What the policy does</h2>{_chart(weights, 'weights of each round')}"
-        f"{''.join(_chart(curve, 'return curve') for curve in curves)}"
+        f"<h2>What the policy does</h2>{chart(weights, 'weights of each round')}"
+        f"{''.join(chart(curve, 'return curve') for curve in curves)}"
         "<h2>Pictures</h2><p>Of each class from the image that enhancement helped most to the one it harmed most.</p>"
         + "".join(
             f'<h3>{html.escape(k)}</h3><div class="heads">{heads}</div>{"".join(v)}' for k, v in pictures.items()
