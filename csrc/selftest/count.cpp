@@ -54,8 +54,8 @@ int count(int argc, char** argv) {
     one(name, name + "=1", fast);
   }
   one("round", round, fast);
-  one("wls, exact", "wls=1", exact);
-  one("round, exact wls", round, exact);
+  one("wls (exact)", "wls=1", exact);
+  one("round (exact wls)", round, exact);
   return 0;
 }
 
