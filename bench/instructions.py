@@ -151,7 +151,7 @@ def table(found: dict[str, Any], *, cache: bool = False) -> list[str]:
     """Write the rows of RESULTS.md's table; with `cache`, misses of the simulated caches beside them."""
     columns = ["what", "instructions", "a pixel", "floor a pixel", "share"]
     if cache:
-        columns += ["L1 misses a pixel", "last-level misses a pixel"]
+        columns += ["L1 data misses a pixel", "last-level misses a pixel"]
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, events in found["events"].items():
         per_pixel = events["Ir"] / SIDE**2
