@@ -32,15 +32,15 @@ class Checker {
   void grey(const Case& c);
   // RGB: the change of luma is added to the channels, or each channel is filtered.
   void colour(const char* rounds, const std::string& settings, DType dtype, bool per_channel, double tolerance);
-  // Teams of two and three give the bytes that one thread gives, and these, where asked, what the oracle does.
+  // Teams of two and three give the bytes that one thread gives. Those are held against the oracle too, unless the
+  // tolerance is 0: a plane large enough to be split takes it long.
   void teams(const char* rounds, const std::string& settings, int images, Size size, double tolerance);
 
   int failures() const { return failures_; }
   int calls() const { return calls_; }
 
  private:
-  // Runs src by all instruction sets into images of each layout, and compares with the wanted intensities (by image,
-  // channel). `what` is for the message.
+  // Runs src by every instruction set into an image of that layout. wanted: a plane for each image and channel.
   void compare(const Image& src, const std::vector<Plane>& wanted, const Recipe& recipe, bool per_channel,
                double tolerance, const Layout& layout, const std::string& what);
   void fail(const std::string& line);

@@ -9,7 +9,8 @@ namespace sdie::selftest {
 
 namespace {
 
-// FilterParams() of Python; every parameter has to stand here, or making a recipe throws.
+// A value for every parameter, or making a recipe throws: those of Python's FilterParams(), though nothing needs them
+// to be.
 constexpr const char* kUsual =
     "wls_lambda=1 wls_alpha=1.2 wls_solver=exact wls_tol=0.00196078431372549 wls_domain=intensity "
     "bilateral_window=7 bilateral_sigma_space=1.5 bilateral_sigma_range=0.1 bilateral_footprint=square "
@@ -48,7 +49,9 @@ double read_value(const std::string& name, const std::string& text, const Parame
     throw std::invalid_argument(name + " is '" + text + "'; accepted:" + accepted);
   }
   const double value = read_number(name, text);
-  if (!(value >= p.low && value <= p.high) || (p.above && value == p.low) || (p.odd && std::fmod(value, 2.0) != 1.0))
+  const bool whole = value == std::floor(value);
+  if (!(value >= p.low && value <= p.high) || (p.above && value == p.low) || (p.odd && std::fmod(value, 2.0) != 1.0) ||
+      (p.kind == std::string("integer") && !whole))
     throw std::invalid_argument(name + " is " + text + ", which is out of range");
   return value;
 }
@@ -105,9 +108,10 @@ double Recipe::operator()(const std::string& parameter) const {
 }
 
 bool Recipe::is(const std::string& parameter, const std::string& choice) const {
+  const auto chosen = static_cast<std::size_t>((*this)(parameter));
   bool same = false;
-  each_parameter(*names, [&](const Parameter& p, const std::string& name, std::size_t place) {
-    if (name == parameter) same = p.choices[static_cast<int>(params.values[place])] == choice;
+  each_parameter(*names, [&](const Parameter& p, const std::string& name, std::size_t) {
+    if (name == parameter) same = p.choices[0] && p.choices[chosen] == choice;
   });
   return same;
 }
