@@ -129,7 +129,7 @@ inline void make_level_tables(const Plane& g, int h, int w, float clip_limit, bo
 inline vf between_tiles(vf t, int n, vi& first, vi& second) {
   const vi low = to_int(t + 1.0f) - 1;  // rounds down, as t >= -1/2
   const vi top = (vi{} + n) - 1;
-  first = low < 0 ? vi{} : low;
+  first = low < 0 ? vi{} : low > top ? top : low;
   second = low + 1 > top ? top : low + 1;
   return t - to_float(low);
 }
