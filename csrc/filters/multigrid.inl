@@ -26,7 +26,10 @@ template <bool nine>
 inline void coarsen(const Level& l, const Level& coarse) {
   set_sides<nine>(l, coarse);
   set_corners<nine>(l, coarse);
-  for (int i = 0; i < coarse.h; ++i) coarsen_row<nine>(l, coarse, i);
+  for (int i = 0; i < coarse.h; ++i) {
+    coarsen_row<nine>(l, coarse, i);
+    coarse.sw.row(i)[0] = coarse.r.row(i)[0] = 0.0f;  // it writes what lies to the right of these
+  }
   for (int i = 0; i < coarse.h; ++i) finish_row(coarse, i);
   for (int i = 0; i < coarse.h; ++i)
     for (int j = 0; j < coarse.w; j += VL)

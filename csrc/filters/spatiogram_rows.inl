@@ -21,7 +21,7 @@ struct Front {
 // The bins that count in a chunk, in order: those before `low` lie below all its pixels, those from `high` on above.
 struct Chunk {
   int low, high, used;
-  float top;  // log2 of a weight that some bin reaches everywhere: the others are taken relative to it
+  float top;  // log2 of a weight that none passes: all are taken relative to it
   Front front[kMaxBins];
 };
 
@@ -45,12 +45,15 @@ inline float bin_range(const Bin& bin, float x0, float x1, float y0, float y1, f
 inline void start_chunk(const BinTable& table, const Plane& state, int x, int width, int y, int end, Chunk& chunk) {
   float most[kMaxBins];
   const float left = static_cast<float>(x), upper = static_cast<float>(y);
-  chunk.top = -std::numeric_limits<float>::max();
+  // Some bin reaches `floor` everywhere.
+  float floor = -std::numeric_limits<float>::max();
+  chunk.top = floor;
   for (int k = 0; k < table.used; ++k) {
     float least;
     most[k] = bin_range(table.bin[k], left, left + static_cast<float>(width - 1), upper, static_cast<float>(end - 1),
                         least);
-    chunk.top = std::max(chunk.top, least);
+    chunk.top = std::max(chunk.top, most[k]);
+    floor = std::max(floor, least);
   }
   vf low = splat(1.0f), high = vf{};
   for (int row = y; row < end; ++row)
@@ -63,7 +66,7 @@ inline void start_chunk(const BinTable& table, const Plane& state, int x, int wi
   const int first = static_cast<int>(hmin(low) * bins), last = static_cast<int>(hmax(high) * bins);
   chunk.low = chunk.high = chunk.used = 0;
   for (int k = 0; k < table.used; ++k) {
-    if (most[k] < chunk.top + kUnseen) continue;
+    if (most[k] < floor + kUnseen) continue;
     const Bin& bin = table.bin[k];
     Front& front = chunk.front[chunk.used++];
     front.bin = k;
@@ -116,7 +119,7 @@ inline void follow_chunk(const BinTable& table, Chunk& chunk, const float* g, in
     below[k] += p * clamp01(v[k] - static_cast<float>(table.index[chunk.front[next].bin]));
   });
   follow_to(chunk.used, [&](int k, vf p) { total[k] += p; });
-  for (int k = 0; k < R; ++k) add_to(acc, x + k * VL, below[k] * (weight * recip(total[k])));
+  for (int k = 0; k < R; ++k) add_to(acc, x + k * VL, below[k] * (weight * recip(vmax(total[k], splat(1e-37f)))));
 }
 
 // acc += weight * filter(state) for x in [x0, x1) of row y; rows must come in order from the tile's first, `top`.
