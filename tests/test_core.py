@@ -335,8 +335,8 @@ def test_batches_are_their_images(rng):
             agree(got, run(plane, w[k], params, ""), 0.0, f"image {k}, {threads} threads:")
 
 
-def test_workspace_left_by_another_size_does_not_show(rng):
-    """The calling thread keeps its workspace: what an earlier call left there must not matter."""
+def test_what_other_calls_left_in_memory_does_not_show(rng):
+    """Plans are used again: what an earlier call left there must not matter."""
     params = FilterParams()
     w = weights(dict.fromkeys(TABLE, 1), dict.fromkeys(TABLE, 1))
     small, large = texture(rng, 33, 41), texture(rng, 120, 150)
