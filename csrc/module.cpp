@@ -4,7 +4,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
 #include <cmath>
+#include <thread>
 #include <utility>
 
 #include "cache.h"
@@ -15,6 +17,26 @@ using namespace nb::literals;
 using namespace sdie;
 
 namespace {
+
+// Lets other Python threads run while it lives. Where the interpreter ends meanwhile, CPython (before 3.14) ends a
+// daemon thread that asks for the lock again by unwinding its stack, which C++ does not survive: such a thread sleeps
+// instead.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
 
 using Source = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
 using Target = nb::ndarray<nb::ndim<4>, nb::device::cpu>;
@@ -126,9 +148,11 @@ nb::tuple filters() {
 }
 
 void check_weights(const Weights& weights, const Batch& src, const Kernels& kernels) {
-  if (static_cast<std::ptrdiff_t>(weights.shape(0)) != src.n || weights.shape(1) < 1 ||
-      static_cast<int>(weights.shape(2)) != kernels.count)
-    throw nb::value_error("weights must have shape (N, T, filters)");
+  const auto n = static_cast<std::size_t>(src.n), count = static_cast<std::size_t>(kernels.count);
+  if (weights.shape(0) != n || weights.shape(1) < 1 || weights.shape(2) != count)
+    throw nb::value_error(nb::str("weights: received shape ({}, {}, {}); accepted: ({}, T, {}), T >= 1")
+                              .format(weights.shape(0), weights.shape(1), weights.shape(2), n, count)
+                              .c_str());
 }
 
 void enhance_arrays(const Source& src, const Target& dst, const Weights& weights, const Params& params,
@@ -136,7 +160,7 @@ void enhance_arrays(const Source& src, const Target& dst, const Weights& weights
   const Kernels& kernels = kernels_for(isa);
   const Batch in = batch_of(src), out = batch_of(dst);
   check_weights(weights, in, kernels);
-  nb::gil_scoped_release release;
+  const WithoutGil release;
   enhance(in, out, weights.data(), static_cast<int>(weights.shape(1)), params, white_level, per_channel && in.c == 3,
           std::max(threads, 1), kernels);
 }
@@ -146,7 +170,10 @@ std::uint64_t bits_of(const std::vector<std::string>& names, const Kernels& kern
   for (const std::string& name : names) {
     int k = 0;
     while (k < kernels.count && name != kernels.filters[k].name) ++k;
-    if (k == kernels.count) throw nb::value_error(("filters: received the unknown filter '" + name + "'").c_str());
+    if (k == kernels.count)
+      throw nb::value_error(nb::str("filters: received the unknown filter '{}'; accepted: {}")
+                                .format(name, nb::str(", ").attr("join")(filters()))
+                                .c_str());
     bits |= std::uint64_t{1} << k;
   }
   return bits;
@@ -168,14 +195,14 @@ void make_plan(Plan* self, const std::string& dtype, int height, int width, int 
             .images = images,
             .threads = threads,
             .pin = pin};
-  nb::gil_scoped_release release;
+  const WithoutGil release;
   new (self) Plan(spec, params);
 }
 
 double run_plan(Plan& plan, const Source& src, const Target& dst, const Weights& weights) {
   const Batch in = batch_of(src), out = batch_of(dst);
   check_weights(weights, in, *plan.spec().kernels);
-  nb::gil_scoped_release release;
+  const WithoutGil release;
   return plan.run(in, out, weights.data(), static_cast<int>(weights.shape(1)));
 }
 
@@ -183,7 +210,7 @@ nb::dict wls_info_of(const Image& image, const Params& params, const std::string
   WlsInfo info;
   {
     const Kernels& kernels = kernels_for(isa);
-    nb::gil_scoped_release release;
+    const WithoutGil release;
     info = wls_info(batch_of_image(image), params, kernels);
   }
   nb::dict d;
@@ -247,7 +274,7 @@ NB_MODULE(_core, m) {
       .def("run", &run_plan, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert())
       .def_prop_ro("bytes", &Plan::bytes)
       .def_prop_ro("threads", &Plan::threads);
-  m.def("clear_cache", &clear_cache, nb::call_guard<nb::gil_scoped_release>());
+  m.def("clear_cache", &clear_cache, nb::call_guard<WithoutGil>());
   m.def("cache_info", &cache_info_dict);
   m.def("wls_info", &wls_info_of, "image"_a.noconvert(), "params"_a, "isa"_a = "");
   m.def("workspace_bytes", &workspace_bytes, "height"_a, "width"_a, "params"_a, "weights"_a.noconvert());
