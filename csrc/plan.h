@@ -76,10 +76,10 @@ class Plan {
 
   const Spec spec_;
   const Params params_;
-  const int maker_;    // the process
-  const int threads_;  // of the crew
-  std::size_t each_;   // bytes for one image on one thread
-  Block memory_;       // one after another for each member, or all of it for an image that is split
+  const int maker_;         // the process
+  const int threads_;       // of the crew
+  const std::size_t step_;  // bytes from one member's memory to the next
+  Block memory_;            // one after another for each member, or all of it for an image that is split
   std::unique_ptr<Crew> crew_;
   std::atomic<bool> busy_{false};
 };
