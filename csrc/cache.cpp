@@ -35,31 +35,29 @@ class Cache {
     return plan;
   }
 
-  // Keeps a plan as the one used last, unless it is too large.
-  void give(std::unique_ptr<Plan>& plan, std::size_t clears) {
+  // Keeps a plan as the one used last, if there is room and it is not too large by itself. What it returns is to be
+  // freed, by the caller since threads are waited for: that plan, or the one unused for longest, to make room.
+  std::unique_ptr<Plan> give(std::unique_ptr<Plan>& plan, std::size_t clears) {
     const std::lock_guard guard(lock_);
-    if (clears != clears_ || plan->bytes() > kBytes) return;
-    bytes_ += plan->bytes();
-    kept_.push_back(std::move(plan));
-  }
-
-  // Takes out the plan that was unused for longest where there are too many or they are too large.
-  std::unique_ptr<Plan> surplus() {
-    const std::lock_guard guard(lock_);
-    if (kept_.size() <= plans_ && bytes_ <= kBytes) return nullptr;
-    std::unique_ptr<Plan> plan = std::move(kept_.front());
+    if (clears != clears_ || plan->bytes() > kBytes) return std::move(plan);
+    if (kept_.size() < plans_ && bytes_ + plan->bytes() <= kBytes) {
+      bytes_ += plan->bytes();
+      kept_.push_back(std::move(plan));
+      return nullptr;
+    }
+    std::unique_ptr<Plan> oldest = std::move(kept_.front());
     kept_.erase(kept_.begin());
-    bytes_ -= plan->bytes();
-    return plan;
+    bytes_ -= oldest->bytes();
+    return oldest;
   }
 
   void clear() {
-    std::vector<std::unique_ptr<Plan>> gone;  // freed when the lock is open: threads are waited for
+    std::vector<std::unique_ptr<Plan>> gone;  // freed when the lock is open
+    gone.reserve(plans_);
     const std::lock_guard guard(lock_);
     ++clears_;
     bytes_ = 0;
     gone.swap(kept_);
-    kept_.reserve(plans_ + 1);
   }
 
   CacheInfo info() {
@@ -69,7 +67,7 @@ class Cache {
 
  private:
   Cache() {
-    kept_.reserve(plans_ + 1);
+    kept_.reserve(plans_);
 #if defined(__unix__) || defined(__APPLE__)
     // A child has the memory of its parent's plans but not their threads: it begins with none.
     pthread_atfork([] { instance().lock_.lock(); }, [] { instance().lock_.unlock(); },
@@ -100,9 +98,7 @@ class Loan {
     }
   }
   ~Loan() {
-    cache_.give(plan_, clears_);
-    while (cache_.surplus()) {
-    }
+    while (plan_) cache_.give(plan_, clears_);
   }
   Plan* operator->() const { return plan_.get(); }
 

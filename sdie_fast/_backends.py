@@ -269,6 +269,7 @@ def _mix(weights: Any, filters: Any) -> _Mix:
     largest = np.maximum.reduce(normal.reshape(-1, len(names)))
     table = np.zeros((*(normal.shape[:-2] or (1,)), normal.shape[-2], len(_NAMES)), np.float32)
     table[..., _columns(names)] = normal
+    table.flags.writeable = False  # it is kept
     return _Mix(normal, table, tuple(name for name, w in zip(names, largest.tolist(), strict=True) if w))
 
 
