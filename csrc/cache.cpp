@@ -24,15 +24,15 @@ class Cache {
     return cache;
   }
 
-  std::unique_ptr<Plan> take(const Spec& spec, const Params& params, std::size_t& clears) {
+  // Takes out a plan that serves or, where there is none and no room for another, the one unused for longest: whether
+  // it serves.
+  bool take(const Spec& spec, const Params& params, std::unique_ptr<Plan>& plan, std::size_t& clears) {
     const std::lock_guard guard(lock_);
     clears = clears_;
-    const auto at = std::find_if(kept_.rbegin(), kept_.rend(), [&](const auto& p) { return p->serves(spec, params); });
-    if (at == kept_.rend()) return nullptr;
-    std::unique_ptr<Plan> plan = std::move(*at);
-    kept_.erase(std::next(at).base());
-    bytes_ -= plan->bytes();
-    return plan;
+    for (std::size_t k = kept_.size(); k-- > 0;)
+      if (kept_[k]->serves(spec, params)) return plan = out(k), true;
+    if (kept_.size() == plans_) plan = out(0);
+    return false;
   }
 
   // Keeps a plan as the one used last, if there is room and it is not too large by itself. What it returns is to be
@@ -45,10 +45,7 @@ class Cache {
       kept_.push_back(std::move(plan));
       return nullptr;
     }
-    std::unique_ptr<Plan> oldest = std::move(kept_.front());
-    kept_.erase(kept_.begin());
-    bytes_ -= oldest->bytes();
-    return oldest;
+    return out(0);
   }
 
   void clear() {
@@ -78,6 +75,13 @@ class Cache {
 #endif
   }
 
+  std::unique_ptr<Plan> out(std::size_t k) {
+    std::unique_ptr<Plan> plan = std::move(kept_[k]);
+    kept_.erase(kept_.begin() + static_cast<std::ptrdiff_t>(k));
+    bytes_ -= plan->bytes();
+    return plan;
+  }
+
   static constexpr std::size_t kBytes = std::size_t{512} << 20;
   const std::size_t plans_ = std::max(8u, std::thread::hardware_concurrency());  // a busy thread has one of its own
   std::mutex lock_;
@@ -88,10 +92,13 @@ class Cache {
 // A plan for one call.
 class Loan {
  public:
-  Loan(const Spec& spec, const Params& params) : plan_(cache_.take(spec, params, clears_)) {
-    if (plan_) return;
+  Loan(const Spec& spec, const Params& params) {
+    if (cache_.take(spec, params, plan_, clears_)) return;
+    // Pictures of many sizes: the memory goes from plan to plan.
+    Block spare = plan_ ? plan_->release() : Block();
+    plan_.reset();
     try {
-      plan_ = std::make_unique<Plan>(spec, params);
+      plan_ = std::make_unique<Plan>(spec, params, std::move(spare));
     } catch (const std::bad_alloc&) {  // what is kept may be what is missing
       cache_.clear();
       plan_ = std::make_unique<Plan>(spec, params);

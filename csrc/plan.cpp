@@ -132,9 +132,10 @@ std::uint64_t filters_used(const float* weights, std::ptrdiff_t rows, const Kern
 
 // AddressSanitizer sees what leaves an allocation, but not what leaves a mapping.
 #if defined(SDIE_POSIX) && !defined(__SANITIZE_ADDRESS__)
-Block::Block(std::size_t bytes) : size_(round_to(bytes, kPage)) {
-  // Huge pages lie on their own borders.
-  const std::size_t border = size_ >= kHugePage ? kHugePage : 0;
+Block::Block(std::size_t bytes) {
+  // Huge pages lie on their own borders. One is fetched several times as fast as the small ones of a quarter of it.
+  const std::size_t border = bytes >= kHugePage / 4 ? kHugePage : 0;
+  size_ = round_to(bytes, border ? kHugePage : kPage);
   mapped_ = size_ + border;
   map_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (map_ == MAP_FAILED) throw std::bad_alloc();
@@ -144,9 +145,11 @@ Block::Block(std::size_t bytes) : size_(round_to(bytes, kPage)) {
   if (border) madvise(data_, size_, MADV_HUGEPAGE);  // a wish
 #endif
 }
-Block::~Block() { munmap(map_, mapped_); }
+Block::~Block() {
+  if (map_) munmap(map_, mapped_);
+}
 #else
-Block::Block(std::size_t bytes) : size_(bytes), mapped_(bytes), map_(::operator new(bytes, std::align_val_t{64})) {
+Block::Block(std::size_t bytes) : map_(::operator new(bytes, std::align_val_t{64})), size_(bytes) {
   data_ = static_cast<unsigned char*>(map_);
 }
 Block::~Block() { ::operator delete(map_, std::align_val_t{64}); }
@@ -179,19 +182,24 @@ void Crew::start(const std::vector<int>& cpus) {
   }
 }
 
-Plan::Plan(const Spec& spec, const Params& params)
+Plan::Plan(const Spec& spec, const Params& params, Block spare)
     : spec_(checked(spec)),
       params_(params),
       maker_(process()),
       threads_(crew_of(spec)),
       step_(round_to(bytes_on(spec, params, 1), kPage)),
-      memory_(bytes_of(spec, params, threads_, step_)),
+      used_(bytes_of(spec, params, threads_, step_)),
       crew_(new Crew(threads_)) {
   crew_->start(spec.pin ? cpus_for(threads_) : std::vector<int>());
+  if (spare.size() >= used_ && spare.size() / 2 <= round_to(used_, kHugePage)) {
+    memory_ = std::move(spare);
+    return;
+  }
+  memory_ = Block(used_);
   // Each touches its part first, which makes the pages its own: that of an image it will have for itself, and about
   // as much of one that is split.
   crew_->run([&](const Team& member) {
-    const std::size_t share = memory_.size() / kPage;
+    const std::size_t share = used_ / kPage;
     const auto cut = [&](int k) { return share * static_cast<std::size_t>(k) / static_cast<std::size_t>(threads_); };
     for (std::size_t page = cut(member.rank()); page < cut(member.rank() + 1); ++page)
       *static_cast<volatile unsigned char*>(memory_.data() + page * kPage) = 0;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "kernels.h"
 
@@ -31,23 +32,32 @@ std::uint64_t filters_used(const float* weights, std::ptrdiff_t rows, const Kern
 // Memory of the system, in huge pages where it is large and the system gives them. It is not touched.
 class Block {
  public:
-  explicit Block(std::size_t bytes);  // throws std::bad_alloc
+  Block() = default;
+  explicit Block(std::size_t bytes);  // at least; throws std::bad_alloc
+  Block(Block&& other) noexcept { *this = std::move(other); }
+  Block& operator=(Block&& other) noexcept {
+    std::swap(map_, other.map_);
+    std::swap(mapped_, other.mapped_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
   ~Block();
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
   unsigned char* data() const { return data_; }
   std::size_t size() const { return size_; }
 
  private:
-  std::size_t size_, mapped_;
-  void* map_;
-  unsigned char* data_;
+  void* map_ = nullptr;
+  std::size_t mapped_ = 0;
+  unsigned char* data_ = nullptr;
+  std::size_t size_ = 0;
 };
 
 class Plan {
  public:
   // Takes all memory and starts all threads. Throws std::invalid_argument, std::bad_alloc, std::system_error.
-  Plan(const Spec& spec, const Params& params);
+  // `spare` is taken in place of new memory where its size suits.
+  Plan(const Spec& spec, const Params& params, Block spare = Block());
   ~Plan();
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
@@ -60,6 +70,9 @@ class Plan {
 
   // Whether it can do what a plan of that kind could, in the same way.
   bool serves(const Spec& wanted, const Params& params) const;
+
+  // Gives the memory away; nothing is left to do for the plan but to end.
+  Block release() { return std::move(memory_); }
 
   std::size_t bytes() const { return memory_.size(); }
   int threads() const { return threads_; }
@@ -79,6 +92,7 @@ class Plan {
   const int maker_;         // the process
   const int threads_;       // of the crew
   const std::size_t step_;  // bytes from one member's memory to the next
+  const std::size_t used_;  // bytes
   Block memory_;            // one after another for each member, or all of it for an image that is split
   std::unique_ptr<Crew> crew_;
   std::atomic<bool> busy_{false};

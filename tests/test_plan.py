@@ -102,13 +102,23 @@ def test_weights_of_each_image_and_call(rng):
 
 
 def test_memory_and_threads_are_what_is_needed():
-    one = make(threads=1).bytes
-    assert make(filters=("identity",)).bytes < one
-    assert make(rounds=2, filters=("identity",)).bytes > make(filters=("identity",)).bytes
-    assert (make(threads=3).bytes, make(threads=3).threads) == (3 * one, 3)
-    assert (make(threads=3, images=2).bytes, make(threads=3, images=2).threads) == (2 * one, 2)
-    large = {"height": 300, "width": 300, "threads": 3}
-    assert make(**large, images=1).bytes < make(**large, images=3).bytes == make(**large).bytes
+    def plan(side=250, **rest):
+        made = make(height=side, width=side, **rest)
+        return made.bytes / MIB, made.threads
+
+    def needed(side, rounds=1):
+        return core.workspace_bytes(side, side, _backends.core_params(PARAMS), mix(1, rounds)) / MIB
+
+    for threads, images, team in ((1, 0, 1), (4, 0, 4), (4, 2, 2), (4, 9, 4)):  # small: an image for each thread
+        got, made = plan(threads=threads, images=images)
+        assert made == team
+        assert team * needed(250) <= got <= team * needed(250) + 3  # of whole huge pages
+    assert plan(side=1000, rounds=2)[0] >= needed(1000, 2)
+    assert plan(side=1000, filters=("identity",))[0] < needed(1000) / 2
+    split, several = plan(side=1000, threads=4, images=1), plan(side=1000, threads=4)
+    assert split[0] < 2 * needed(1000)
+    assert several[0] >= 4 * needed(1000)
+    assert split[1] == several[1] == 4
 
 
 @pytest.mark.parametrize(
@@ -243,24 +253,30 @@ def test_calls_of_a_kind_share_a_plan(rng):
 ALL = np.ones(6)
 
 
+@linux
 def test_the_cache_has_limits(rng):
-    """Plans unused for longest go first; one that is larger than all may be is not kept, and drives no other out."""
+    """Plans unused for longest go first; one that is larger than all may be is not kept."""
     most = max(8, os.cpu_count())
+
+    def enhance(width):
+        sdie.enhance(rng.random((20, width), np.float32), ALL, threads=1)
+
     for k in range(most + 4):
-        sdie.enhance(rng.random((20, 20 + k), np.float32), ALL, threads=1)
-    assert core.cache_info()["plans"] == most
-    kept = core.cache_info()
-    sdie.enhance(rng.random((20, 20 + most + 3), np.float32), ALL, threads=1)  # the last
+        enhance(20 + k)
+    kept, before = core.cache_info(), resident()
+    assert kept["plans"] == most
+    for k in range(200):  # memory goes from plan to plan
+        enhance(20 + k)
     assert core.cache_info() == kept
+    assert resident() - before < 4 * MIB
     frame = np.zeros((2**13, 2**14), np.uint8)
-    sdie.enhance(frame, {"identity": 1}, threads=2)  # 512 MiB and margins
-    assert core.cache_info() == kept
+    sdie.enhance(frame, {"identity": 1}, threads=2)  # 512 MiB and margins; it took the place of the oldest
+    assert core.cache_info()["plans"] == most - 1
     sdie.enhance(frame[: 2**12 + 2**11], {"identity": 1}, threads=2)
-    large = core.cache_info()
-    assert large["plans"] == most
-    sdie.enhance(frame[: 2**12], {"identity": 1}, threads=2)
-    assert core.cache_info()["bytes"] <= 512 * MIB
+    assert core.cache_info()["plans"] == most
+    sdie.enhance(frame[: 2**12], {"identity": 1}, threads=2)  # the two are too large together
     assert core.cache_info()["plans"] == 1
+    assert 256 * MIB < core.cache_info()["bytes"] < 300 * MIB
 
 
 @linux
