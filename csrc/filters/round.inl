@@ -61,6 +61,10 @@ struct Round {
   void run(const Team& team, WlsInfo* info) {
     const int strips = (w + kStrip - 1) / kStrip, bands = (h + kBand - 1) / kBand;
     const auto [y0, y1] = team.share(h, kBand);
+    // finish_row multiplies by zero what lies in the first column of these, and it may be NaN.
+    const MultigridMemory& exact = std::get<Wls>(filters).multigrid;
+    for (int k = 1; k < exact.levels && team.rank() == 0; ++k)
+      for (int y = 0; y < exact.level[k].h; ++y) exact.level[k].sw.row(y)[0] = exact.level[k].r.row(y)[0] = 0.0f;
     for (int y = y0; y < y1; ++y) {
       load_row(job.src, y, state.row(y));
       fill_halo(state.row(y), w);
