@@ -263,12 +263,11 @@ def test_the_cache_has_limits(rng):
 
     for k in range(most + 4):
         enhance(20 + k)
-    kept, before = core.cache_info(), resident()
-    assert kept["plans"] == most
+    assert core.cache_info()["plans"] == most
     for k in range(200):  # memory goes from plan to plan
         enhance(20 + k)
-    assert core.cache_info() == kept
-    assert resident() - before < 4 * MIB
+    assert core.cache_info()["plans"] == most
+    assert core.cache_info()["bytes"] < 3 * MIB * most
     frame = np.zeros((2**13, 2**14), np.uint8)
     sdie.enhance(frame, {"identity": 1}, threads=2)  # 512 MiB and margins; it took the place of the oldest
     assert core.cache_info()["plans"] == most - 1
