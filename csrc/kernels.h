@@ -26,7 +26,8 @@ struct Kernels {
   int count;
   // Bytes that `process` needs for a job on a team of the given size.
   std::size_t (*workspace)(const Job&, int team);
-  // All rounds of one image. Every member of the team calls it with the same zeroed workspace.
+  // All rounds of one image. Every member of the team calls it with the same workspace; what lies in it does not
+  // matter.
   void (*process)(const Job&, void* workspace, const Team&, WlsInfo*);
 };
 

@@ -4,17 +4,39 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
 #include <cmath>
+#include <thread>
 #include <utility>
 
+#include "cache.h"
 #include "dispatch.h"
-#include "enhance.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 using namespace sdie;
 
 namespace {
+
+// Lets other Python threads run while it lives. Where the interpreter ends meanwhile, CPython (before 3.14) ends a
+// daemon thread that asks for the lock again by unwinding its stack, which C++ does not survive: such a thread sleeps
+// instead.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
 
 using Source = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
 using Target = nb::ndarray<nb::ndim<4>, nb::device::cpu>;
@@ -26,6 +48,13 @@ DType dtype_of(const nb::dlpack::dtype& d) {
   if (d == nb::dtype<std::uint16_t>()) return DType::u16;
   if (d == nb::dtype<float>()) return DType::f32;
   throw nb::type_error("images must be uint8, uint16 or float32");
+}
+
+DType dtype_named(const std::string& name) {
+  if (name == "uint8") return DType::u8;
+  if (name == "uint16") return DType::u16;
+  if (name == "float32") return DType::f32;
+  throw nb::value_error(("dtype: received '" + name + "'; accepted: uint8, uint16, float32").c_str());
 }
 
 template <class Array>
@@ -118,28 +147,70 @@ nb::tuple filters() {
   return nb::tuple(names);
 }
 
+void check_weights(const Weights& weights, const Batch& src, const Kernels& kernels) {
+  const auto n = static_cast<std::size_t>(src.n), count = static_cast<std::size_t>(kernels.count);
+  if (weights.shape(0) != n || weights.shape(1) < 1 || weights.shape(2) != count)
+    throw nb::value_error(nb::str("weights: received shape ({}, {}, {}); accepted: ({}, T, {}), T >= 1")
+                              .format(weights.shape(0), weights.shape(1), weights.shape(2), n, count)
+                              .c_str());
+}
+
 void enhance_arrays(const Source& src, const Target& dst, const Weights& weights, const Params& params,
                     float white_level, bool per_channel, int threads, const std::string& isa) {
   const Kernels& kernels = kernels_for(isa);
   const Batch in = batch_of(src), out = batch_of(dst);
-  if (in.dtype != out.dtype || in.n != out.n || in.h != out.h || in.w != out.w || in.c != out.c)
-    throw nb::value_error("src and dst must have one shape and dtype");
-  if (in.c != 1 && in.c != 3) throw nb::value_error("the last axis must hold 1 or 3 channels");
-  if (static_cast<std::ptrdiff_t>(weights.shape(0)) != in.n || weights.shape(1) < 1 ||
-      static_cast<int>(weights.shape(2)) != kernels.count)
-    throw nb::value_error("weights must have shape (N, T, filters)");
-  if (in.h < 1 || in.w < 1 || in.h > (1 << 30) / in.w) throw nb::value_error("an image must have 1 to 2^30 pixels");
-  const int rounds = static_cast<int>(weights.shape(1));
-  nb::gil_scoped_release release;
-  enhance(in, out, weights.data(), rounds, params, white_level, per_channel && in.c == 3, std::max(threads, 1),
-          kernels);
+  check_weights(weights, in, kernels);
+  const WithoutGil release;
+  enhance(in, out, weights.data(), static_cast<int>(weights.shape(1)), params, white_level, per_channel && in.c == 3,
+          std::max(threads, 1), kernels);
+}
+
+std::uint64_t bits_of(const std::vector<std::string>& names, const Kernels& kernels) {
+  std::uint64_t bits = 0;
+  for (const std::string& name : names) {
+    int k = 0;
+    while (k < kernels.count && name != kernels.filters[k].name) ++k;
+    if (k == kernels.count)
+      throw nb::value_error(nb::str("filters: received the unknown filter '{}'; accepted: {}")
+                                .format(name, nb::str(", ").attr("join")(filters()))
+                                .c_str());
+    bits |= std::uint64_t{1} << k;
+  }
+  return bits;
+}
+
+void make_plan(Plan* self, const std::string& dtype, int height, int width, int channels, float white_level,
+               const Params& params, const std::vector<std::string>& filters, int rounds, std::ptrdiff_t images,
+               bool per_channel, int threads, bool pin, const std::string& isa) {
+  const Kernels& kernels = kernels_for(isa);
+  Spec spec{.kernels = &kernels,
+            .dtype = dtype_named(dtype),
+            .h = height,
+            .w = width,
+            .c = channels,
+            .per_channel = per_channel && channels == 3,
+            .white = white_level,
+            .filters = bits_of(filters, kernels),
+            .rounds = rounds,
+            .images = images,
+            .threads = threads,
+            .pin = pin};
+  const WithoutGil release;
+  new (self) Plan(spec, params);
+}
+
+double run_plan(Plan& plan, const Source& src, const Target& dst, const Weights& weights) {
+  const Batch in = batch_of(src), out = batch_of(dst);
+  check_weights(weights, in, *plan.spec().kernels);
+  const WithoutGil release;
+  return plan.run(in, out, weights.data(), static_cast<int>(weights.shape(1)));
 }
 
 nb::dict wls_info_of(const Image& image, const Params& params, const std::string& isa) {
   WlsInfo info;
   {
     const Kernels& kernels = kernels_for(isa);
-    nb::gil_scoped_release release;
+    const WithoutGil release;
     info = wls_info(batch_of_image(image), params, kernels);
   }
   nb::dict d;
@@ -148,8 +219,25 @@ nb::dict wls_info_of(const Image& image, const Params& params, const std::string
   return d;
 }
 
-std::size_t workspace_bytes_of(int h, int w, const Params& params, const Weights& weights) {
-  return workspace_bytes(h, w, weights.data(), static_cast<int>(weights.shape(1)), params, kernels_for(""));
+std::size_t workspace_bytes(int h, int w, const Params& params, const Weights& weights) {
+  const Kernels& kernels = kernels_for("");
+  const int rounds = static_cast<int>(weights.shape(1));
+  return Plan::workspace({.kernels = &kernels,
+                          .dtype = DType::u8,
+                          .h = h,
+                          .w = w,
+                          .c = 1,
+                          .filters = filters_used(weights.data(), rounds, kernels),
+                          .rounds = rounds},
+                         params);
+}
+
+nb::dict cache_info_dict() {
+  const CacheInfo info = cache_info();
+  nb::dict d;
+  d["plans"] = info.plans;
+  d["bytes"] = info.bytes;
+  return d;
 }
 
 std::vector<std::string> isas() {
@@ -179,8 +267,17 @@ NB_MODULE(_core, m) {
   m.def("parameters", &parameters);
   m.def("enhance", &enhance_arrays, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert(), "params"_a,
         "white_level"_a, "per_channel"_a, "threads"_a, "isa"_a = "");
+  nb::class_<Plan>(m, "Plan")
+      .def("__init__", &make_plan, "dtype"_a, "height"_a, "width"_a, "channels"_a, "white_level"_a, "params"_a,
+           nb::kw_only(), "filters"_a, "rounds"_a = 1, "images"_a = 0, "per_channel"_a = false, "threads"_a = 1,
+           "pin"_a = false, "isa"_a = "")
+      .def("run", &run_plan, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert())
+      .def_prop_ro("bytes", &Plan::bytes)
+      .def_prop_ro("threads", &Plan::threads);
+  m.def("clear_cache", &clear_cache, nb::call_guard<WithoutGil>());
+  m.def("cache_info", &cache_info_dict);
   m.def("wls_info", &wls_info_of, "image"_a.noconvert(), "params"_a, "isa"_a = "");
-  m.def("workspace_bytes", &workspace_bytes_of, "height"_a, "width"_a, "params"_a, "weights"_a.noconvert());
+  m.def("workspace_bytes", &workspace_bytes, "height"_a, "width"_a, "params"_a, "weights"_a.noconvert());
   m.def("isas", &isas);
   m.def("active_isa", [] { return std::string(kernels_for("").isa); });
   m.def("build_info", &build_info);

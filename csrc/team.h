@@ -1,20 +1,15 @@
-// A team of threads that runs one function in step: member k of n, with a barrier. A team of one costs
-// nothing. Threads are made per call rather than pooled: that survives fork() and nested callers, and
-// costs some 20 us a thread, which only calls of a millisecond and more pay (see enhance.cpp).
+// A team of threads that runs one function in step: member k of n, with a barrier. A team of one costs nothing.
 #pragma once
 #include <algorithm>
-#include <barrier>
-#include <exception>
-#include <mutex>
-#include <thread>
 #include <utility>
-#include <vector>
 
 namespace sdie {
 
+class Barrier;  // crew.h
+
 class Team {
  public:
-  Team(int rank, int size, std::barrier<>* barrier) : rank_(rank), size_(size), barrier_(barrier) {}
+  Team(int rank, int size, Barrier* barrier) : rank_(rank), size_(size), barrier_(barrier) {}
   int rank() const { return rank_; }
   int size() const { return size_; }
   void sync() const {
@@ -28,39 +23,11 @@ class Team {
   }
 
  private:
-  // Not inline: the kernels are compiled for several instruction sets, and the standard library's barrier must
+  // Not inline: the kernels are compiled for several instruction sets, and the standard library's atomics must
   // not end up in the program in the version of the newest.
   void wait() const;
   int rank_, size_;
-  std::barrier<>* barrier_;
+  Barrier* barrier_;
 };
-
-// Runs body(Team) on `size` threads, the calling one among them. An exception in any member must not
-// leave the others at the barrier, so bodies allocate before they start to work in step.
-template <class Body>
-void run_team(int size, Body&& body) {
-  if (size <= 1) {
-    body(Team(0, 1, nullptr));
-    return;
-  }
-  std::barrier<> barrier(size);
-  std::exception_ptr error;
-  std::mutex lock;
-  const auto member = [&](int rank) {
-    try {
-      body(Team(rank, size, &barrier));
-    } catch (...) {
-      const std::lock_guard guard(lock);
-      error = std::current_exception();
-      barrier.arrive_and_drop();
-    }
-  };
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(size - 1));
-  for (int rank = 1; rank < size; ++rank) threads.emplace_back(member, rank);
-  member(0);
-  for (auto& thread : threads) thread.join();
-  if (error) std::rethrow_exception(error);
-}
 
 }  // namespace sdie

@@ -8,7 +8,7 @@
 from typing import Any
 
 from . import filters
-from .enhance import Enhancer, enhance
+from .enhance import Enhancer, clear_cache, enhance
 from .errors import (
     BackendUnavailableError,
     DeviceMemoryError,
@@ -36,6 +36,7 @@ __all__ = [
     "RecipeError",
     "SdieError",
     "__version__",
+    "clear_cache",
     "default_recipe",
     "enhance",
     "filters",

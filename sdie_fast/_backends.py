@@ -73,12 +73,30 @@ def core_params(params: FilterParams) -> _core.Params:
     return _core.Params(params.resolved(_core_filters()))
 
 
-def _run_cpu(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
+@functools.cache
+def _core_enhance() -> Callable[..., None]:
     from . import _core
 
-    if _core_filters() != _NAMES:  # the table is ahead of the compiled module
-        weights = np.ascontiguousarray(weights[..., _columns(_core_filters())])
-    _core.enhance(src, dst, weights, core_params(params), *options)
+    names = _core.filters()
+    if names == _NAMES:
+        return _core.enhance
+
+    def enhance(src: Any, dst: Any, weights: Any, *rest: Any) -> None:  # the table is ahead of the compiled module
+        _core.enhance(src, dst, np.ascontiguousarray(weights[..., _columns(names)]), *rest)
+
+    return enhance
+
+
+def _run_cpu(src: Any, dst: Any, weights: Any, params: FilterParams, options: Options) -> None:
+    _core_enhance()(src, dst, weights, core_params(params), *options)
+
+
+def clear_cache() -> None:
+    """Free what the compiled backend keeps between calls; see `sdie_fast.clear_cache`."""
+    if get("cpu").available:
+        from . import _core
+
+        _core.clear_cache()
 
 
 def _cpu() -> Backend:
@@ -237,11 +255,41 @@ def _columns(names: tuple[str, ...]) -> Any:
     return [_NAMES.index(name) for name in names]
 
 
-def _in_table(weights: npt.NDArray[np.float32], names: Sequence[str], images: int) -> npt.NDArray[np.float32]:
-    """Give each image its weights of every filter in the table, (N, T, F), from (T, f) or (N, T, f) of those named."""
-    full = np.zeros((images, *weights.shape[-2:-1], len(_NAMES)), np.float32)
-    full[..., _columns(tuple(names))] = weights
-    return full
+class _Mix(NamedTuple):
+    """Weights as a caller gave them, checked, and what follows from them alone."""
+
+    normal: npt.NDArray[np.float32]  # (T, f) or (N, T, f) of the filters named
+    table: npt.NDArray[np.float32]  # (1, T, F) or (N, T, F) of every filter in the table
+    used: tuple[str, ...]
+
+
+def _mix(weights: Any, filters: Any) -> _Mix:
+    names = toolkit(weights, filters)
+    normal = _weights.weights(weights, names)
+    largest = np.maximum.reduce(normal.reshape(-1, len(names)))
+    table = np.zeros((*(normal.shape[:-2] or (1,)), normal.shape[-2], len(_NAMES)), np.float32)
+    table[..., _columns(names)] = normal
+    table.flags.writeable = False  # it is kept
+    return _Mix(normal, table, tuple(name for name, w in zip(names, largest.tolist(), strict=True) if w))
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_mix(key: tuple[Any, ...], filters: tuple[str, ...] | None) -> _Mix:
+    return _mix(_weights.thawed(key), filters)
+
+
+def _mix_of(weights: Any, filters: Any) -> _Mix:
+    """Check weights and the filters that they are for, or remember what came of it the last time."""
+    key = _weights.frozen(weights)
+    if key and (filters is None or (type(filters) is tuple and all(type(name) is str for name in filters))):
+        return _kept_mix(key, filters)
+    return _mix(weights, filters)
+
+
+@functools.lru_cache(maxsize=64)
+def _largest_window(params: FilterParams, used: tuple[str, ...]) -> int:
+    largest: int = max(2 * params.of(name).reach() + 1 for name in used)
+    return largest
 
 
 def run(
@@ -259,24 +307,21 @@ def run(
     filters: Sequence[str] | None,
 ) -> Array:
     """Check every argument, then enhance; the arguments are those of `sdie_fast.enhance`."""
-    names = toolkit(weights, filters)
-    normal = _weights.weights(weights, names)
-    largest = np.maximum.reduce(normal.reshape(-1, len(names)))
-    used = tuple(name for name, weight in zip(names, largest.tolist(), strict=True) if weight)
-    chosen = choose(backend, image, used)
+    mix = _mix_of(weights, filters)
+    chosen = choose(backend, image, mix.used)
     count = _validate.threads(threads)
     each_channel = _validate.flag("per_channel", per_channel)
     array = placed("image", image)
     src = _validate.image(array, max_pixels, axes)
     white = _validate.white_level(white_level, src.dtype)
-    _validate.size(src, max(2 * params.of(name).reach() + 1 for name in used))
-    _weights.weights_for(normal, len(src))
-    per_image = _in_table(normal, names, len(src))
+    _validate.size(src, _largest_window(params, mix.used))
+    _weights.weights_for(mix.normal, len(src))
+    each = mix.table if len(mix.table) == len(src) else np.repeat(mix.table, len(src), axis=0)
     result, dst = output(out, array, axes)
     if not isinstance(array, DeviceArray):
         # On a device that would mean waiting for all that is under way to the values.
         _validate.intensities(src, white)
-    chosen.run(src, dst, per_image, params, Options(white, each_channel, count))
+    chosen.run(src, dst, each, params, Options(white, each_channel, count))
     answer: Array = result
     return answer
 

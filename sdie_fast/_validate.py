@@ -29,6 +29,7 @@ MAX_THREADS = 1024
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 _MAX_SIDE = 2**30
+_ONE = np.float32(1.0).view(np.uint32)
 
 # Whether two views share an element is a Diophantine problem; this bounds what numpy spends on it.
 _OVERLAP_WORK = 100_000
@@ -225,7 +226,7 @@ def image(value: Any, max_pixels: Any = None, axes: Any = None) -> Any:
 
 
 def _array(name: str, value: Any) -> Any:
-    if isinstance(value, DeviceArray):
+    if type(value) is np.ndarray or isinstance(value, DeviceArray):
         return value
     if not isinstance(value, np.ndarray):
         raise _wrong_type(name, value, "a numpy.ndarray, or an array on a CUDA device")
@@ -282,6 +283,9 @@ def white_level(value: Any, dtype: np.dtype[Any]) -> float:
 def intensities(planes: Image, white: float) -> None:
     """Check that the values of (N, H, W, C) images lie in [0, white]."""
     if planes.dtype == np.float32:
+        # As integers, the bits of floats from 0.0 to 1.0 are the least: one pass tells, but for -0.0.
+        if planes.view(np.uint32).max() <= _ONE:
+            return
         low, high = planes.min(), planes.max()  # NaN if any value is
         if not (low >= 0.0 and high <= 1.0):
             received = "NaN" if np.isnan(low) else f"values from {low:.9g} to {high:.9g}"
@@ -358,6 +362,8 @@ def _shares_memory(a: Image | DeviceArray, b: Image | DeviceArray) -> bool:
 
 
 def _overlaps_itself(array: Image | DeviceArray) -> bool:
+    if isinstance(array, np.ndarray) and array.flags.c_contiguous:
+        return False
     # Arrays whose axes do not nest by stride count as overlapping; those of every slice and
     # transpose of an ordinary array do nest.
     reach = array.itemsize

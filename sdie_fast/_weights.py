@@ -12,11 +12,37 @@ import numpy.typing as npt
 from ._validate import quote, wrong
 from .errors import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["is_named", "names_in", "shared_weights", "weights", "weights_for"]
+__all__ = ["frozen", "is_named", "names_in", "shared_weights", "thawed", "weights", "weights_for"]
 
 # Weights that are normalised up to float32 rounding are left alone, so that those that were
 # normalised, stored and read back stay the same to the bit.
 _SUM_TOLERANCE = 2.0**-22
+
+
+_PLAIN = frozenset((int, float))  # not bool, which equals them and is refused
+_MOST_FROZEN = 1024  # elements
+
+
+def frozen(value: Any) -> tuple[Any, ...] | None:
+    """Give weights as a key of caches, from which `thawed` makes the same again; None where that would not pay."""
+    kind = type(value)
+    if kind is np.ndarray:
+        if value.dtype.kind in "iuf" and value.size <= _MOST_FROZEN:
+            return kind, value.dtype, value.shape, value.tobytes()
+    elif kind is dict:
+        if _PLAIN.issuperset(map(type, value.values())) and all(type(name) is str for name in value):
+            return kind, *value.items()
+    elif (kind is list or kind is tuple) and _PLAIN.issuperset(map(type, value)):
+        return kind, *value
+    return None
+
+
+def thawed(key: tuple[Any, ...]) -> Any:
+    """Make weights again of what `frozen` gave."""
+    if key[0] is np.ndarray:
+        _, dtype, shape, elements = key
+        return np.frombuffer(elements, dtype).reshape(shape)
+    return key[0](key[1:])
 
 
 def is_named(value: Any) -> bool:

@@ -18,7 +18,7 @@ from .filters import DEFAULTS, FilterParams
 from .recipe import Recipe
 from .reference import LUMA
 
-__all__ = ["Enhancer", "Weights", "enhance", "one_round"]
+__all__ = ["Enhancer", "Weights", "clear_cache", "enhance", "one_round"]
 
 Act = Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.float32]]  # of what is seen of the images, and a round
 # One round's weights by name, or those of several, or arrays of either.
@@ -118,6 +118,17 @@ def enhance(
         axes=axes,
         filters=filters,
     )
+
+
+def clear_cache() -> None:
+    """Free the memory and the threads that the compiled backend keeps between calls.
+
+    `enhance`, `Enhancer` and the functions of `sdie_fast.filters` make a plan for a size, type, parameters, filters,
+    rounds and threads: working memory and, for more than one thread, threads that sleep. Those used last are kept for
+    the next call of the kind, of each caller at a time its own: at most 512 MiB in all, and as many plans as there are
+    CPUs, or 8. What is in use is freed when its call is through. Nothing of what is computed depends on it.
+    """
+    _backends.clear_cache()
 
 
 class Enhancer:

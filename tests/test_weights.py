@@ -79,3 +79,58 @@ class TestWeights:
     def test_shared(self):
         with pytest.raises(InvalidArgumentError, match=r"shapes \(6,\) or \(T, 6\)"):
             _weights.shared_weights(np.ones((1, 2, 6)), sdie.FILTERS)
+
+
+class TestFrozen:
+    """Weights as keys of caches."""
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"identity": 1, "wls": 2.5},
+            [1, 0, 0, 0.5, 0, 0],
+            (1, 0, 0, 0, 0, 0),
+            np.arange(12.0).reshape(2, 6),
+            np.arange(12, dtype=np.uint8).reshape(2, 6)[:, ::-1],
+            np.arange(6, dtype=">f4"),
+        ],
+    )
+    def test_thawed_they_are_the_same(self, value):
+        again = _weights.thawed(_weights.frozen(value))
+        assert type(again) is type(value)
+        assert repr(again) == repr(value)  # which messages quote
+        assert hash(_weights.frozen(value)) == hash(_weights.frozen(again))
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"identity": True},
+            [True, 0, 0, 0, 0, 1],
+            {1: 1.0},
+            [[1, 0, 0, 0, 0, 0]],
+            [{"wls": 1}],
+            np.ones((100, 3, 6)),
+            np.ones(6, bool),
+            np.ones(6, object),
+            np.ma.ones(6),
+            "wls",
+            None,
+        ],
+    )
+    def test_the_rest_is_none(self, value):
+        assert _weights.frozen(value) is None
+
+    def test_what_was_accepted_once_lets_nothing_else_pass(self):
+        image = np.zeros((9, 9), np.uint8)
+        for good, bad in (([1, 0, 0, 0, 0, 0], [True, False, False, False, False, False]), ({"wls": 1}, {"wls": "1"})):
+            sdie.enhance(image, good)
+            with pytest.raises(InvalidTypeError, match="weights: received"):
+                sdie.enhance(image, bad)
+        weights = np.ones(6)
+        sdie.enhance(image, weights)
+        weights[3] = -1
+        with pytest.raises(InvalidArgumentError, match=r"weights: received -1.0 at \[0, 3\]"):
+            sdie.enhance(image, weights)
+        sdie.filters.gamma(image, exponent=1)
+        with pytest.raises(InvalidTypeError, match="gamma_exponent: received True"):
+            sdie.filters.gamma(image, exponent=True)

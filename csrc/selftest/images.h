@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "../enhance.h"
+#include "../cache.h"
 #include "oracle.h"
 #include "recipe.h"
 

@@ -7,6 +7,10 @@
 #include "../dispatch.h"
 #include "check.h"
 
+namespace sdie::selftest {
+bool plan_selftest();  // plan.cpp
+}
+
 namespace {
 
 constexpr const char* kHelp =
@@ -36,6 +40,7 @@ int run(int argc, char** argv) {
   // A further test: its source in CMakeLists.txt, and a line here.
   bool right = true;
   right &= selftest::kernels_selftest(chosen);
+  right &= selftest::plan_selftest();
   for (const Kernels* kernels : chosen) std::printf("%s\n", kernels->isa);
   std::puts(right ? "all agree" : "WRONG");
   return right ? 0 : 1;

@@ -177,6 +177,7 @@ FilterParams: Any = dataclasses.make_dataclass(
 )
 DEFAULTS = FilterParams()
 
+_PLAIN = {int, float, str, bool}  # can be a key
 _COMMON = {
     "out": ("Array | None", None),
     "backend": ("str", "auto"),
@@ -192,13 +193,18 @@ def function(cls: type[Filter]) -> Callable[..., Any]:
     """Make the function that applies one filter; its signature and docstring come from the filter's parameters."""
     own = {field.name: flat for flat, field in _FIELDS[cls.name].items()}
 
+    @functools.lru_cache(maxsize=16, typed=True)  # typed: True equals 1, and is refused
+    def made(**values: Any) -> Any:
+        return FilterParams(**values)
+
     def apply(image: Any, **options: Any) -> Any:
         from .. import _backends  # above this module: only once it is called
 
         unknown = options.keys() - own.keys() - _COMMON.keys()
         if unknown:
             raise TypeError(f"{cls.name}() got an unexpected keyword argument {min(unknown)!r}")
-        params = FilterParams(**{own[name]: options.pop(name) for name in own if name in options})
+        given = {own[name]: options[name] for name in own if name in options}
+        params = made(**given) if _PLAIN.issuperset(map(type, given.values())) else FilterParams(**given)
         common: dict[str, Any] = {name: options.get(name, default) for name, (_, default) in _COMMON.items()}
         return _backends.run(image, {cls.name: 1.0}, params, filters=None, **common)
 
