@@ -210,7 +210,8 @@ struct Bilateral : Filter {
         });
       }
     const PairRows p = pairs_at(frame, r, r.y);
-    Taps::template each<0, Taps::level>([&](auto i) { keep_weights<deep, Taps, i>(p, r.x0 - left, r.x1); });
+    for (int x = r.x0 - left; x < r.x1; x += VL)
+      Taps::template each<0, Taps::level>([&](auto i) { keep_weights<deep, Taps, i>(p, x, x + VL); });
     // The row below will look past both ends; at the right there is often room enough.
     const bool more = std::min(r.x1, frame.w) + R > r.x1;
     Taps::template each<Taps::level>([&](auto i) {

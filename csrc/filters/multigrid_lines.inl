@@ -53,9 +53,10 @@ inline vf least_ground() { return splat(0.5f); }
 
 // Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. (A change of z, since z
 // itself is not known to enough digits where couplings are 1e4 times what ties it to ground.) fresh: z is taken as zero
-// there, and for parity 0 everywhere, whatever it holds. scratch as for solve_rows.
+// there, and for parity 0 everywhere, whatever it holds. scratch as for solve_rows. The level comes by value: no store
+// can change it then.
 template <bool nine, int parity, bool fresh, int G>
-inline void smooth_rows(const Level& l, int j0, float* scratch) {
+inline void smooth_rows(Level l, int j0, float* scratch) {
   const int padded = round_up(l.w, VL);
   const int count = (l.h - parity + 1) / 2;
   const auto row_of = [&](int j) { return 2 * std::min(j, count - 1) + parity; };
@@ -113,7 +114,7 @@ inline vf every_other(const float* p) { return take_even(load(p), load(p + VL));
 
 // The same along columns 2 j + parity.
 template <bool nine, int parity, int G>
-inline void smooth_columns(const Level& l, int j0, float* scratch) {
+inline void smooth_columns(Level l, int j0, float* scratch) {
   // Of a column: its z and those to the left and right, in the row above and here; the couplings to the row above; what
   // comes from it.
   struct Column {

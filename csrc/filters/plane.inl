@@ -6,7 +6,7 @@ constexpr int kHalo = 16;  // columns kept on both sides of a state plane: >= 2 
 
 constexpr int kStrip = 512;  // columns of a tile: its rows stay in the L1/L2 caches whatever the image's width
 
-constexpr int kBand = 64;  // rows of a tile; also the unit of statistics, so that sums do not depend on threads
+constexpr int kBand = 128;  // rows of a tile; also the unit of statistics, so that sums do not depend on threads
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 

@@ -56,7 +56,8 @@ struct Blurring : Filter {
   template <class F>
   void blur(const Frame& frame, const Row& r, double sigma, F&& use) {
     if (taps.radius == 0) taps = gaussian_taps(window, sigma);
-    const auto& tap = taps.tap;
+    const GaussianTaps own = taps;  // no store can change it
+    const auto& tap = own.tap;
     float* const sums = r.own(columns);
     with_radius(taps.radius, [&](auto R) {
       const Window rows = window_at(frame, r.y, R);

@@ -65,7 +65,7 @@ struct WlsWeights {
   const Plane &g, &ax, &ay;
   int h, w;
   float offset;
-  const Power power;
+  const Power edge_power;
   float *now, *next;  // logarithms of a row and the one below
   int ready = -1;     // the row that `now` is of
 
@@ -77,6 +77,7 @@ struct WlsWeights {
   }
 
   void make(int y0, int y1) {
+    const Power power = edge_power;  // its own: no store can change it
     const int padded = round_up(w, VL);
     for (int y = y0; y < y1; ++y) {
       if (ready != y) log_row(y, now);
@@ -138,6 +139,7 @@ inline void in_steps(F&& f) {
 
 // These walks are too irregular for the hardware's prefetcher.
 constexpr int kAhead = 32;  // columns; half as many rows
+constexpr int kLine = 16;   // floats of a cache line
 inline void prefetch(const float* p) { __builtin_prefetch(p); }
 
 constexpr int kLines = 2 * VL;  // rows or columns solved together: enough chains to hide the latency
@@ -151,37 +153,41 @@ inline void solve_rows(const Plane& from, const Plane& u, const Plane& ax, bool 
   const int padded = round_up(w, VL);
   const vf scale = splat(lambda), one = splat(1.0f);
   Tridiagonal line[G];
+  const float* rows[VL * G];
+  for (int i = 0; i < VL * G; ++i) rows[i] = from.row(std::min(y0 + i, h - 1));
+  float* const first_edges = ax.row(y0);
+  const std::ptrdiff_t to_next_edge = ax.stride;
   float* const tile = scratch;  // of column i: VL * G rows
   float* out = scratch + VL * VL * G;
   for (int x = 0; x < padded; x += VL) {
     for (int k = 0; k < G; ++k) {
       vf t[VL];
       for (int i = 0; i < VL; ++i) {
-        const float* row = from.row(std::min(y0 + k * VL + i, h - 1)) + x;
-        prefetch(row + kAhead);
+        const float* row = rows[k * VL + i] + x;
+        if (x % kLine == 0) prefetch(row + kAhead);
         t[i] = load(row);
       }
       transpose(t);
       for (int i = 0; i < VL; ++i) store(tile + (i * G + k) * VL, t[i]);
       if (!first) continue;
-      float* const edges = ax.row(y0 + k * VL) + x;
-      for (int i = 0; i < VL; ++i) t[i] = load(edges + i * ax.stride);
+      float* const edges = first_edges + k * VL * to_next_edge + x;
+      for (int i = 0; i < VL; ++i) t[i] = load(edges + i * to_next_edge);
       transpose(t);
-      for (int i = 0; i < VL; ++i) store(edges + i * ax.stride, t[i]);
+      for (int i = 0; i < VL; ++i) store(edges + i * to_next_edge, t[i]);
     }
-    const float* edges = ax.row(y0) + x;
+    const float* edges = first_edges + x;
     for (int i = 0; i < VL; i += kRescale)
       in_steps([&](auto step, auto rescale) {
         for (int k = 0; k < G; ++k) {
-          const float* edge = edges + k * VL * ax.stride;
-          prefetch(edge + kAhead);
+          const float* edge = edges + k * VL * to_next_edge;
+          if (x % kLine == 0) prefetch(edge + kAhead);
           vf c, d;
           line[k].template step<rescale>(one, load(edge) * scale, load(tile + ((i + step) * G + k) * VL), c, d);
           store(out + (2 * k) * VL, c);
           store(out + (2 * k + 1) * VL, d);
         }
         out += 2 * VL * G;
-        edges += ax.stride;
+        edges += to_next_edge;
       });
   }
   vf last[G] = {};
@@ -197,8 +203,8 @@ inline void solve_rows(const Plane& from, const Plane& u, const Plane& ax, bool 
       vf t[VL];
       for (int i = 0; i < VL; ++i) t[i] = load(tile + (i * G + k) * VL);
       transpose(t);
-      const int rows = std::min(VL, h - (y0 + k * VL));
-      for (int i = 0; i < rows; ++i) store(u.row(y0 + k * VL + i) + x, t[i]);
+      const int count = std::min(VL, h - (y0 + k * VL));
+      for (int i = 0; i < count; ++i) store(u.row(y0 + k * VL + i) + x, t[i]);
     }
   }
 }
@@ -209,27 +215,31 @@ inline void solve_columns(const Plane& u, const Plane& ay, float lambda, int h, 
   const vf scale = splat(lambda), one = splat(1.0f);
   Tridiagonal line[G];
   float* out = scratch;
-  int y = 0;
+  float* f = u.base + x0;
+  const float* a = ay.base + x0;
+  const std::ptrdiff_t to_next = u.stride, to_next_edge = ay.stride;
   const auto row = [&](auto rescale) {
-    const float* f = u.row(y) + x0;
-    const float* a = ay.row(y) + x0;
     for (int k = 0; k < G; ++k) {
-      prefetch(f + kAhead / 2 * u.stride + k * VL);
-      prefetch(a + kAhead / 2 * ay.stride + k * VL);
+      if (k * VL % kLine == 0) {
+        prefetch(f + kAhead / 2 * to_next + k * VL);
+        prefetch(a + kAhead / 2 * to_next_edge + k * VL);
+      }
       vf c, d;
       line[k].template step<rescale>(one, load(a + k * VL) * scale, load(f + k * VL), c, d);
       store(out + (2 * k) * VL, c);
       store(out + (2 * k + 1) * VL, d);
     }
-    ++y;
+    f += to_next;
+    a += to_next_edge;
     out += 2 * VL * G;
   };
-  while (y + kRescale <= h) in_steps([&](auto, auto rescale) { row(rescale); });
-  while (y < h) row(std::true_type{});
+  int y = 0;
+  for (; y + kRescale <= h; y += kRescale) in_steps([&](auto, auto rescale) { row(rescale); });
+  for (; y < h; ++y) row(std::true_type{});
   vf last[G] = {};
   while (y-- > 0) {
     out -= 2 * VL * G;
-    float* f = u.row(y) + x0;
+    f -= to_next;
     for (int k = 0; k < G; ++k) {
       last[k] = load(out + (2 * k + 1) * VL) + load(out + (2 * k) * VL) * last[k];
       store(f + k * VL, last[k]);
