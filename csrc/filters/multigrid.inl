@@ -1,12 +1,15 @@
 // Multigrid: set-up and the cycle.
 
+// Up to kHalo zeros before and after each row, and a row of them above and below. What follows a row's end may reach
+// into the guard of the next.
 inline void clear_guards(const Plane& p, int h, int w) {
-  for (int y = -1; y <= h; ++y) {
-    float* row = p.row(y);
-    const int kept = y >= 0 && y < h ? w : 0;
-    std::fill(row - kHalo, row, 0.0f);
-    std::fill(row + kept, row + round_up(w, 16) + kHalo, 0.0f);
-  }
+  for (const int y : {-1, h}) std::fill(p.row(y) - kHalo, p.row(y) + round_up(w, 16) + kHalo, 0.0f);
+  for (int y = 0; y < h; ++y)
+    for (int x = 0; x < kHalo; x += VL) {
+      store(p.row(y) - kHalo + x, vf{});
+      store(p.row(y) + w + x, vf{});
+      store(p.row(y) + round_up(w, 16) + x, vf{});
+    }
 }
 
 inline void clear_all_guards(const MultigridMemory& m) {
@@ -112,7 +115,7 @@ inline void restrict_residual(const Level& l, const Level& coarse, float* scratc
 // The same right after fresh smoothing of the even and then the odd rows: these have no residual, and the even ones had
 // none before the odd ones changed.
 template <bool nine>
-inline void restrict_even_rows(const Level& l, const Level& coarse, float* scratch) {
+inline void restrict_even_rows(Level l, Level coarse, float* scratch) {
   float* const row = scratch + kHalo;
   std::fill(scratch, scratch + residual_stride(l.w), 0.0f);
   for (int i = 0; i < coarse.h; ++i) {

@@ -218,7 +218,7 @@ inline vf restrict_at(const Level& l, int i, int j, const float* above, const fl
 }
 
 // z += P e: e is the next level's z.
-inline void prolong_row(const Level& l, const Level& coarse, int i) {
+inline void prolong_row(Level l, Level coarse, int i) {
   const int y = 2 * i;
   const auto add = [](float* z, vf even, vf odd) {
     store(z, load(z) + interleave_low(even, odd));

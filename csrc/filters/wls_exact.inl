@@ -27,7 +27,8 @@ struct Products {
 };
 
 inline Products products(const MultigridMemory& m, bool direction) {
-  const Level& top = m.level[0];
+  const Level top = m.level[0];  // its own, here and below: no store can change it
+  const Plane p = m.p;
   Products all;
   for (int y = 0; y < top.h; ++y) {
     vf zr{}, zaz{}, paz{}, most{};
@@ -35,7 +36,7 @@ inline Products products(const MultigridMemory& m, bool direction) {
       const vf z = load(top.z.row(y) + x), az = apply<false>(top, top.z, y, x) * inside(x, top.w);
       zr += z * load(top.r.row(y) + x);
       zaz += z * az;
-      paz += load(m.p.row(y) + x) * az;
+      paz += load(p.row(y) + x) * az;
       most = vmax(most, vabs(z));
     }
     all.zr += hsum(zr);
@@ -46,27 +47,33 @@ inline Products products(const MultigridMemory& m, bool direction) {
   return all;
 }
 
+// p = z + beta p, u += alpha p, r -= alpha A p.
+inline void advance(const MultigridMemory& m, float beta, float alpha) {
+  const Level top = m.level[0];
+  const Plane p = m.p, u = m.u;
+  const auto turn = [&](int y) {
+    for (int x = 0; x < top.w; x += VL)
+      store(p.row(y) + x, load(top.z.row(y) + x) + (beta != 0.0f ? load(p.row(y) + x) * beta : vf{}));
+  };
+  turn(0);
+  for (int y = 0; y < top.h; ++y) {
+    if (y + 1 < top.h) turn(y + 1);
+    for (int x = 0; x < top.w; x += VL) {
+      const vf ap = apply<false>(top, p, y, x) * inside(x, top.w);
+      store(u.row(y) + x, load(u.row(y) + x) + load(p.row(y) + x) * alpha);
+      store(top.r.row(y) + x, load(top.r.row(y) + x) - ap * alpha);
+    }
+  }
+}
+
 // Solves A x = r for m's finest level, whose r is the residual of m.u, and adds x to m.u. tol: the largest error
 // accepted, see above. e and s of the finest level are the weights times lambda. again: u is a solution for slightly
 // other surroundings.
 inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
   Level& top = m.level[0];
   set_up(m);
-  find_clusters(top.e, top.s, top.ground, lambda, top.h, top.w, top.z, m.clusters);
-  // p = z + beta p.
-  const auto turn = [&](int y, float beta) {
-    for (int x = 0; x < top.w; x += VL)
-      store(m.p.row(y) + x, load(top.z.row(y) + x) + (beta != 0.0f ? load(m.p.row(y) + x) * beta : vf{}));
-  };
-  // u += alpha p, r -= alpha A p.
-  const auto advance = [&](int y, float alpha) {
-    for (int x = 0; x < top.w; x += VL) {
-      const vf ap = apply<false>(top, m.p, y, x) * inside(x, top.w);
-      store(m.u.row(y) + x, load(m.u.row(y) + x) + load(m.p.row(y) + x) * alpha);
-      store(top.r.row(y) + x, load(top.r.row(y) + x) - ap * alpha);
-    }
-  };
-
+  m.clusters.count = 0;
+  if (!again) find_clusters(top.e, top.s, top.ground, lambda, top.h, top.w, top.z, m.clusters);
   WlsInfo info;
   const int quick = lambda <= kQuickLambda ? kQuickIterations : 0;
   double zr_old = 1.0, pap = 1.0, before = again ? 0.0 : 1.0;  // the largest correction before
@@ -93,11 +100,7 @@ inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
     const double alpha = pap > 0.0 ? now.zr / pap : 0.0;
     taken[info.iterations % kWindow] = alpha * now.zr;
     zr_old = now.zr;
-    turn(0, static_cast<float>(beta));
-    for (int y = 0; y < top.h; ++y) {
-      if (y + 1 < top.h) turn(y + 1, static_cast<float>(beta));
-      advance(y, static_cast<float>(alpha));
-    }
+    advance(m, static_cast<float>(beta), static_cast<float>(alpha));
     ++info.iterations;
     if (done || pap <= 0.0) return info;
   }
