@@ -16,7 +16,7 @@ SMALL = 1e-4  # keeps log(0) and flat neighbours finite
 # Iterations of the compiled exact solver on photographs (bench/RESULTS.md), and what one takes: the matrix (8), lines
 # smoothed in both directions (2 x 8), two scalar products and three updates (5), there and back between levels (12), a
 # third more for the coarser levels. What this method needs, not what the problem does.
-_EXACT_ITERATIONS = 10.8
+_EXACT_ITERATIONS = 5.3
 _EXACT_LANES = 4 / 3 * (8 + 16 + 5 + 12)
 _EXACT_SPECIAL = 4 / 3 * 2
 
@@ -100,11 +100,11 @@ class Wls(Filter):
     )
 
     def operations(self) -> Operations:
-        """Two edge weights, then six tridiagonal solves of 8 and a reciprocal, or so many iterations."""
+        """Two edge weights and six tridiagonal solves of 8 and a reciprocal; the exact solver's iterations after these."""
         # A weight: a difference, its log2, a product, an exp2, an addition, a reciprocal; and a log2 for both.
-        lanes, special = 2 * 3 + 1, 2 * 3 + 1
+        lanes, special = 2 * 3 + 1 + 6 * 8, 2 * 3 + 1 + 6
         if self.solver == "fast":
-            return Operations(lanes + 6 * 8, special + 6)
+            return Operations(lanes, special)
         return Operations(lanes + _EXACT_ITERATIONS * _EXACT_LANES, special + _EXACT_ITERATIONS * _EXACT_SPECIAL)
 
     def reference(self, g: Plane) -> Plane:
