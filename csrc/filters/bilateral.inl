@@ -9,8 +9,9 @@ struct RangeScale {
 };
 
 inline RangeScale range_scale(int radius, double sigma_space, double sigma_range) {
-  const double most = kLog2E * (1.0 / (2.0 * sigma_range * sigma_range) + radius * radius / (sigma_space * sigma_space));
-  return {static_cast<float>(std::sqrt(kLog2E / (2.0 * sigma_range * sigma_range))), most > 120.0};
+  const double range = kLog2E / (2.0 * sigma_range * sigma_range);  // the exponent of intensities 0 and 1
+  const double most = range + kLog2E * radius * radius / (sigma_space * sigma_space);
+  return {static_cast<float>(std::sqrt(range)), most > 120.0};
 }
 
 // log2 of the spatial weight at a squared distance.
@@ -30,7 +31,6 @@ inline vf tap_weight(vf d, vf log_weight) {
 constexpr int kPairRadius = 3;
 constexpr int kPairRing = 4;
 constexpr int kMaxPairs = kPairRadius * (2 * kPairRadius + 2);
-constexpr int kPairMargin = round_up(kPairRadius, VL);
 
 // The window's pixels that come after its centre, row by row, those in the centre's own row first; the others mirror
 // them. As constants: then every address is a register and a number.
@@ -67,8 +67,8 @@ struct Taps {
   }
 };
 
-// What a row of the image needs: scaled rows around it, and of every pair the weights of this row's pixels towards those
-// after them, and of those in the rows above towards this row's.
+// What a row of the image needs: scaled rows around it, and of every pair the weights of this row's pixels towards
+// those after them, and of those in the rows above towards this row's.
 struct PairRows {
   Window rows;
   float* kept[kPairRadius + 1];                             // by rows above; [0] is written
@@ -86,7 +86,8 @@ inline void keep_weights(const PairRows& p, int x0, int x1) {
   for (int x = x0; x < x1; x += VL) store(to + x, tap_weight<deep>(load(after + x) - load(centre + x), log_weight));
 }
 
-// By value: no store can change it then. acc += weight * bilateral for x in [x0, x1). The weights in the row's own direction are there already.
+// acc += weight * bilateral for x in [x0, x1). The weights towards pixels of the row itself are there already. What the
+// row needs comes by value: no store can change it then.
 template <bool deep, class Taps>
 inline void bilateral_pairs(PairRows p, int x0, int x1, float weight, float* acc) {
   for (int x = x0; x < x1; x += VL) {

@@ -103,8 +103,8 @@ inline void set_corners(const Level& l, const Level& coarse) {
 
 // The Galerkin operator P^T A P, cell by cell: a coupling a between pixels m and n whose values are P_m and P_n of the
 // cell's four corners adds a (P_m - P_n)(P_m - P_n)^T. A cell is a kept pixel and what lies between it and the kept
-// ones to its right and below, and owns all couplings there but those on its right and lower side. What it gives its upper
-// and left side and its diagonals is stored where it belongs; the lower and the right side wait in coarse.z and
+// ones to its right and below, and owns all couplings there but those on its right and lower side. What it gives its
+// upper and left side and its diagonals is stored where it belongs; the lower and the right side wait in coarse.z and
 // coarse.r, which are free during the set-up, for finish_row.
 template <bool nine>
 inline void coarsen_row(const Level& l, const Level& coarse, int i) {

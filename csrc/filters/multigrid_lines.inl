@@ -51,10 +51,10 @@ inline vf row_ground(const Level& l, int y, int x) {
 // Every pixel has a ground of 1 and more. Columns past the image, to which nothing is coupled, get this one.
 inline vf least_ground() { return splat(0.5f); }
 
-// Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. (A change of z, since z
-// itself is not known to enough digits where couplings are 1e4 times what ties it to ground.) fresh: z is taken as zero
-// there, and for parity 0 everywhere, whatever it holds. scratch as for solve_rows. The level comes by value: no store
-// can change it then.
+// Adds to z along rows 2 j + parity, j in [j0, j0 + VL * G), what makes the residual there zero. (A change of z, since
+// z itself is not known to enough digits where couplings are 1e4 times what ties it to ground.) fresh: z is taken as
+// zero there, and for parity 0 everywhere, whatever it holds. scratch as for solve_rows. The level comes by value: no
+// store can change it then.
 template <bool nine, int parity, bool fresh, int G>
 inline void smooth_rows(Level l, int j0, float* scratch) {
   const int padded = round_up(l.w, VL);

@@ -10,8 +10,6 @@ constexpr int kBand = 128;  // rows of a tile; also the unit of statistics, so t
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
-constexpr int kOverrun = 64;  // columns after the halo that a block of the spatiogram filter may read
-
 // A plane of h rows; row(y)[0 .. w) are the pixels. Rows start on a vector border; up to the next multiple of
 // 16 columns may be read and written freely.
 struct Plane {
@@ -22,7 +20,7 @@ struct Plane {
 
 inline Plane take_plane(Arena& arena, int h, int w) {
   Plane p;
-  p.stride = round_up(w, 16) + 2 * kHalo + kOverrun;
+  p.stride = round_up(w, 16) + 2 * kHalo;
   float* base = arena.take<float>(static_cast<std::size_t>(p.stride) * static_cast<std::size_t>(h + 2) + kHalo);
   p.base = base ? base + p.stride + kHalo : nullptr;  // a row to spare above and below
   return p;
@@ -38,7 +36,7 @@ inline int reflect(int i, int n) {
   return i < n ? i : period - i;
 }
 
-// Reflects the pixels of a row into its halo; what a block may overrun after that gets some value of the row.
+// Reflects the pixels of a row into its halo; what vectors may read after that gets some value of the row.
 inline void fill_halo(float* row, int w) {
   if (w > kHalo) {
     for (int k = 1; k <= kHalo; ++k) row[-k] = row[k];
@@ -49,7 +47,7 @@ inline void fill_halo(float* row, int w) {
       row[w - 1 + k] = row[reflect(w - 1 + k, w)];
     }
   }
-  std::fill(row + w + kHalo, row + round_up(w, 16) + kHalo + kOverrun, row[w - 1]);
+  std::fill(row + w + kHalo, row + round_up(w, 16) + kHalo, row[w - 1]);
 }
 
 constexpr float kRed = 0.299f, kGreen = 0.587f, kBlue = 0.114f;  // ITU-R BT.601

@@ -1,7 +1,7 @@
 // The spatiogram filter's values, from the bins' statistics. A bin's weight is exp2 of a quadratic in the pixel's
 // place: each vector is the one before times a ratio that itself changes by a constant factor, along x and along y
-// alike. So weights are followed from pixel to pixel, in blocks of kChunk columns and kChunkRows rows; bins that are too
-// small in a block to be seen are left out there.
+// alike. So weights are followed from pixel to pixel, in blocks of kChunk columns and kChunkRows rows; bins that are
+// too small in a block to be seen are left out there.
 
 constexpr int kChunkVectors = 4;
 constexpr int kChunk = kChunkVectors * VL;

@@ -160,12 +160,12 @@ constexpr bool kClampExponents = true;
 #endif
 inline vf exp2_weight_normal(vf y) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-  const vf f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // of [0, 1): scalef takes the whole part
+  const vf f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // in [0, 1)
   vf p = splat(1.353416800e-2f);
   p = p * f + 5.201146108e-2f;
   p = p * f + 2.414427561e-1f;
   p = p * f + 6.930038348e-1f;
-  return _mm512_scalef_ps(p * f + 1.000002593f, y);
+  return _mm512_scalef_ps(p * f + 1.000002593f, y);  // which takes the whole part of y
 #else
   const vf t = y + 12582912.0f;  // 1.5 * 2^23: adding it leaves the whole part in the lowest bits
   const vf f = y - (t - 12582912.0f);

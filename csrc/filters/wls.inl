@@ -65,7 +65,8 @@ struct Wls : Filter {
     }
     if (lab) {
       for (int y = y0; y < y1; ++y)
-        for (int x = 0; x < round_up(w, 16); x += VL) store(u.row(y) + x, from_lightness(vmax(load(u.row(y) + x), vf{})));
+        for (int x = 0; x < round_up(w, 16); x += VL)
+          store(u.row(y) + x, from_lightness(vmax(load(u.row(y) + x), vf{})));
       team.sync();
     }
   }

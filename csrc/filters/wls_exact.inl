@@ -2,16 +2,17 @@
 // starts from the fast solution, which leaves little but what the cycles are best at.
 //
 // The quick phase uses a cycle that is not symmetric (rows before, columns after), so directions are conjugated as
-// flexible CG does (Notay 2000); a cycle's correction then tells the error, and photographs are done in 3 to 6. Should
-// one not be, and where lambda is large, the sure phase takes the symmetric cycle, with which CG converges whatever the
-// image, and stops by the energy norm, which bounds the maximum norm since A >= I: what the last kWindow iterations
-// have taken from it estimates what is left of it (Hestenes & Stiefel 1952, theorem 6:3; Strakos & Tichy 2002).
+// flexible CG does (Notay 2000). Steps then shrink about geometrically, which tells what is left, and photographs are
+// done in 3 to 8. Should one not be, and where lambda is large, the sure phase takes the symmetric cycle, with which CG
+// converges whatever the image, and stops by the energy norm, which bounds the maximum norm since A >= I: what the last
+// kWindow iterations have taken from it estimates what is left of it (Hestenes & Stiefel 1952, theorem 6:3; Strakos &
+// Tichy 2002).
 
 constexpr int kQuickIterations = 30;
 constexpr float kQuickLambda = 4.0f;   // stronger smoothing goes to the sure phase at once
 constexpr int kMaxIterations = 4000;   // a hundred times what the hardest image tried has taken
-constexpr double kSafety = 0.5;        // quick phase: of the tolerance that the last correction may reach; twice that
-                                       // the one before, since one alone may miss what converges slowly
+constexpr double kSafety = 0.35;       // quick phase: of the tolerance that the steps to come may reach
+constexpr double kSlowest = 0.9;       // from one step to the next, as far as is believed
 constexpr int kWindow = 8;
 constexpr double kSure = 0.5;          // sure phase: of the tolerance that the estimate may reach
 
@@ -23,7 +24,7 @@ inline double hsum(vf v) {
 
 // What one iteration needs to know of its correction z, the last direction p and the residual r.
 struct Products {
-  double zr = 0.0, zaz = 0.0, paz = 0.0, most = 0.0;  // z.r, z.Az, p.Az, the largest |z|
+  double zr = 0.0, zaz = 0.0, paz = 0.0;  // z.r, z.Az, p.Az
 };
 
 inline Products products(const MultigridMemory& m, bool direction) {
@@ -31,39 +32,40 @@ inline Products products(const MultigridMemory& m, bool direction) {
   const Plane p = m.p;
   Products all;
   for (int y = 0; y < top.h; ++y) {
-    vf zr{}, zaz{}, paz{}, most{};
+    vf zr{}, zaz{}, paz{};
     for (int x = 0; x < top.w; x += VL) {
       const vf z = load(top.z.row(y) + x), az = apply<false>(top, top.z, y, x) * inside(x, top.w);
       zr += z * load(top.r.row(y) + x);
       zaz += z * az;
       paz += load(p.row(y) + x) * az;
-      most = vmax(most, vabs(z));
     }
     all.zr += hsum(zr);
     all.zaz += hsum(zaz);
     if (direction) all.paz += hsum(paz);
-    all.most = std::max(all.most, static_cast<double>(hmax(most)));
   }
   return all;
 }
 
-// p = z + beta p, u += alpha p, r -= alpha A p.
-inline void advance(const MultigridMemory& m, float beta, float alpha) {
+// p = z + beta p, u += alpha p, r -= alpha A p. Returns the largest |p|.
+inline float advance(const MultigridMemory& m, float beta, float alpha) {
   const Level top = m.level[0];
   const Plane p = m.p, u = m.u;
   const auto turn = [&](int y) {
     for (int x = 0; x < top.w; x += VL)
       store(p.row(y) + x, load(top.z.row(y) + x) + (beta != 0.0f ? load(p.row(y) + x) * beta : vf{}));
   };
+  vf most{};
   turn(0);
   for (int y = 0; y < top.h; ++y) {
     if (y + 1 < top.h) turn(y + 1);
     for (int x = 0; x < top.w; x += VL) {
       const vf ap = apply<false>(top, p, y, x) * inside(x, top.w);
+      most = vmax(most, vabs(load(p.row(y) + x)));
       store(u.row(y) + x, load(u.row(y) + x) + load(p.row(y) + x) * alpha);
       store(top.r.row(y) + x, load(top.r.row(y) + x) - ap * alpha);
     }
   }
+  return hmax(most);
 }
 
 // Solves A x = r for m's finest level, whose r is the residual of m.u, and adds x to m.u. tol: the largest error
@@ -76,23 +78,15 @@ inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
   if (!again) find_clusters(top.e, top.s, top.ground, lambda, top.h, top.w, top.z, m.clusters);
   WlsInfo info;
   const int quick = lambda <= kQuickLambda ? kQuickIterations : 0;
-  double zr_old = 1.0, pap = 1.0, before = again ? 0.0 : 1.0;  // the largest correction before
+  double zr_old = 1.0, pap = 1.0;
+  double before = again ? 0.0 : 1.0;  // the step before; 0: the first may be the last
   double taken[kWindow] = {};  // from the squared energy norm of the error, by the last iterations
   for (;;) {
     const bool symmetric = info.iterations >= quick;
     cycle(m, 0, symmetric);
     correct_clusters(m.clusters, top.r, top.z);
     const Products now = products(m, info.iterations > 0);
-    bool done = std::max(now.most, 0.5 * before) <= kSafety * static_cast<double>(tol);
-    before = now.most;
-    info.estimate = static_cast<float>(now.most);
-    if (symmetric) {
-      double energy = 0.0;
-      for (const double t : taken) energy += t;
-      info.estimate = static_cast<float>(std::sqrt(energy));
-      done = info.iterations >= quick + kWindow && std::sqrt(energy) <= kSure * static_cast<double>(tol);
-    }
-    done |= info.iterations == kMaxIterations || now.zr <= 0.0;
+    bool done = info.iterations == kMaxIterations || now.zr <= 0.0;
     // The step along p = z + beta p has p.r = z.r, since the last one left nothing of r along the old p.
     const bool start = info.iterations == 0 || info.iterations == quick;
     const double beta = start ? 0.0 : symmetric ? now.zr / zr_old : -now.paz / pap;
@@ -100,8 +94,20 @@ inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
     const double alpha = pap > 0.0 ? now.zr / pap : 0.0;
     taken[info.iterations % kWindow] = alpha * now.zr;
     zr_old = now.zr;
-    advance(m, static_cast<float>(beta), static_cast<float>(alpha));
+    const double step = alpha * static_cast<double>(advance(m, static_cast<float>(beta), static_cast<float>(alpha)));
     ++info.iterations;
+    if (symmetric) {
+      double energy = 0.0;
+      for (const double t : taken) energy += t;
+      info.estimate = static_cast<float>(std::sqrt(energy));
+      done |= info.iterations >= quick + kWindow && std::sqrt(energy) <= kSure * static_cast<double>(tol);
+    } else {
+      const double decrease = before > 0.0 ? std::min(step / before, kSlowest) : 0.0;
+      const double rest = step * std::max(1.0, decrease / (1.0 - decrease));
+      info.estimate = static_cast<float>(rest);
+      done |= rest <= kSafety * static_cast<double>(tol);
+      before = step;
+    }
     if (done || pap <= 0.0) return info;
   }
 }

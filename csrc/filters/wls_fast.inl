@@ -73,7 +73,8 @@ struct WlsWeights {
 
   void log_row(int y, float* out) const {
     const float* in = g.row(y);
-    for (int x = 0; x < round_up(w, VL); x += VL) store(out + x, log2v(vmax(load(in + x), vf{}) + offset) * 0.69314718f);
+    for (int x = 0; x < round_up(w, VL); x += VL)
+      store(out + x, log2v(vmax(load(in + x), vf{}) + offset) * 0.69314718f);
   }
 
   void make(int y0, int y1) {
@@ -102,9 +103,10 @@ struct WlsWeights {
   }
 };
 
-// Elimination along VL independent lines: a node is tied to ground and by an edge a to the next, and what was eliminated
-// before it adds to its ground. That is q' = ground + a e, e = q / (q + a) from node to node, a chain of divisions. With
-// q = n / d it is a chain of products instead, for which only the ratio counts: now and then both are scaled back.
+// Elimination along VL independent lines: a node is tied to ground and by an edge a to the next, and what was
+// eliminated before it adds to its ground. That is q' = ground + a e, e = q / (q + a) from node to node, a chain of
+// divisions. With q = n / d it is a chain of products instead, for which only the ratio counts: now and then both are
+// scaled back.
 struct Tridiagonal {
   vf n{}, d = splat(1.0f);  // of the q before
   vf a{}, f{};              // the edge from there; its right-hand side, times d

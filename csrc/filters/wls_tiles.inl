@@ -1,12 +1,11 @@
 // Exact WLS of a large image, tile by tile, so that the solver works in the cache and its memory does not grow with the
 // image: alternating Schwarz. A tile is solved with the pixels around it held as they stand (Dirichlet), and only its
-// core is kept: what is wrong around it fades towards the core. Tiles that touch have different colours, and those of one
-// colour are solved side by side. Each is solved anew until what surrounds it stays as it was.
+// core is kept: what is wrong around it fades towards the core. Tiles that touch have different colours, and those of
+// one colour are solved side by side. Each is solved anew until what surrounds it stays as it was.
 
 constexpr int kTile = 256;
 constexpr int kOverlap = 16;
-constexpr int kSegmentMean = 16;       // pixels along the surroundings whose mean change counts: rough errors fade at once
-constexpr double kSurroundings = 0.5;  // of the tolerance that it may reach
+constexpr float kSurroundings = 0.5f;  // of the tolerance that what surrounds a tile may still change in its core
 constexpr int kSweeps = 60;
 constexpr float kHeld = 1e6f;          // ground of the pixels around a tile, times lambda
 
@@ -22,6 +21,7 @@ struct Cuts {
 struct TileState {
   WlsInfo info;
   bool settled;
+  float fade;              // of a change around the tile, the share that reached its core
   float around[4][kTile];  // the image above, below, left and right of it when it was solved
 };
 
@@ -45,7 +45,7 @@ struct WlsTiles {
   template <class F>
   WlsInfo run(const Team& team, F&& g, void* memory) const {
     const int tiles = rows.count * columns.count;
-    for (int sweep = 0, again = tiles > 1 ? kSweeps : 1; again > 0; again = sweep < kSweeps && !settled() && tiles > 1) {
+    for (int sweep = 0; sweep < kSweeps; ++sweep) {
       for (int colour = 0; colour < 4; ++colour) {
         const int down = (rows.count + 1 - colour / 2) / 2, along = (columns.count + 1 - colour % 2) / 2;
         const auto [from, to] = team.share(down * along);
@@ -53,7 +53,9 @@ struct WlsTiles {
           visit(k / along * 2 + colour / 2, k % along * 2 + colour % 2, sweep == 0, g, memory);
         team.sync();
       }
-      ++sweep;
+      const bool done = tiles == 1 || settled();
+      team.sync();  // all have read it before some tile changes
+      if (done) break;
     }
     WlsInfo all;
     for (int k = 0; k < tiles; ++k) {
@@ -72,7 +74,13 @@ struct WlsTiles {
   void visit(int i, int j, bool first, F&& g, void* memory) const {
     TileState& state = states[i * columns.count + j];
     const int y0 = rows.from(i), y1 = rows.to(i), x0 = columns.from(j), x1 = columns.to(j);
-    state.settled = !first && same_around(state, y0, y1, x0, x1);
+    if (first) state.fade = 0.5f;  // until it is known
+    float change = 0.0f;
+    around(y0, y1, x0, x1, [&](int side, int k, float v) {
+      if (!first) change = std::max(change, std::fabs(v - state.around[side][k]));
+    });
+    // The changes to come are a geometric series.
+    state.settled = !first && change * state.fade <= kSurroundings * tol * (1.0f - state.fade);
     if (state.settled) return;
     around(y0, y1, x0, x1, [&](int side, int k, float v) { state.around[side][k] = v; });
     const int top = y0 > 0, left = x0 > 0;  // rows and columns that are held, before the tile
@@ -82,10 +90,16 @@ struct WlsTiles {
     take(m, y0, y1, x0, x1, g);
     const WlsInfo info = solve(m, lambda, tol, !first);
     state.info = {info.iterations + (first ? 0 : state.info.iterations), info.estimate};
+    float reached = 0.0f;
     for (int y = rows.cut(i); y < rows.cut(i + 1); ++y) {
       const float* from = m.u.row(y - y0 + top) + left - x0;
-      std::copy(from + columns.cut(j), from + columns.cut(j + 1), u.row(y) + columns.cut(j));
+      float* const to = u.row(y);
+      for (int x = columns.cut(j); x < columns.cut(j + 1); ++x) {
+        reached = std::max(reached, std::fabs(from[x] - to[x]));
+        to[x] = from[x];
+      }
     }
+    if (!first) state.fade = std::min(reached / change, 0.95f);
   }
 
   // Copies the system of a tile and what is held around it, and its residual as right-hand side.
@@ -141,15 +155,5 @@ struct WlsTiles {
       if (x0 > 0) f(2, y - y0, u.row(y)[x0 - 1]);
       if (x1 < w) f(3, y - y0, u.row(y)[x1]);
     }
-  }
-
-  // Whether the surroundings of a tile are about as they were.
-  bool same_around(const TileState& state, int y0, int y1, int x0, int x1) const {
-    float sum[4][kTile / kSegmentMean] = {};
-    around(y0, y1, x0, x1, [&](int side, int i, float v) { sum[side][i / kSegmentMean] += v - state.around[side][i]; });
-    for (const auto& side : sum)
-      for (const float change : side)
-        if (std::fabs(change) > kSegmentMean * static_cast<float>(kSurroundings) * tol) return false;
-    return true;
   }
 };
