@@ -194,6 +194,8 @@ def check(case: str, name: str, bound: Bound, ours: Plane, theirs: Plane) -> str
             f"{case}: {name} gives {theirs.dtype} of shape {theirs.shape}; uint8, or floats in [0, 1], of shape "
             f"{ours.shape} expected"
         )
+    if theirs.dtype.kind == "f" and (theirs.min() < -1 or theirs.max() > 2):  # a sharpened picture may leave [0, 1]
+        raise SdieError(f"{case}: {name} gives floats from {theirs.min():.3g} to {theirs.max():.3g}; [0, 1] expected")
     levels = [np.float64(255 if x.dtype.kind == "f" else 1) * x for x in (ours, theirs)]
     apart = np.abs(levels[0] - levels[1])
     if bound.margin:

@@ -27,7 +27,7 @@ def bench(
             "--case", help="round, rounds, exact-round, batch, shares, a filter; repeatable.", show_default="all"
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Of every candidate.", min=1, max=1024, metavar="N")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of every candidate.", min=1, max=1024, metavar="N")] = 1,
     sweeps: Annotated[
         list[str] | None,
         typer.Option(
@@ -36,23 +36,26 @@ def bench(
     ] = None,
     own: Annotated[
         list[str] | None,
-        typer.Option("--candidate", metavar="MODULE:NAME", help="Yours, with one --case: plane in, plane out."),
+        typer.Option(
+            "--candidate", metavar="MODULE:NAME", help="Your own function, with one --case: plane in, plane out."
+        ),
     ] = None,
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="OpenCV, SciPy, kornia and others.")] = True,
-    cold: Annotated[bool, typer.Option("--cold/--no-cold", help="First calls, in fresh processes.")] = True,
-    repeats: Annotated[int, typer.Option(help="Calls of each candidate at most.", min=7, metavar="N")] = 500,
-    seconds: Annotated[float, typer.Option(help="For all timed calls together.", min=0, metavar="N")] = 50.0,
+    cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Time first calls, in fresh processes.")] = True,
+    repeats: Annotated[int, typer.Option(help="Timed calls of each candidate, at most.", min=7, metavar="N")] = 500,
+    seconds: Annotated[float, typer.Option(help="For all timed calls together, at most.", min=0, metavar="N")] = 50.0,
     footprint: Annotated[str, typer.Option(help="Our bilateral's: disk (OpenCV's) or square.")] = "disk",
     backend: Annotated[str, typer.Option(help="cpu, cuda (copies included) or reference.")] = "cpu",
     against: Annotated[
-        Path | None, typer.Option("--compare", metavar="OLD.json", help="What --json printed before.")
+        Path | None, typer.Option("--compare", metavar="OLD.json", help="An older run, as --json printed it.")
     ] = None,
     page: Annotated[Path | None, typer.Option("--report", metavar="PAGE.html", help="A page with charts.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure latency on one image in turns with what users compose today; answers are compared first.
+    """Measure latency, in turns with other libraries; answers are compared first.
 
-    p50 to p99.9 in ms (-: too few samples; p90 takes 44, p99 459, p99.9 4603), megapixels a second, and the p50 over
+    round: the six filters mixed once, with fast WLS and the disk; rounds: five times; exact-round: with exact WLS; batch:
+    64 images; shares: each filter alone, and the round without it. p50 to p99.9 in ms (-: too few samples; p90 takes 44, p99 459, p99.9 4603), megapixels a second, and the p50 over
     ours. With --compare: exit code 1 where ours became slower, 2 where nothing can be compared.
 
     Example: `sdie-fast bench --case bilateral --candidate mine:smooth --sweep threads=1,2`
@@ -94,6 +97,8 @@ def bench(
         print(json.dumps(report))
     else:
         _tell(report)
+    _warn(report)
+    if not as_json:
         _tell_comparison(verdicts, words)
     if old is not None and not verdicts:
         raise fail(f"--compare: nothing can be compared with {against}: {'; '.join(words[:4])}")
@@ -128,6 +133,9 @@ def _tell(report: Mapping[str, Any]) -> None:
     say("")
     for line in (*report["missing"], note()):
         say(line)
+
+
+def _warn(report: Mapping[str, Any]) -> None:
     for warning in report["noise"]["warnings"]:
         complain(f"too noisy to tell small differences: {warning}", style="yellow")
 
@@ -140,3 +148,8 @@ def _tell_comparison(verdicts: Sequence[Verdict], words: Sequence[str]) -> None:
     for title, rows in verdict_tables(verdicts):
         stdout.print(f"\n[bold]{title}[/bold], against the older run", highlight=False)
         show_table(VERDICT_HEADS, rows)
+    wide = sum(v.high / v.low > 1.2 for v in verdicts)
+    if wide:
+        say(
+            f"\n{wide} of {len(verdicts)} intervals are wider than 20%: more --repeats, or a quieter machine, would tell more"
+        )
