@@ -12,10 +12,9 @@ from sdie_fast import FilterParams, _backends, reference
 from sdie_fast.filters import FILTERS, PARAMETERS, TABLE
 
 core = pytest.importorskip("sdie_fast._core", reason="the compiled module is not there")
-
 ISAS = core.isas()
 LANES = 16  # the longest vector
-# Around the vector's length, the cells of the spatiogram filter, the bands (64) and the strips (512).
+# Around the vector's length, the spatiogram's blocks (16 rows), the bands (128) and the strips (512).
 SIZES = [
     (7, 7),
     (7, 9),
@@ -24,10 +23,10 @@ SIZES = [
     (17, 15),
     (31, 33),
     (33, 64),
-    (65, 31),
+    (129, 31),
     (8, 130),
     (70, 7),
-    (64, 65),
+    (128, 65),
 ]
 LOCAL = tuple(name for name, cls in TABLE.items() if not cls.whole_image)
 WINDOWED = tuple(name for name in LOCAL if TABLE[name]().reach())

@@ -11,7 +11,7 @@ namespace {
 
 using Size = Checker::Size;
 
-// Widths around one to eight vectors, tiles (512) and bands (64 rows); each with another height, and turned.
+// Widths around one to eight vectors and bands (128 rows); each with another height, and turned.
 const std::vector<Size>& sizes() {
   static const std::vector<Size> all = [] {
     const int widths[] = {7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129},
@@ -129,7 +129,7 @@ void rounds(Checker& check) {
       check.grey({kAll, solver, {67, 33}, picture, kWhole, {kTypes[(k + 1) % 3]}});
       check.grey({kFive, solver, {17, 41}, picture, 5 * kWhole, {kTypes[(k + 2) % 3]}, k == 1});
     }
-  check.grey({kMixed, "wls_solver=fast", {66, 530}, Scene::scratches, kWhole});  // bands and strips meet
+  check.grey({kMixed, "wls_solver=fast", {130, 530}, Scene::scratches, kWhole});  // bands and strips meet
   // The parameters of the code published under the method's first author's name.
   check.grey({kMixed,
               "wls_lambda=0.125 wls_domain=lightness bilateral_window=15 bilateral_sigma_space=75 "
