@@ -235,6 +235,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _wrapped(f"{rates(report)}. A loop of constant work varied by {noise['spread']:.0%}."),
         *(_wrapped(f"Too noisy to tell small differences: {words}.") for words in noise["warnings"]),
         targets_table(report),
+        "Why some are missed stands [below](#what-the-misses-are-made-of). Rounds have fast WLS where nothing else is said.",
         _wrapped(f"{note()[0].upper()}{note()[1:]}."),
         rows_table([row for row in report["rows"] if row["case"] != "shares"]),
         "What each filter costs the round:",
