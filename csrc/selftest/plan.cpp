@@ -117,7 +117,7 @@ struct Images {
 std::vector<float> rows(std::ptrdiff_t n, const Kernels& kernels, std::uint64_t filters) {
   std::vector<float> weights;
   int used = 0;
-  for (int k = 0; k < kernels.count; ++k) used += filters >> k & 1;
+  for (int k = 0; k < kernels.count; ++k) used += static_cast<int>(filters >> k & 1);
   for (std::ptrdiff_t k = 0; k < n * kernels.count; ++k)
     weights.push_back(filters >> (k % kernels.count) & 1 ? 1.0f / static_cast<float>(used) : 0.0f);
   return weights;
