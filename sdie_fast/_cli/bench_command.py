@@ -54,9 +54,9 @@ def bench(
 ) -> None:
     """Measure latency, in turns with other libraries; answers are compared first.
 
-    round: the six filters mixed once, with fast WLS and the disk; rounds: five times; exact-round: with exact WLS; batch:
-    64 images; shares: each filter alone, and the round without it. p50 to p99.9 in ms (-: too few samples; p90 takes 44, p99 459, p99.9 4603), megapixels a second, and the p50 over
-    ours. With --compare: exit code 1 where ours became slower, 2 where nothing can be compared.
+    round: six filters, fast WLS; rounds: five; exact-round: exact WLS; batch: 64 images; shares: each alone, and without.
+    p50 to p99.9 in ms (-: too few samples: p99 takes 459, p99.9 4603); ratio: the p50 over ours. With --compare: exit
+    code 1 where ours became slower, 2 where nothing can be compared.
 
     Example: `sdie-fast bench --case bilateral --candidate mine:smooth --sweep threads=1,2`
     """
