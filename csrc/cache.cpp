@@ -122,12 +122,11 @@ void enhance(const Batch& src, const Batch& dst, const float* weights, int round
   const std::ptrdiff_t planes = src.n * (per_channel ? src.c : 1);
   if (planes == 0) return;
   Spec spec{.kernels = &kernels,
-            .dtype = src.dtype,
             .h = static_cast<int>(src.h),
             .w = static_cast<int>(src.w),
-            .c = static_cast<int>(src.c),
+            .src = {src.dtype, static_cast<int>(src.c), white},
+            .dst = {src.dtype, static_cast<int>(src.c), white},
             .per_channel = per_channel,
-            .white = white,
             .filters = filters_used(weights, src.n * rounds, kernels),
             .rounds = rounds,
             .threads = threads};

@@ -4,8 +4,11 @@
 #include <atomic>
 #include <cstdint>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "plan.h"
 #include "team.h"
 
 namespace sdie {
@@ -47,7 +50,7 @@ class Barrier {
 class Crew {
  public:
   // The calling thread is one of them, so that a crew of one has no thread of its own.
-  explicit Crew(int size) : size_(size), barrier_(size) {}
+  explicit Crew(int size, Pool pool = {}) : size_(size), pool_(pool), barrier_(size) {}
   ~Crew() {
     body_ = nullptr;
     wake();
@@ -56,14 +59,21 @@ class Crew {
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
 
-  // Starts the other threads; with `cpus`, member k runs on cpus[k] alone (the calling thread, 0, stays as it is).
-  // Throws std::system_error.
-  void start(const std::vector<int>& cpus);
+  // Starts the other threads; with `cpus`, member k runs on cpus[k - 1] alone. The calling thread, member 0, stays as
+  // it is. Throws std::system_error.
+  void start(const Threads& how);
+
+  bool pooled() const { return pool_.run != nullptr; }
 
   // Runs body(Team) in every member and returns when all are through. It must not throw.
   template <class Body>
   void run(const Body& body) {
     if (size_ == 1) return body(Team(0, 1, nullptr));
+    if (pool_.run) {
+      const auto call = std::pair(this, &body);
+      return pool_.run(pool_.pool, size_, &in_pool<std::remove_const_t<decltype(call)>>,
+                       const_cast<void*>(static_cast<const void*>(&call)));
+    }
     body_ = [](const void* context, const Team& team) { (*static_cast<const Body*>(context))(team); };
     context_ = &body;
     wake();
@@ -72,6 +82,11 @@ class Crew {
   }
 
  private:
+  template <class Call>
+  static void in_pool(void* context, std::int32_t member) {
+    const auto& [crew, body] = *static_cast<const Call*>(context);
+    (*body)(Team(member, crew->size_, &crew->barrier_));
+  }
   void wake() {
     call_.fetch_add(1, std::memory_order_release);
     call_.notify_all();
@@ -86,6 +101,7 @@ class Crew {
   }
 
   const int size_;
+  const Pool pool_;
   Barrier barrier_;
   void (*body_)(const void*, const Team&) = nullptr;
   const void* context_ = nullptr;

@@ -104,7 +104,8 @@ bool accepts(const Parameter& parameter, nb::handle given, double& number) {
 nb::object described(const Parameter& p, const std::string& name) {
   nb::list choices;
   for (int k = 0; k < 4 && p.choices[k]; ++k) choices.append(p.choices[k]);
-  return nb::make_tuple(name, p.kind, p.low, p.high, nb::tuple(choices), p.above, p.odd);
+  nb::object usual = choices.size() > 0 ? choices[0] : nb::cast(p.usual);
+  return nb::make_tuple(name, p.kind, p.low, p.high, nb::tuple(choices), p.above, p.odd, usual);
 }
 
 // Calls f(parameter, its name among all) for the parameters of every filter, in the order of Params::values.
@@ -122,7 +123,7 @@ void make_params(Params* self, const nb::dict& given) {
     const nb::object value = given.attr("get")(name);
     params.values.push_back(0.0);
     if (!given.contains(name) || !accepts(parameter, value, params.values.back()))
-      throw nb::value_error(nb::str("{}: received {}; accepted (name, kind, range, choices, above, odd): {}")
+      throw nb::value_error(nb::str("{}: received {}; accepted (name, kind, range, choices, above, odd, usual): {}")
                                 .format(name, value, described(parameter, name))
                                 .c_str());
   });
@@ -183,20 +184,19 @@ void make_plan(Plan* self, const std::string& dtype, int height, int width, int 
                const Params& params, const std::vector<std::string>& filters, int rounds, std::ptrdiff_t images,
                bool per_channel, int threads, bool pin, const std::string& isa) {
   const Kernels& kernels = kernels_for(isa);
+  const Pixels pixels{dtype_named(dtype), channels, white_level};
   Spec spec{.kernels = &kernels,
-            .dtype = dtype_named(dtype),
             .h = height,
             .w = width,
-            .c = channels,
+            .src = pixels,
+            .dst = pixels,
             .per_channel = per_channel && channels == 3,
-            .white = white_level,
             .filters = bits_of(filters, kernels),
             .rounds = rounds,
             .images = images,
-            .threads = threads,
-            .pin = pin};
+            .threads = threads};
   const WithoutGil release;
-  new (self) Plan(spec, params);
+  new (self) Plan(spec, params, Block(), {.cpus = pin ? cpus_for(threads) : std::vector<int>()});
 }
 
 double run_plan(Plan& plan, const Source& src, const Target& dst, const Weights& weights) {
@@ -222,14 +222,9 @@ nb::dict wls_info_of(const Image& image, const Params& params, const std::string
 std::size_t workspace_bytes(int h, int w, const Params& params, const Weights& weights) {
   const Kernels& kernels = kernels_for("");
   const int rounds = static_cast<int>(weights.shape(1));
-  return Plan::workspace({.kernels = &kernels,
-                          .dtype = DType::u8,
-                          .h = h,
-                          .w = w,
-                          .c = 1,
-                          .filters = filters_used(weights.data(), rounds, kernels),
-                          .rounds = rounds},
-                         params);
+  return Plan::workspace(
+      {.kernels = &kernels, .h = h, .w = w, .filters = filters_used(weights.data(), rounds, kernels), .rounds = rounds},
+      params);
 }
 
 nb::dict cache_info_dict() {

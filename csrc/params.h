@@ -6,14 +6,24 @@
 
 namespace sdie {
 
-enum class DType { u8, u16, f32 };
+// How pixels lie in memory. u16 are also 10, 12 and 14 bits in words; the rest as GenICam's PFNC has them, for the
+// line.
+enum class DType { u8, u16, f32, mono10p, mono10packed, mono12p, mono12packed };
+
+// Pixels of a picture.
+struct Pixels {
+  DType dtype = DType::u8;
+  int c = 1;           // 1 or 3
+  float white = 1.0f;  // the value that stands for intensity 1
+  bool operator==(const Pixels&) const = default;
+};
 
 // A parameter as its filter declares it (filters/filter.inl).
 struct Parameter {
-  double low = 0.0, high = 0.0;
+  double low = 0.0, high = 0.0, usual = 0.0;
   bool above = false;  // low itself is not accepted
   bool odd = false;
-  const char* choices[4] = {};  // ended by a null; none for a number
+  const char* choices[4] = {};  // ended by a null; none for a number; the first is the usual one
   const char* name = nullptr;
   const char* kind = nullptr;  // "integer", "real" or "choice"
 };

@@ -44,26 +44,9 @@ int process() {
   throw std::invalid_argument(what + ": received " + received + "; accepted: " + accepted);
 }
 
-std::string name_of(DType dtype) { return dtype == DType::u8 ? "uint8" : dtype == DType::u16 ? "uint16" : "float32"; }
-
-// CPUs that this process may run on, one for each thread.
-std::vector<int> cpus_for(int threads) {
-  std::vector<int> cpus;
-#if defined(__linux__)
-  cpu_set_t mask;
-  // By the process's number: the calling thread may have been pinned to a CPU of its own.
-  if (sched_getaffinity(getpid(), sizeof mask, &mask) != 0)
-    throw std::system_error(errno, std::generic_category(), "pin: the affinity mask cannot be read");
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &mask)) cpus.push_back(cpu);
-  if (static_cast<int>(cpus.size()) < threads)
-    refuse("pin", std::to_string(threads) + " threads",
-           "at most one for each of the process's " + std::to_string(cpus.size()) + " CPUs");
-#else
-  static_cast<void>(threads);
-  refuse("pin", "true", "false, on other systems than Linux");
-#endif
-  return cpus;
+std::string name_of(DType dtype) {
+  constexpr const char* names[] = {"uint8", "uint16", "float32", "Mono10p", "Mono10Packed", "Mono12p", "Mono12Packed"};
+  return names[static_cast<int>(dtype)];
 }
 
 // Planes are counted image by image; with per_channel every channel is a grey plane of its own.
@@ -81,7 +64,7 @@ View plane_of(const Batch& b, std::ptrdiff_t index, bool per_channel, float whit
           white};
 }
 
-std::ptrdiff_t planes_an_image(const Spec& s) { return s.per_channel ? s.c : 1; }
+std::ptrdiff_t planes_an_image(const Spec& s) { return s.per_channel ? s.src.c : 1; }
 
 bool is_small(const Spec& s) { return static_cast<std::ptrdiff_t>(s.h) * s.w < Plan::kSplitPixels; }
 
@@ -89,9 +72,16 @@ const Spec& checked(const Spec& s) {
   const auto number = [](auto n) { return std::to_string(n); };
   if (s.h < 1 || s.w < 1 || s.h > (1 << 30) / s.w)
     refuse("size", number(s.h) + " x " + number(s.w) + " pixels", "1 to 2^30 pixels");
-  if (s.c != 1 && s.c != 3) refuse("channels", number(s.c), "1 or 3");
-  if (!(s.white > 0.0f) || s.white > std::numeric_limits<float>::max())
-    refuse("white_level", number(s.white), "a number > 0");
+  for (const Pixels& pixels : {s.src, s.dst}) {
+    if (pixels.c != 1 && pixels.c != 3) refuse("channels", number(pixels.c), "1 or 3");
+    if (!(pixels.white > 0.0f) || pixels.white > std::numeric_limits<float>::max())
+      refuse("white_level", number(pixels.white), "a number > 0");
+  }
+  if (s.dst != s.src && (s.dst.c == 3 || s.per_channel))
+    refuse("dst",
+           name_of(s.dst.dtype) + " in colour from " + name_of(s.src.dtype) + " of " + number(s.src.c) +
+               (s.src.c == 1 ? " channel" : " channels"),
+           "grey pixels, or those of src");
   if (s.filters == 0 || s.filters >> s.kernels->count != 0) refuse("filters", "none", "one or more filters");
   if (s.rounds < 1) refuse("rounds", number(s.rounds), "1 or more");
   if (s.images < 0) refuse("images", number(s.images), "0 (any number) or more");
@@ -110,7 +100,7 @@ std::size_t bytes_on(const Spec& s, const Params& params, int team) {
   const auto count = static_cast<std::size_t>(s.kernels->count);
   std::vector<float> weights(static_cast<std::size_t>(s.rounds) * count);
   for (std::size_t k = 0; k < weights.size(); ++k) weights[k] = s.filters >> k % count & 1 ? 1.0f : 0.0f;
-  const View view{s.dtype, s.h, s.w, s.per_channel ? 1 : s.c, 0, 0, 0, nullptr, s.white};
+  const View view{s.src.dtype, s.h, s.w, s.per_channel ? 1 : s.src.c, 0, 0, 0, nullptr, s.src.white};
   return s.kernels->workspace(Job{view, view, weights.data(), s.rounds, params.values.data()}, team);
 }
 
@@ -122,6 +112,24 @@ std::size_t bytes_of(const Spec& s, const Params& params, int threads, std::size
 }
 
 }  // namespace
+
+std::vector<int> cpus_for(int threads) {
+  std::vector<int> cpus;
+#if defined(__linux__)
+  cpu_set_t mask;
+  // By the process's number: the calling thread may have been pinned to a CPU of its own.
+  if (sched_getaffinity(getpid(), sizeof mask, &mask) != 0)
+    throw std::system_error(errno, std::generic_category(), "pin: the affinity mask cannot be read");
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &mask)) cpus.push_back(cpu);
+  if (static_cast<int>(cpus.size()) < threads)
+    refuse("pin", std::to_string(threads) + " threads",
+           "at most one for each of the process's " + std::to_string(cpus.size()) + " CPUs");
+#else
+  if (threads > 0) refuse("pin", "true", "false, on other systems than Linux");
+#endif
+  return {cpus.begin() + 1, cpus.end()};
+}
 
 std::uint64_t filters_used(const float* weights, std::ptrdiff_t rows, const Kernels& kernels) {
   std::uint64_t used = 0;
@@ -155,7 +163,8 @@ Block::Block(std::size_t bytes) : map_(::operator new(bytes, std::align_val_t{64
 Block::~Block() { ::operator delete(map_, std::align_val_t{64}); }
 #endif
 
-void Crew::start(const std::vector<int>& cpus) {
+void Crew::start(const Threads& how) {
+  if (pool_.run) return;
   threads_.reserve(static_cast<std::size_t>(size_ - 1));
 #if defined(SDIE_POSIX)
   // The process's signals are for the threads that know of them.
@@ -170,32 +179,43 @@ void Crew::start(const std::vector<int>& cpus) {
   for (int rank = 1; rank < size_; ++rank) {
     threads_.emplace_back([this, rank] { work(rank); });
 #if defined(__linux__)
-    if (cpus.empty()) continue;
+    const auto check = [](int error, const std::string& what) {
+      if (error) throw std::system_error(error, std::generic_category(), what);
+    };
+    if (how.priority > 0) {
+      const sched_param priority{.sched_priority = how.priority};
+      check(pthread_setschedparam(threads_.back().native_handle(), SCHED_FIFO, &priority),
+            "priority: SCHED_FIFO " + std::to_string(how.priority) + " was refused (CAP_SYS_NICE, or ulimit -r)");
+    }
+    if (how.cpus.empty()) continue;
+    const int cpu = how.cpus[static_cast<std::size_t>(rank - 1)];
     cpu_set_t mask;
     CPU_ZERO(&mask);
-    CPU_SET(cpus[static_cast<std::size_t>(rank)], &mask);
-    if (const int error = pthread_setaffinity_np(threads_.back().native_handle(), sizeof mask, &mask))
-      throw std::system_error(error, std::generic_category(), "pin");
+    CPU_SET(cpu, &mask);
+    check(pthread_setaffinity_np(threads_.back().native_handle(), sizeof mask, &mask),
+          "cpus: CPU " + std::to_string(cpu));
 #else
-    static_cast<void>(cpus);
+    static_cast<void>(how);
 #endif
   }
 }
 
-Plan::Plan(const Spec& spec, const Params& params, Block spare)
+Plan::Plan(const Spec& spec, const Params& params, Block spare, const Threads& threads)
     : spec_(checked(spec)),
       params_(params),
       maker_(process()),
       threads_(crew_of(spec)),
       step_(round_to(bytes_on(spec, params, 1), kPage)),
       used_(bytes_of(spec, params, threads_, step_)),
-      crew_(new Crew(threads_)) {
-  crew_->start(spec.pin ? cpus_for(threads_) : std::vector<int>());
-  if (spare.size() >= used_ && spare.size() / 2 <= round_to(used_, kHugePage)) {
-    memory_ = std::move(spare);
-    return;
-  }
-  memory_ = Block(used_);
+      crew_(new Crew(threads_, threads.pool)) {
+  const std::size_t cpus = threads.cpus.size();
+  if (cpus > 0 && cpus < static_cast<std::size_t>(threads_ - 1))
+    refuse("cpus", std::to_string(cpus), std::to_string(threads_ - 1) + ", one for each thread but the caller's");
+  if (spare.lent() && spare.size() < used_) throw std::bad_alloc();
+  crew_->start(threads);
+  const bool suits = spare.size() >= used_ && spare.size() / 2 <= round_to(used_, kHugePage);
+  memory_ = suits || spare.lent() ? std::move(spare) : Block(used_);
+  if (suits && !memory_.lent()) return;
   // Each touches its part first, which makes the pages its own: that of an image it will have for itself, and about
   // as much of one that is split.
   crew_->run([&](const Team& member) {
@@ -212,27 +232,27 @@ Plan::~Plan() {
 }
 
 bool Plan::serves(const Spec& s, const Params& params) const {
-  return spec_.h == s.h && spec_.w == s.w && spec_.c == s.c && spec_.dtype == s.dtype && spec_.kernels == s.kernels &&
-         spec_.per_channel == s.per_channel && spec_.white == s.white && spec_.threads == s.threads &&
-         spec_.pin == s.pin && (s.filters & ~spec_.filters) == 0 && spec_.rounds >= s.rounds &&
-         (spec_.images == 0 || (s.images > 0 && s.images <= spec_.images)) && params_.values == params.values;
+  return spec_.h == s.h && spec_.w == s.w && spec_.src == s.src && spec_.dst == s.dst && spec_.kernels == s.kernels &&
+         spec_.per_channel == s.per_channel && spec_.threads == s.threads && (s.filters & ~spec_.filters) == 0 &&
+         spec_.rounds >= s.rounds && (spec_.images == 0 || (s.images > 0 && s.images <= spec_.images)) &&
+         params_.values == params.values;
 }
 
 void Plan::check(const Batch& src, const Batch& dst, const float* weights, int rounds) const {
-  const auto shape = [](const Batch& b) {
-    return name_of(b.dtype) + " (" + std::to_string(b.n) + ", " + std::to_string(b.h) + ", " + std::to_string(b.w) +
-           ", " + std::to_string(b.c) + ")";
+  const auto fits = [&](const char* name, const Batch& b, const Pixels& pixels) {
+    const auto number = [](auto n) { return std::to_string(n); };
+    const auto shape = [&](const std::string& n, auto h, auto w, auto c) {
+      return " (" + n + ", " + number(h) + ", " + number(w) + ", " + number(c) + ")";
+    };
+    if (b.dtype != pixels.dtype || b.h != spec_.h || b.w != spec_.w || b.c != pixels.c || b.n != src.n ||
+        (spec_.images > 0 && b.n > spec_.images))
+      refuse(name, name_of(b.dtype) + shape(number(b.n), b.h, b.w, b.c),
+             name_of(pixels.dtype) +
+                 shape(spec_.images > 0 ? "N <= " + number(spec_.images) : "N", spec_.h, spec_.w, pixels.c) +
+                 ", as many images of src as of dst");
   };
-  const auto fits = [&](const Batch& b) {
-    return b.dtype == spec_.dtype && b.h == spec_.h && b.w == spec_.w && b.c == spec_.c &&
-           (spec_.images == 0 || b.n <= spec_.images);
-  };
-  if (!fits(src) || !fits(dst) || src.n != dst.n) {
-    const std::string n = spec_.images == 0 ? "N" : "N <= " + std::to_string(spec_.images);
-    refuse(fits(src) ? "dst" : "src", shape(fits(src) ? dst : src),
-           name_of(spec_.dtype) + " (" + n + ", " + std::to_string(spec_.h) + ", " + std::to_string(spec_.w) + ", " +
-               std::to_string(spec_.c) + "), the same for src and dst");
-  }
+  fits("src", src, spec_.src);
+  fits("dst", dst, spec_.dst);
   if (rounds < 1 || rounds > spec_.rounds)
     refuse("weights", std::to_string(rounds) + " rounds", "1 to " + std::to_string(spec_.rounds));
   const std::uint64_t beyond = filters_used(weights, src.n * rounds, *spec_.kernels) & ~spec_.filters;
@@ -241,9 +261,16 @@ void Plan::check(const Batch& src, const Batch& dst, const float* weights, int r
       refuse("weights", std::string("one for ") + spec_.kernels->filters[k].name, "those of the plan's filters");
 }
 
-double Plan::run(const Batch& src, const Batch& dst, const float* weights, int rounds, WlsInfo* info) {
+bool Plan::whole() const { return threads_ == 1 || crew_->pooled() || maker_ == process(); }
+
+std::size_t Plan::memory(const Spec& spec, const Params& params) {
+  const int threads = crew_of(checked(spec));
+  return bytes_of(spec, params, threads, round_to(bytes_on(spec, params, 1), kPage));
+}
+
+double Plan::run(const Batch& src, const Batch& dst, const float* weights, int rounds, WlsInfo* info, Pace* pace) {
   const auto start = std::chrono::steady_clock::now();
-  if (threads_ > 1 && maker_ != process())
+  if (!whole())
     throw std::runtime_error("the plan's threads are in the process that made it; make another plan after a fork");
   check(src, dst, weights, rounds);
   if (busy_.exchange(true, std::memory_order_acquire))
@@ -251,8 +278,12 @@ double Plan::run(const Batch& src, const Batch& dst, const float* weights, int r
   const Kernels& kernels = *spec_.kernels;
   const std::ptrdiff_t an_image = planes_an_image(spec_), planes = src.n * an_image;
   const auto job_of = [&](std::ptrdiff_t i) {
-    return Job{plane_of(src, i, spec_.per_channel, spec_.white), plane_of(dst, i, spec_.per_channel, spec_.white),
-               weights + i / an_image * rounds * kernels.count, rounds, params_.values.data()};
+    return Job{plane_of(src, i, spec_.per_channel, spec_.src.white),
+               plane_of(dst, i, spec_.per_channel, spec_.dst.white),
+               weights + i / an_image * rounds * kernels.count,
+               rounds,
+               params_.values.data(),
+               pace};
   };
   // Images first, since they need no barriers: all of them if each is small or there are enough to keep every
   // thread busy to the end; the rest of the planes are split into bands, one after another.
@@ -280,10 +311,10 @@ WlsInfo wls_info(const Batch& src, const Params& params, const Kernels& kernels)
   for (int k = 0; k < kernels.count; ++k)
     weights.push_back(kernels.filters[k].name == std::string("wls") ? 1.0f : 0.0f);
   Plan plan({.kernels = &kernels,
-             .dtype = DType::f32,
              .h = static_cast<int>(src.h),
              .w = static_cast<int>(src.w),
-             .c = 1,
+             .src = {DType::f32},
+             .dst = {DType::f32},
              .filters = filters_used(weights.data(), 1, kernels)},
             params);
   std::vector<float> out(static_cast<std::size_t>(src.h * src.w));

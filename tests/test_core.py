@@ -87,7 +87,8 @@ def check(plane, w, params, isa, tolerance, what=""):
 
 def test_filters_and_parameters_are_the_table_s():
     assert core.filters() == tuple(TABLE)
-    theirs = [(n, p.kind, p.low, p.high, p.choices, p.above, p.odd) for n, p in PARAMETERS.items()]
+    usual = FilterParams().resolved()
+    theirs = [(n, p.kind, p.low, p.high, p.choices, p.above, p.odd, usual[n]) for n, p in PARAMETERS.items()]
     assert sorted(core.parameters()) == sorted(theirs)
 
 

@@ -148,8 +148,8 @@ struct Bilateral : Filter {
   Footprint footprint;
   constexpr void declare(auto&& visit) {
     visit(window, "window", odd_window());
-    visit(sigma_space, "sigma_space", within(0.1, 100.0));
-    visit(sigma_range, "sigma_range", within(0.005, 10.0));
+    visit(sigma_space, "sigma_space", within(0.1, 100.0, 1.5));
+    visit(sigma_range, "sigma_range", within(0.005, 10.0, 0.1));
     visit(footprint, "footprint", one_of("square", "disk"));
   }
   RangeScale range{};

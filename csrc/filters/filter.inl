@@ -40,10 +40,11 @@ struct Filter {
 
 // ---- declarations of parameters ------------------------------------------------------------------------
 
-constexpr Parameter within(double low, double high) { return {.low = low, .high = high}; }
-constexpr Parameter above(double low, double high) { return {.low = low, .high = high, .above = true}; }
-constexpr Parameter odd(int low, int high) { return {.low = double(low), .high = double(high), .odd = true}; }
-constexpr Parameter odd_window() { return odd(3, 2 * kMaxRadius + 1); }
+constexpr Parameter within(double low, double high, double usual) { return {.low = low, .high = high, .usual = usual}; }
+constexpr Parameter above(double low, double high, double usual) {
+  return {.low = low, .high = high, .usual = usual, .above = true};
+}
+constexpr Parameter odd_window() { return {.low = 3.0, .high = 2.0 * kMaxRadius + 1.0, .usual = 7.0, .odd = true}; }
 template <class... Name>
 constexpr Parameter one_of(Name... names) {
   return {.choices = {names...}};

@@ -4,7 +4,7 @@ struct Gamma : Filter {
   static constexpr const char* kName = "gamma";
   float exponent;
   constexpr void declare(auto&& visit) {
-    visit(exponent, "exponent", within(0.1, 10.0));
+    visit(exponent, "exponent", within(0.1, 10.0, 0.5));
   }
 
   void row(const Frame& frame, const Row& r, float weight) {

@@ -5,7 +5,7 @@ struct Gaussian : Blurring {
   float sigma;
   constexpr void declare(auto&& visit) {
     visit(window, "window", odd_window());
-    visit(sigma, "sigma", within(0.1, 100.0));
+    visit(sigma, "sigma", within(0.1, 100.0, 1.5));
   }
 
   void row(const Frame& frame, const Row& r, float weight) {

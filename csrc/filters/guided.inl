@@ -61,7 +61,7 @@ struct Guided : Filter {
   float eps;
   constexpr void declare(auto&& visit) {
     visit(window, "window", odd_window());
-    visit(eps, "eps", within(1e-4, 10.0));
+    visit(eps, "eps", within(1e-4, 10.0, 0.01));
   }
   float *columns1, *columns2;        // sums down the columns of a row
   float *pairs1, *pairs2;            // rings: sums of a row and the next

@@ -71,12 +71,21 @@ inline void load_row_as(const View& v, int y, float* out) {
   }
 }
 
+// A texture with edges, for measuring.
+inline void artificial_row(int y, int w, float* out) {
+  for (int x = 0; x < w; ++x) {
+    const std::uint32_t noise = (static_cast<std::uint32_t>(y * w + x) * 2654435761u) >> 24;
+    out[x] = static_cast<float>((x / 90 + y / 70) % 3) * 0.25f + static_cast<float>(noise) * (0.25f / 256);
+  }
+}
+
 // Row y of the caller's image as intensities in [0, 1] (luma, for colour).
 inline void load_row(const View& v, int y, float* out) {
   switch (v.dtype) {
     case DType::u8: return load_row_as<std::uint8_t>(v, y, out);
     case DType::u16: return load_row_as<std::uint16_t>(v, y, out);
     case DType::f32: return load_row_as<float>(v, y, out);
+    default: return;
   }
 }
 
@@ -120,5 +129,6 @@ inline void store_row(const View& src, const View& dst, int y, int x0, int x1, c
     case DType::u8: return store_row_as<std::uint8_t>(src, dst, y, x0, x1, in);
     case DType::u16: return store_row_as<std::uint16_t>(src, dst, y, x0, x1, in);
     case DType::f32: return store_row_as<float>(src, dst, y, x0, x1, in);
+    default: return;
   }
 }

@@ -54,19 +54,37 @@ struct Round {
       });
       float* const to = last ? row.acc : spare.row(row.y);
       for (int x = x0; x < row.x1; x += VL) store(to + x, clamp01(load(row.acc + x)));
-      if (last) store_row(job.src, job.dst, row.y, x0, x1, to);
+      if (last) write_row(row.y, x0, x1, to);
     }
+  }
+
+  void write_row(int y, int x0, int x1, const float* in) const {
+    if (job.dst.data) store_row(job.src, job.dst, y, x0, x1, in);
+  }
+
+  bool goes_on(int t, const Team& team) const {
+    if (!job.pace) return true;
+    if (team.rank() == 0) job.pace->goes_on = job.pace->fits(*job.pace, t);
+    team.sync();
+    return job.pace->goes_on;
   }
 
   void run(const Team& team, WlsInfo* info) {
     const int strips = (w + kStrip - 1) / kStrip, bands = (h + kBand - 1) / kBand;
     const auto [y0, y1] = team.share(h, kBand);
     for (int y = y0; y < y1; ++y) {
-      load_row(job.src, y, state.row(y));
+      if (job.src.data)
+        load_row(job.src, y, state.row(y));
+      else
+        artificial_row(y, w, state.row(y));
       fill_halo(state.row(y), w);
     }
     team.sync();
     for (int t = 0; t < job.rounds; ++t) {
+      if (!goes_on(t, team)) {
+        for (int y = y0; y < y1; ++y) write_row(y, 0, w, state.row(y));
+        return team.sync();
+      }
       const float* weight = job.weights + t * kFilters;
       const bool last = t + 1 == job.rounds;
       const Frame frame{h, w, state, spare, team, info};

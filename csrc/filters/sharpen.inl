@@ -5,9 +5,9 @@ struct Sharpen : Blurring {
   float amount, radius, threshold;  // radius: the Gaussian's sigma
   constexpr void declare(auto&& visit) {
     visit(window, "window", odd_window());
-    visit(amount, "amount", within(0.0, 10.0));
-    visit(radius, "radius", within(0.1, 100.0));
-    visit(threshold, "threshold", within(0.0, 1.0));
+    visit(amount, "amount", within(0.0, 10.0, 0.8));
+    visit(radius, "radius", within(0.1, 100.0, 1.5));
+    visit(threshold, "threshold", within(0.0, 1.0, 0.0));
   }
 
   void row(const Frame& frame, const Row& r, float weight) {

@@ -9,9 +9,9 @@ struct Spatiogram : Filter {
   int tiles;
   constexpr void declare(auto&& visit) {
     visit(method, "method", one_of("spatiogram", "clahe", "global"));
-    visit(bins, "bins", within(2, kMaxBins));
-    visit(clip_limit, "clip_limit", above(0.0, 100.0));
-    visit(tiles, "tiles", within(1, 64));
+    visit(bins, "bins", within(2, kMaxBins, 32));
+    visit(clip_limit, "clip_limit", above(0.0, 100.0, 1.0));
+    visit(tiles, "tiles", within(1, 64, 5));
   }
   BinSums* sums;   // of each band
   BinTable* table;

@@ -10,10 +10,10 @@ struct Wls : Filter {
   float tol;
   Domain domain;
   constexpr void declare(auto&& visit) {
-    visit(lambda, "lambda", above(0.0, 100.0));
-    visit(alpha, "alpha", within(0.2, 2.0));
+    visit(lambda, "lambda", above(0.0, 100.0, 1.0));
+    visit(alpha, "alpha", within(0.2, 2.0, 1.2));
     visit(solver, "solver", one_of("exact", "fast"));
-    visit(tol, "tol", within(1e-6, 0.1));
+    visit(tol, "tol", within(1e-6, 0.1, 1.0 / 510));
     visit(domain, "domain", one_of("intensity", "lightness"));
   }
   Plane u, ay;                // the result; the weights down, those across being in Frame::spare

@@ -146,10 +146,10 @@ std::uint64_t all_of(const Kernels& kernels) { return (std::uint64_t{1} << kerne
 
 Spec spec_of(const Images& images, const Kernels& kernels, int threads) {
   return {.kernels = &kernels,
-          .dtype = DType::f32,
           .h = images.h,
           .w = images.w,
-          .c = 1,
+          .src = {DType::f32},
+          .dst = {DType::f32},
           .filters = all_of(kernels),
           .rounds = 2,
           .threads = threads};
@@ -237,8 +237,8 @@ void bad_input_is_refused(const Kernels& kernels) {
     refused<std::invalid_argument>(said, [&] { Plan(spec, params); });
   };
   spoilt("size: received 0 x 30", [](Spec& s) { s.h = 0; });
-  spoilt("channels: received 2; accepted: 1 or 3", [](Spec& s) { s.c = 2; });
-  spoilt("white_level", [](Spec& s) { s.white = 0.0f; });
+  spoilt("channels: received 2; accepted: 1 or 3", [](Spec& s) { s.src.c = s.dst.c = 2; });
+  spoilt("white_level", [](Spec& s) { s.src.white = 0.0f; });
   spoilt("filters", [](Spec& s) { s.filters = 0; });
   spoilt("rounds: received 0", [](Spec& s) { s.rounds = 0; });
   spoilt("images: received -1", [](Spec& s) { s.images = -1; });

@@ -9,15 +9,6 @@ namespace sdie::selftest {
 
 namespace {
 
-// A value for every parameter, or making a recipe throws: those of Python's FilterParams(), though nothing needs them
-// to be.
-constexpr const char* kUsual =
-    "wls_lambda=1 wls_alpha=1.2 wls_solver=exact wls_tol=0.00196078431372549 wls_domain=intensity "
-    "bilateral_window=7 bilateral_sigma_space=1.5 bilateral_sigma_range=0.1 bilateral_footprint=square "
-    "sharpen_window=7 sharpen_amount=0.8 sharpen_radius=1.5 sharpen_threshold=0 guided_window=7 guided_eps=0.01 "
-    "spatiogram_method=spatiogram spatiogram_bins=32 spatiogram_clip_limit=1 spatiogram_tiles=5 gamma_exponent=0.5 "
-    "median_window=7 gaussian_window=7 gaussian_sigma=1.5";
-
 // "a=1 b=x" as a map, added to what is there.
 void read_pairs(const std::string& text, std::map<std::string, std::string>& to) {
   std::istringstream words(text);
@@ -70,13 +61,11 @@ void each_parameter(const Kernels& kernels, F&& f) {
 Recipe::Recipe(const Kernels& kernels, const std::string& all_rounds, const std::string& settings)
     : text(settings.empty() ? all_rounds : all_rounds + ", " + settings), names(&kernels) {
   std::map<std::string, std::string> values;
-  read_pairs(kUsual, values);
   read_pairs(settings, values);
   each_parameter(kernels, [&](const Parameter& parameter, const std::string& name, std::size_t) {
     const auto found = values.find(name);
-    if (found == values.end()) throw std::invalid_argument("the self-test has no usual value of " + name);
-    params.values.push_back(read_value(name, found->second, parameter));
-    values.erase(found);
+    params.values.push_back(found == values.end() ? parameter.usual : read_value(name, found->second, parameter));
+    if (found != values.end()) values.erase(found);
   });
   if (!values.empty()) throw std::invalid_argument("no filter has a parameter " + values.begin()->first);
 
