@@ -5,7 +5,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
-#include <cmath>
 #include <thread>
 #include <utility>
 
@@ -96,9 +95,7 @@ bool accepts(const Parameter& parameter, nb::handle given, double& number) {
     return false;
   }
   if (parameter.choices[0] || !nb::try_cast(given, number)) return false;
-  if (!(number >= parameter.low && number <= parameter.high)) return false;  // nor NaN
-  if (parameter.kind == std::string("integer") && number != std::floor(number)) return false;
-  return !(parameter.above && number == parameter.low) && !(parameter.odd && std::fmod(number, 2.0) == 0.0);
+  return parameter.accepts(number);
 }
 
 nb::object described(const Parameter& p, const std::string& name) {

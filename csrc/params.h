@@ -26,6 +26,14 @@ struct Parameter {
   const char* choices[4] = {};  // ended by a null; none for a number; the first is the usual one
   const char* name = nullptr;
   const char* kind = nullptr;  // "integer", "real" or "choice"
+
+  // Whether a number, of a choice its position, is one that it takes.
+  bool accepts(double value) const {
+    if (choices[0]) return value == 0.0 || (value > 0.0 && value < 4.0 && value == int(value) && choices[int(value)]);
+    if (!(value >= low && value <= high) || (above && value == low)) return false;  // nor NaN
+    if (kind[0] == 'i' && value != int(value)) return false;
+    return !odd || int(value) % 2 != 0;
+  }
 };
 
 struct FilterInfo {

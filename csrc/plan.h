@@ -17,7 +17,7 @@ class Crew;
 struct Spec {
   const Kernels* kernels;
   int h, w;
-  Pixels src = {}, dst = {};            // of one kind where they are in colour; colour to grey gives luma
+  Pixels src = {}, dst = {};  // of one kind where they are in colour; colour to grey gives luma
   bool per_channel = false;   // every channel is a grey plane of its own; the same of both
   std::uint64_t filters = 0;  // bit k: filter k may have weight
   int rounds = 1;             // at most

@@ -41,7 +41,7 @@ extern "C" {
 
 /* The library's interface as major * 1000 + minor, and its release as text ("0.1.0"). */
 SDIE_API int32_t sdie_version(void);
-SDIE_API const char* sdie_release(void);
+SDIE_API const char* sdie_version_text(void);
 
 /* The instruction set in force: "x86-64-v3", "neon". NULL where the processor is too old. The environment variable
  * SDIE_FAST_ISA chooses another. */
@@ -208,7 +208,7 @@ typedef struct sdie_report {
 SDIE_API sdie_status sdie_plan_run(sdie_plan* plan, const void* src, int64_t src_stride, void* dst, int64_t dst_stride,
                                    sdie_report* report);
 /* The same for a frame that started at since_ns: when it was due, or when its last line was exposed. Deadline and
- * latency count from there. Where frames wait for each other, the wait is then in the figures. */
+ * latency count from there; 0, and a time to come, stand for the call. Where frames wait for each other, the wait is then in the figures. */
 SDIE_API sdie_status sdie_plan_run_since(sdie_plan* plan, const void* src, int64_t src_stride, void* dst,
                                          int64_t dst_stride, uint64_t since_ns, sdie_report* report);
 
