@@ -22,6 +22,7 @@ namespace sdie::SDIE_ISA {
 // clang-format off: each builds on those before it
 #include "vec.inl"
 #include "plane.inl"
+#include "pixels.inl"
 #include "filter.inl"
 #include "window.inl"
 #include "identity.inl"

@@ -8,8 +8,9 @@
 #include "check.h"
 
 namespace sdie::selftest {
-bool plan_selftest();  // plan.cpp
-}
+bool plan_selftest();                                              // plan.cpp
+bool pixels_selftest(const std::vector<const Kernels*>& kernels);  // pixels.cpp
+}  // namespace sdie::selftest
 
 namespace {
 
@@ -41,6 +42,7 @@ int run(int argc, char** argv) {
   bool right = true;
   right &= selftest::kernels_selftest(chosen);
   right &= selftest::plan_selftest();
+  right &= selftest::pixels_selftest(chosen);
   for (const Kernels* kernels : chosen) std::printf("%s\n", kernels->isa);
   std::puts(right ? "all agree" : "WRONG");
   return right ? 0 : 1;
