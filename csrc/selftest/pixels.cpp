@@ -298,6 +298,55 @@ void plans_in_packed_formats(const Kernels& kernels) {
   }
 }
 
+// No filter sees what lies outside [0, 1]: a picture gives what it gives with its values brought back beforehand.
+void values_outside_count_as_the_ends(const Kernels& kernels) {
+  const Recipe recipe(kernels,
+                      "identity=1 wls=1 bilateral=1 sharpen=1 guided=1 spatiogram=1 gamma=1 median=1 gaussian=1");
+  constexpr int kHeight = 20, kWidth = 45;
+  constexpr struct {
+    Format format;
+    std::uint32_t white;
+  } cases[] = {{{"Mono8", DType::u8, 8}, 200},
+               {{"Mono10", DType::u16, 16}, 1023},  // with bits above the ten
+               {{"Mono10p", DType::mono10p, 10}, 700},
+               {{"Mono12Packed", DType::mono12packed, 12}, 4000},
+               {{"float32", DType::f32, 32}, 1},
+               {{"RGB10", DType::u16, 16, 3}, 1023},
+               {{"float32 in colour", DType::f32, 32, 3}, 1}};
+  for (const auto& [f, white] : cases) {
+    const std::size_t line = line_bytes(f, kWidth);
+    std::vector<unsigned char> given(line * kHeight), back(given.size(), 0);
+    std::mt19937 random(11);
+    fill(f, given.data(), given.size(), Fill::random, random);
+    for (std::size_t y = 0; y < kHeight; ++y)
+      for (std::size_t k = 0; k < static_cast<std::size_t>(kWidth * f.c); ++k) {
+        const unsigned char* const from = given.data() + y * line;
+        const auto inside = static_cast<float>(intensity(f, from, k, 1.0));
+        set(f, back.data() + y * line, k,
+            f.dtype == DType::f32 ? std::bit_cast<std::uint32_t>(inside) : std::min(get(f, from, k), white));
+      }
+    const auto result = [&, &f = f, &white = white](std::vector<unsigned char>& src) {
+      const auto item = static_cast<std::ptrdiff_t>(item_of(f.dtype)), stride = static_cast<std::ptrdiff_t>(line);
+      std::vector<unsigned char> dst(src.size());
+      const auto batch = [&](std::vector<unsigned char>& of) {
+        return Batch{f.dtype, 1, kHeight, kWidth, f.c, 0, stride, item * f.c, item, of.data()};
+      };
+      const Pixels pixels{f.dtype, f.c, static_cast<float>(white)};
+      Plan plan({.kernels = &kernels,
+                 .h = kHeight,
+                 .w = kWidth,
+                 .src = pixels,
+                 .dst = pixels,
+                 .filters = filters_used(recipe.weights.data(), 1, kernels)},
+                recipe.params);
+      plan.run(batch(src), batch(dst), recipe.weights.data(), 1);
+      return dst;
+    };
+    expect(result(given) == result(back),
+           std::string(kernels.isa) + ": " + f.name + ": values outside [0, white] do not count as its ends");
+  }
+}
+
 }  // namespace
 
 bool pixels_selftest(const std::vector<const Kernels*>& chosen) {
@@ -306,6 +355,7 @@ bool pixels_selftest(const std::vector<const Kernels*>& chosen) {
     packed_formats_at_every_alignment(*kernels);
     every_format_into_every_other(*kernels);
     plans_in_packed_formats(*kernels);
+    values_outside_count_as_the_ends(*kernels);
   }
   return passed;
 }
