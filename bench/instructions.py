@@ -2,8 +2,9 @@
 
 A figure that does not depend on the machine's mood. What is counted is a call of the core on a 200 x 200 uint8 picture,
 with fast WLS and the disk footprint where no other is named, by one thread, for x86-64-v3 (callgrind knows no AVX-512);
-nothing of Python's is in it. Beside it, per pixel and 8-lane vector, the arithmetic that the definitions need, as the
-filters' table counts it. It builds what it counts, sdie_count of CMakeLists.txt: that takes CMake, a compiler and valgrind.
+nothing of Python's is in it. "identity (Mono12p)" reads and writes that format. Beside it, per pixel and 8-lane vector,
+the arithmetic that the definitions need, as the filters' table counts it. It builds what it counts, sdie_count of
+CMakeLists.txt: that takes CMake, a compiler and valgrind.
 
 --check compares with instructions.json and fails where a count is more than 3% higher; --update writes that file. Counts
 of another compiler cannot be compared: the check then says so and passes.
@@ -143,7 +144,7 @@ def floor(name: str) -> float:
         needed = params.of(filter_name).operations()
         return float(needed.lanes + needed.special * SPECIAL)
 
-    base = name.partition(EXACT)[0]
+    base = name.partition(" (")[0]
     return sum(map(of, FILTERS)) + MIX if base == "round" else of(base)
 
 
