@@ -93,7 +93,9 @@ def test_the_floor_of_a_round_is_its_filters_and_the_mixing():
 
 def test_the_counts_kept_are_of_every_filter_and_have_a_row_each():
     kept = json.loads(SCRIPT.with_suffix(".json").read_text())
-    assert kept["instructions"].keys() == {*TABLE, "round", "wls (exact)", "round (exact wls)"}
+    names = ["Mono10p", "Mono10Packed", "Mono12", "Mono12p", "Mono12Packed", "float32"]
+    formats = {f"identity ({name})" for name in names}
+    assert kept["instructions"].keys() == {*TABLE, "round", "wls (exact)", "round (exact wls)", *formats}
     events = {name: {"Ir": count} for name, count in kept["instructions"].items()}
     rows = instructions.table({"events": events})
     assert len(rows) == 2 + len(events)
