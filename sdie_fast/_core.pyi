@@ -103,14 +103,6 @@ class LineConfig:
     def allow(self, filters: int) -> None:
         """Let `set_weights` give weight to filter k where bit k is set, besides those that have some."""
 
-    @property
-    def rounds(self) -> int:
-        """Rounds of the recipe."""
-
-    @property
-    def recipe(self) -> str:
-        """SHA-256 of the recipe that was loaded, or ""."""
-
 class LinePlan:
     """`sdie_plan`. Calls raise BusyError where another thread is in it, InvalidArgumentError where it was closed."""
 

@@ -276,9 +276,7 @@ void bind_line(nb::module_& m) {
           "load", [](Config& self, const std::string& path) { checked(sdie_config_load(&self.c, path.c_str())); },
           "path"_a)
       .def("set_recipe", &set_recipe, "weights"_a.noconvert(), "parameters"_a)
-      .def("allow", [](Config& self, std::uint32_t filters) { self.c.filters = filters; }, "filters"_a)
-      .def_prop_ro("rounds", [](const Config& self) { return self.c.rounds; })
-      .def_prop_ro("recipe", [](const Config& self) { return std::string(self.c.recipe); });
+      .def("allow", [](Config& self, std::uint32_t filters) { self.c.filters = filters; }, "filters"_a);
   nb::class_<LinePlan>(m, "LinePlan")
       .def(nb::init<const Config&>(), "config"_a)
       .def("run", &LinePlan::run, "frame"_a, "out"_a, "since_ns"_a.none())
