@@ -92,8 +92,12 @@ class Lines {
     return (row.width == 1 || view_.strides[1] == pixel) && (!row.channels || view_.strides[2] == row.item);
   }
 
+  std::string type() const {
+    const nanobind::object own = nanobind::getattr(nanobind::handle(view_.obj), "dtype", nanobind::none());
+    return own.is_none() ? (view_.format ? view_.format : "B") : nanobind::str(own).c_str();
+  }
   std::string refusal(const Row& row, Py_ssize_t count) const {
-    if (!of_type(row)) return std::string("elements of struct's type ") + (view_.format ? view_.format : "B");
+    if (!of_type(row)) return "elements of type " + type();
     if (!of_shape(row, count)) return "an array of shape " + shape_of(view_.shape, view_.ndim);
     if (!side_by_side(row)) return "pixels " + std::to_string(view_.strides[1]) + " bytes apart within a line";
     if (view_.shape[0] > 1 && view_.strides[0] == 0) return "one line that is repeated (stride 0)";

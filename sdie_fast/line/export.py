@@ -67,7 +67,7 @@ def export(recipe: Recipe | str | os.PathLike[str], path: str | os.PathLike[str]
     name = "".join(c if " " <= c <= "~" else "?" for c in source.name[:_MOST_NAME])
     lines = ["sdie-fast-line 1", f"name {name}", f"recipe {source.to_dict()['sha256']}"]
     for row in rows:
-        mix = (f"{name}={w}" for name, w in zip(source.filters, row, strict=True) if w > 0)
+        mix = (f"{name}={w!s}" for name, w in zip(source.filters, row, strict=True) if w > 0)
         lines.append(" ".join(("round", *mix)))  # the shortest decimal that is this float32
     lines += [f"set {name} {value}" for name, value in parameters(source.params, used).items()]
     content = "".join(line + "\n" for line in lines).encode("ascii")
