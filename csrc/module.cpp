@@ -4,38 +4,18 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
-#include <thread>
 #include <utility>
 
 #include "cache.h"
 #include "dispatch.h"
+#include "gil.h"
+#include "line/bindings.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 using namespace sdie;
 
 namespace {
-
-// Lets other Python threads run while it lives. Where the interpreter ends meanwhile, CPython (before 3.14) ends a
-// daemon thread that asks for the lock again by unwinding its stack, which C++ does not survive: such a thread sleeps
-// instead.
-class WithoutGil {
- public:
-  WithoutGil() : state_(PyEval_SaveThread()) {}
-  ~WithoutGil() {
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (...) {
-      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-  }
-  WithoutGil(const WithoutGil&) = delete;
-  WithoutGil& operator=(const WithoutGil&) = delete;
-
- private:
-  PyThreadState* state_;
-};
 
 using Source = nb::ndarray<nb::ro, nb::ndim<4>, nb::device::cpu>;
 using Target = nb::ndarray<nb::ndim<4>, nb::device::cpu>;
@@ -266,6 +246,7 @@ NB_MODULE(_core, m) {
       .def("run", &run_plan, "src"_a.noconvert(), "dst"_a.noconvert(), "weights"_a.noconvert())
       .def_prop_ro("bytes", &Plan::bytes)
       .def_prop_ro("threads", &Plan::threads);
+  bind_line(m);
   m.def("clear_cache", &clear_cache, nb::call_guard<WithoutGil>());
   m.def("cache_info", &cache_info_dict);
   m.def("wls_info", &wls_info_of, "image"_a.noconvert(), "params"_a, "isa"_a = "");

@@ -5,16 +5,18 @@
 >>> out = sdie.enhance(image, {"identity": 2, "wls": 1, "sharpen": 1})
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import filters
 from .enhance import Enhancer, clear_cache, enhance
 from .errors import (
     BackendUnavailableError,
+    BusyError,
     DeviceMemoryError,
     ImageFileError,
     InvalidArgumentError,
     InvalidTypeError,
+    LineError,
     ModelError,
     RecipeError,
     SdieError,
@@ -22,15 +24,20 @@ from .errors import (
 from .filters import FILTERS, FilterParams
 from .recipe import Recipe, default_recipe
 
+if TYPE_CHECKING:
+    from . import line
+
 __all__ = [
     "FILTERS",
     "BackendUnavailableError",
+    "BusyError",
     "DeviceMemoryError",
     "Enhancer",
     "FilterParams",
     "ImageFileError",
     "InvalidArgumentError",
     "InvalidTypeError",
+    "LineError",
     "ModelError",
     "Recipe",
     "RecipeError",
@@ -40,6 +47,7 @@ __all__ = [
     "default_recipe",
     "enhance",
     "filters",
+    "line",
 ]
 
 __version__: str
@@ -55,4 +63,8 @@ def __getattr__(name: str) -> Any:
             return version("sdie-fast")
         except PackageNotFoundError:  # a source tree that is not installed
             return "0+unknown"
+    if name == "line":  # with the compiled module, which few need before their first image
+        from importlib import import_module
+
+        return import_module(".line", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

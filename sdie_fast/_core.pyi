@@ -75,6 +75,103 @@ class Plan:
     def threads(self) -> int:
         """Threads that have work: small images are not split."""
 
+class LineConfig:
+    """What a plan or a stream of the line is made from: `sdie_config` of include/sdie_fast.h."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        height: int,
+        input: str,
+        output: str | None,
+        white: float,
+        threads: int,
+        cpus: Sequence[int],
+        priority: int,
+        deadline_ns: int,
+        warm_up: int,
+    ) -> None:
+        """Take the frame's format and the threads; raises InvalidArgumentError for an unknown format."""
+
+    def load(self, path: str) -> None:
+        """Take weights and parameters from a file of `line.export`; raises RecipeError."""
+
+    def set_recipe(self, weights: npt.NDArray[np.float32], parameters: dict[str, str]) -> None:
+        """Take weights (T, filters) and parameters by name."""
+
+    def allow(self, filters: int) -> None:
+        """Let `set_weights` give weight to filter k where bit k is set, besides those that have some."""
+
+class LinePlan:
+    """`sdie_plan`. Calls raise BusyError where another thread is in it, InvalidArgumentError where it was closed."""
+
+    def __init__(self, config: LineConfig) -> None:
+        """Take all memory and start all threads; raises MemoryError, LineError."""
+
+    def run(
+        self, frame: npt.NDArray[Any], out: npt.NDArray[Any], since_ns: int | None
+    ) -> tuple[int, int, int, bool, int, int, int]:
+        """Enhance a frame without the GIL: rounds, wanted, reason, late, and latency, busy and next in nanoseconds."""
+
+    def set_weights(self, weights: npt.NDArray[np.float32]) -> None:
+        """Change the weights (T, filters) between two frames."""
+
+    def stats(self) -> tuple[int, int, int, int, int, int, int, int, int, int, float]:
+        """Frames, late, shortened, refused; least, p50, p90, p99, p99.9, largest and mean latency in nanoseconds."""
+
+    def percentile(self, percentile: float) -> int:
+        """Any percentile of the latency in nanoseconds."""
+
+    def reset_stats(self) -> None:
+        """Start the counts anew."""
+
+    def close(self) -> None:
+        """End the threads and free the memory."""
+
+class LineStream:
+    """`sdie_stream`; errors as of `LinePlan`."""
+
+    def __init__(
+        self, config: LineConfig, strip: int, context: int, statistics: int, half_life: int, capacity: int
+    ) -> None:
+        """Take all memory and start all threads."""
+
+    def push(self, lines: npt.NDArray[Any]) -> int:
+        """Take lines without the GIL; how many were taken."""
+
+    def pull(self, out: npt.NDArray[Any]) -> int:
+        """Write finished lines; how many."""
+
+    def finish(self) -> bool:
+        """End the web; False where finished lines have to be pulled first."""
+
+    def learn(self, lines: npt.NDArray[Any]) -> None:
+        """Take the spatiogram's statistics from these lines."""
+
+    def set_weights(self, weights: npt.NDArray[np.float32]) -> None:
+        """As of `LinePlan`."""
+
+    def stats(self) -> tuple[int, int, int, int, int, int, int, int, int, int, float]:
+        """As of `LinePlan`, of strips."""
+
+    def close(self) -> None:
+        """As of `LinePlan`."""
+
+    @property
+    def latency(self) -> int:
+        """Lines from a line to its result, at most."""
+
+    @property
+    def context(self) -> int:
+        """Lines of context in force."""
+
+def line_formats() -> tuple[str, ...]:
+    """Names of the pixel formats."""
+
+def line_layout(format: str, width: int) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape of a line's array."""
+
 def clear_cache() -> None:
     """Free the plans that `enhance` keeps, and those in use as soon as they are done."""
 

@@ -7,11 +7,13 @@ received and what is accepted.
 
 __all__ = [
     "BackendUnavailableError",
+    "BusyError",
     "DataSetError",
     "DeviceMemoryError",
     "ImageFileError",
     "InvalidArgumentError",
     "InvalidTypeError",
+    "LineError",
     "ModelError",
     "RecipeError",
     "RunError",
@@ -57,3 +59,11 @@ class ModelError(SdieError, RuntimeError):
 
 class RunError(SdieError, OSError):
     """A training run's folder cannot be used: in use, of other settings, damaged, or the disk is full."""
+
+
+class LineError(SdieError, RuntimeError):
+    """A plan or stream of the line cannot have its threads or their priority, or is in a process without them."""
+
+
+class BusyError(LineError):
+    """Another call is in the plan or stream, which serves one at a time."""

@@ -1,0 +1,306 @@
+"""`sdie-fast line --plan`: whether this machine can do it, with which threads and filters, and what would."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import _validate
+from .._bench.cases import sample
+from .._bench.machine import machine, warnings
+from ..errors import InvalidArgumentError
+from ..filters import FilterParams
+from ..line import Layout, Plan, layout
+from ..recipe import Recipe
+from .common import bars, complain, say, show_table
+from .line_run import milliseconds, recipe_of
+
+__all__ = ["LOAD", "measure", "tell"]
+
+LOAD = 0.8  # of the time from frame to frame that work may take
+_SECONDS = 18.0  # for all measurements together
+_MOST_RUNS = 50
+_MOST_PIXELS = 2**25  # pictures beyond are measured once at their size, and otherwise on their first lines
+_CHEAPER = {"wls": ("wls_solver", "fast"), "bilateral": ("bilateral_footprint", "disk")}
+
+
+class _Case(NamedTuple):
+    """What is measured: weights, and the filters' parameters, on how many threads."""
+
+    recipe: Recipe
+    threads: int
+
+
+class _Times(NamedTuple):
+    """Seconds of a frame."""
+
+    median: float
+    worst: float
+    runs: int
+
+
+class _Bench:
+    """Times recipes on a synthetic picture within a budget of seconds, of which those to come have equal parts."""
+
+    def __init__(self, size: tuple[int, int], pixels: str, watch: Callable[[str], None]) -> None:
+        self._width, self._height = size
+        self._pixels, self._watch = pixels, watch
+        self.lines = min(self._height, max(1, _MOST_PIXELS // self._width))
+        self._frame = _picture(self._width, self.lines, pixels)
+        self._end = time.monotonic() + _SECONDS
+
+    def __call__(self, case: _Case, what: str, cases_left: int) -> _Times:
+        self._watch(f"{what}, {case.threads} thread{'s' * (case.threads > 1)}")
+        share = max(0.0, self._end - time.monotonic()) / max(cases_left, 1)
+        return self._run(case, self._frame, share)
+
+    def whole(self, case: _Case) -> _Times:
+        """Time one frame of the real size."""
+        return self._run(case, _picture(self._width, self._height, self._pixels), 0.0)
+
+    def _run(self, case: _Case, frame: Any, share: float) -> _Times:
+        lines, scale = len(frame), self._height / len(frame)
+        with Plan(
+            case.recipe, self._width, lines, self._pixels, threads=case.threads, warm_up=0
+        ) as plan:  # fmt: skip
+            out = np.empty(*plan.output)
+            begin = time.monotonic()
+            taken = [plan.run(frame, out)[1].busy]
+            while len(taken) <= _MOST_RUNS and time.monotonic() - begin + taken[-1] <= share:
+                taken.append(plan.run(frame, out)[1].busy)
+        counted = taken[1:] or taken  # the first one also touches the memory
+        return _Times(statistics.median(counted) * scale, max(counted) * scale, len(counted))
+
+
+def _picture(width: int, lines: int, pixels: str) -> Any:
+    """A synthetic surface in a camera's format."""
+    grey = sample(lines, width)
+    wanted: Layout = layout(pixels, width, lines)
+    if len(wanted.shape) == 3:
+        return np.repeat(grey[..., None], 3, axis=2)
+    with Plan({"identity": 1}, width, lines, "Mono8", pixels, warm_up=0) as plan:
+        return plan.run(grey)[0]
+
+
+def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, *, show: bool) -> dict[str, Any]:
+    """Measure a recipe, its filters and what would be quicker, at that size, in about 20 s.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The recipe's.
+    size : tuple of int
+        Width and height in pixels of a frame, or of what is enhanced at once of a web.
+    rate : float
+        Lines a second.
+    pixels : str
+        The camera's format.
+    show : bool
+        Whether a bar is.
+
+    Returns
+    -------
+    dict
+        What was asked, "rows" for numbers of threads, "filters" alone, "variants" that would be quicker, "advice".
+    """
+    recipe = recipe_of(path)
+    if not isinstance(recipe, Recipe):
+        raise InvalidArgumentError(f"--recipe: received {path}; accepted with --plan: the recipe that it was made of")
+    budget = size[1] / rate
+    cpus = _validate.threads(None)
+    counts = sorted({2**k for k in range(cpus.bit_length()) if 2**k <= cpus} | {cpus})
+    used = _used(recipe)
+    noise = warnings(os.getloadavg()[0] if hasattr(os, "getloadavg") else None, None, 0.0, cpus)
+    with bars(show) as bar:
+        task = bar.add_task("measuring", total=len(counts) + len(used), told="")
+        bench = _Bench(size, pixels, lambda what: bar.update(task, told=what, advance=1))
+        left = len(counts) + len(used) + 3  # variants, perhaps
+        times = {}
+        for n in counts:
+            times[n] = bench(_Case(recipe, n), "the recipe", left)
+            left -= 1
+        if bench.lines < size[1]:
+            times[cpus] = bench.whole(_Case(recipe, cpus))
+        alone = {}
+        for name in used:
+            alone[name] = bench(
+                _Case(
+                    Recipe({name: 1.0}, recipe.params),  # type: ignore[arg-type]
+                    cpus,
+                ),
+                f"{name} alone",
+                left,
+            )
+            left -= 1
+        variants = {}
+        if _verdict(times[cpus], budget) != "yes":
+            for words, variant in _variants(recipe, times[cpus], alone, budget).items():
+                variants[words] = bench(_Case(variant, cpus), words, left)
+                left -= 1
+    facts = machine(cpus)
+    report: dict[str, Any] = {
+        "machine": {k: facts[k] for k in ("processor", "instruction set", "CPUs")} | {"usable": cpus},
+        "width": size[0],
+        "height": size[1],
+        "input": pixels,
+        "rate_lines_per_s": rate,
+        "frames_per_s": rate / size[1],
+        "mpx_per_s": size[0] * rate / 1e6,
+        "budget_ms": budget * 1e3,
+        "warnings": noise,
+        "lines_measured": bench.lines,
+        "recipe": recipe.name,
+        "rounds": _rounds(recipe),
+        "rows": [{"threads": n, **_row(t, budget, _rounds(recipe))} for n, t in times.items()],
+        "filters": [
+            {"filter": name, "rounds": _rounds_of(recipe, name), "median_ms": t.median * 1e3}
+            for name, t in alone.items()
+        ],
+        "variants": [{"change": words, "threads": cpus, **_row(t, budget)} for words, t in variants.items()],
+    }
+    report["advice"] = _advice(report, times, variants, budget)
+    return report
+
+
+def _rounds(recipe: Recipe) -> int:
+    return recipe.rounds // recipe.passes
+
+
+def _rounds_of(recipe: Recipe, name: str) -> int:
+    assert recipe.weights is not None
+    return int((recipe.weights[: _rounds(recipe), recipe.filters.index(name)] > 0).sum())
+
+
+def _used(recipe: Recipe) -> list[str]:
+    if recipe.weights is None:
+        raise InvalidArgumentError(
+            f"--recipe: received one of kind {recipe.kind!r}, whose network chooses the weights; accepted with --plan: kind 'fixed'"
+        )
+    return [name for name in recipe.filters if name != "identity" and _rounds_of(recipe, name)]
+
+
+def _verdict(times: _Times, budget: float) -> str:
+    if times.median <= LOAD * budget and times.worst <= budget:
+        return "yes"
+    return "barely" if times.median <= budget else "no"
+
+
+def _row(times: _Times, budget: float, rounds: int | None = None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "median_ms": times.median * 1e3,
+        "worst_ms": times.worst * 1e3,
+        "runs": times.runs,
+        "load": times.median / budget,
+        "verdict": _verdict(times, budget),
+    }
+    if rounds is not None:
+        row["rounds_that_fit"] = int(LOAD * budget / times.median * rounds)
+    return row
+
+
+def _variants(recipe: Recipe, times: _Times, alone: dict[str, _Times], budget: float) -> dict[str, Recipe]:
+    """Recipes that cost less, by what is changed: parameters, a filter left out, rounds left out."""
+    assert recipe.weights is not None
+    rows = recipe.weights[: _rounds(recipe)]
+    found = {}
+    changes = {k: v for name, (k, v) in _CHEAPER.items() if name in alone and getattr(recipe.params, k) != v}
+    params = FilterParams.from_dict({**recipe.params.to_dict(), **changes})
+    words = ", ".join(f"{k}={v}" for k, v in changes.items())
+    if changes:
+        found[f"with {words}"] = Recipe(rows, params, filters=recipe.filters)
+    costliest = max(alone, key=lambda name: alone[name].median * _rounds_of(recipe, name), default=None)
+    if costliest is not None:
+        rest = rows.copy()
+        rest[:, recipe.filters.index(costliest)] = 0
+        if rest.any(axis=1).all():
+            also = f", and with {words}" if changes else ""
+            found[f"without {costliest}{also}"] = Recipe(rest, params, filters=recipe.filters)
+    fit = int(LOAD * budget / times.median * len(rows))
+    if 0 < fit < len(rows):
+        found[f"with its first {fit} of {len(rows)} rounds"] = Recipe(
+            rows[:fit], recipe.params, filters=recipe.filters
+        )
+    return found
+
+
+def _advice(report: dict[str, Any], times: dict[int, _Times], variants: dict[str, _Times], budget: float) -> list[str]:
+    """What follows from the figures, in words."""
+    cpus, rows = max(times), report["rows"]
+    good = next((row for row in rows if row["verdict"] == "yes"), None)
+    told = []
+    for words, t in variants.items():
+        answer = {"yes": "yes", "barely": "barely"}.get(
+            _verdict(t, budget), f"{_digits(t.median / (LOAD * budget))} times too slow"
+        )
+        told.append(f"The recipe {words}: {milliseconds(t.median * 1e3)} ms on {cpus} threads, {answer}.")
+    if good is not None:
+        told.append(
+            f"Yes, on {good['threads']} thread{'s' * (good['threads'] > 1)}: {milliseconds(good['median_ms'])} of "
+            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: sdie-fast line FRAMES --size {report['width']}x{report['height']} "
+            f"--input {report['input']} --threads {good['threads']} --pace {report['frames_per_s']:.4g} "
+            f"--deadline {report['budget_ms']:.3g}"
+        )
+        return told
+    slow = times[cpus].median / (LOAD * budget)
+    if slow <= 1:
+        told.append(
+            "The median fits, but some run took longer than there is time: see what else runs here, or leave the tail to "
+            "--deadline, and measure with --pace."
+        )
+        return told
+    also = f" ({times[1].median / times[cpus].median:.1f} times as quick as one here)" if cpus > 1 else ""
+    told.append(
+        f"As it is, the recipe is {_digits(slow)} times too slow here, good for {_digits(report['rate_lines_per_s'] / slow)} "
+        f"lines/s; about {_digits(math.ceil(cpus * slow))} such CPUs would do, if all help as these {cpus} do{also}."
+    )
+    return told
+
+
+def _digits(value: float) -> str:
+    """Write a number rounded up to two digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(round(value / unit, 6)) * unit:,.6g}"
+
+
+def tell(report: dict[str, Any]) -> None:
+    """Print what was measured."""
+    facts = report["machine"]
+    say(f"{facts['processor']}, {facts['instruction set']}, {facts['usable']} of {facts['CPUs']} CPUs")
+    say(
+        f"{report['width']:,} x {report['height']:,} {report['input']} at {report['rate_lines_per_s']:,g} lines/s: "
+        f"{report['mpx_per_s']:,.3g} Mpx/s, {milliseconds(report['budget_ms'])} ms a frame; recipe {report['recipe']}, "
+        f"{report['rounds']} rounds\n"
+    )
+    show_table(
+        ("threads", "ms a frame", "slowest", "frames/s", "load", "rounds that fit", "does it"),
+        (
+            (
+                str(row["threads"]), milliseconds(row["median_ms"]), milliseconds(row["worst_ms"]),
+                f"{1e3 / row['median_ms']:,.3g}", f"{row['load']:,.0%}", str(row["rounds_that_fit"]), row["verdict"],
+            )
+            for row in report["rows"]
+        ),
+    )  # fmt: skip
+    say("")
+    show_table(
+        ("filter", f"ms a round, {facts['usable']} threads", "rounds"),
+        ((f["filter"], milliseconds(f["median_ms"]), str(f["rounds"])) for f in report["filters"]),
+    )
+    say("")
+    for words in report["advice"]:
+        say(words)
+    for words in report["warnings"]:
+        complain(words, style="yellow")
+    say(
+        f"\nyes: the median takes at most {LOAD:.0%} of the time, and no run all of it; a fuller line is late after each "
+        "pause. The medians are of few runs on a synthetic surface."
+    )
+    if report["lines_measured"] < report["height"]:
+        say(f"All but the last row was measured on {report['lines_measured']:,} lines.")
