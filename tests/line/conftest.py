@@ -1,0 +1,105 @@
+"""What the line's tests need: an installed libsdie_fast, programs built against it, files of recipes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+import sdie_fast as sdie
+from integrator import ROOT, need, run
+
+
+@pytest.fixture(scope="session")
+def prefix(tmp_path_factory):
+    """Folder that CMake installed into, without Python: $SDIE_FAST_PREFIX, or a build of this checkout.
+
+    With pytest-xdist the workers share it.
+    """
+    if "SDIE_FAST_PREFIX" in os.environ:
+        return Path(os.environ["SDIE_FAST_PREFIX"])
+    need("cmake", "g++", "make")
+    if not (ROOT / "csrc").is_dir():
+        pytest.skip("no source of the library beside the tests")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    built, installed = shared / "line-build", shared / "line-prefix"
+    with (shared / "line-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not installed.is_dir():
+            run("cmake", "-S", ROOT, "-B", built, "-DSDIE_MODULE=OFF")
+            assert "ython" not in (built / "CMakeCache.txt").read_text(), "it asks for Python"
+            run("cmake", "--build", built, "--parallel", "2")
+            run("cmake", "--install", built, "--prefix", installed)
+    return installed
+
+
+@pytest.fixture(scope="session")
+def package():
+    """Folder of the installed Python package, with the library inside."""
+    folder = Path(sdie.__file__).parent
+    if not (folder / "lib" / "cmake").is_dir():
+        pytest.skip(f"{folder} has no library: the package was built in place, not installed")
+    return folder
+
+
+@pytest.fixture(params=["prefix", "package"])
+def installed(request):
+    """Each folder that an integrator may link from: `include` and `lib` lie in it."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build an example by its CMakeLists.txt; returns the folder of the build."""
+    need("cmake", "g++", "make")
+
+    def build(source, *prefixes):
+        folder = tmp_path / f"build-{source.name}"
+        found = ";".join(map(str, prefixes))
+        run(
+            "cmake",
+            "-S",
+            source,
+            "-B",
+            folder,
+            f"-DCMAKE_PREFIX_PATH={found}",
+            "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror",
+        )
+        run("cmake", "--build", folder)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Folder of the examples."""
+    return ROOT / "examples"
+
+
+@pytest.fixture
+def steel(tmp_path):
+    """A recipe of two rounds and its file, as (recipe, path)."""
+    weights = [[0.4, 0, 0.3, 0.2, 0, 0.1], [0.5, 0, 0, 0.2, 0.3, 0]]
+    recipe = sdie.Recipe(weights, sdie.FilterParams(sharpen_amount=1.5, bilateral_sigma_range=0.2), "steel")
+    return recipe, write_line_file(recipe, tmp_path / "steel.line")
+
+
+def write_line_file(recipe, path):
+    """The file of `sdie-fast export-line`."""
+    lines = ["sdie-fast-line 1", f"name {recipe.name}", f"recipe {recipe.to_dict()['sha256']}"]
+    lines += [
+        " ".join(["round", *(f"{name}={w!s}" for name, w in zip(recipe.filters, row, strict=True) if w > 0)])
+        for row in recipe.weights
+    ]
+    lines += [f"set {name} {value}" for name, value in recipe.params.resolved(recipe.filters).items()]
+    content = "".join(line + "\n" for line in lines).encode("ascii")
+    check = 0xCBF29CE484222325
+    for byte in content:
+        check = (check ^ byte) * 0x100000001B3 % 2**64
+    path.write_bytes(content + f"check {check:016x}\n".encode("ascii"))
+    return path
