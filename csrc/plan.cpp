@@ -239,16 +239,16 @@ bool Plan::serves(const Spec& s, const Params& params) const {
 }
 
 void Plan::check(const Batch& src, const Batch& dst, const float* weights, int rounds, const Strip* strip) const {
-  const auto fits = [&](const char* name, const Batch& b, const Pixels& pixels, std::ptrdiff_t h) {
+  const auto fits = [&](const char* name, const Batch& b, const Pixels& pixels, std::ptrdiff_t height) {
     const auto number = [](auto n) { return std::to_string(n); };
     const auto shape = [&](const std::string& n, auto h, auto w, auto c) {
       return " (" + n + ", " + number(h) + ", " + number(w) + ", " + number(c) + ")";
     };
-    if (b.dtype != pixels.dtype || b.h != h || b.w != spec_.w || b.c != pixels.c || b.n != src.n ||
+    if (b.dtype != pixels.dtype || b.h != height || b.w != spec_.w || b.c != pixels.c || b.n != src.n ||
         (spec_.images > 0 && b.n > spec_.images))
       refuse(name, name_of(b.dtype) + shape(number(b.n), b.h, b.w, b.c),
              name_of(pixels.dtype) +
-                 shape(spec_.images > 0 ? "N <= " + number(spec_.images) : "N", h, spec_.w, pixels.c) +
+                 shape(spec_.images > 0 ? "N <= " + number(spec_.images) : "N", height, spec_.w, pixels.c) +
                  ", as many images of src as of dst");
   };
   if (strip && (src.n != 1 || src.h < 1 || src.h > spec_.h || strip->top < 0 || strip->top >= strip->bottom ||
