@@ -21,9 +21,9 @@ struct Sums {
 
 // What is wanted of a picture that is a window on a web.
 struct Strip {
-  int top, bottom;        // rows; dst has only these
-  Sums* sums = nullptr;   // one for each round; none: statistics are those of the window
-  int counting = 0;       // rounds from this one on multiply their sums by `fade` and add the strip's rows
+  int top, bottom;       // rows; dst has only these
+  Sums* sums = nullptr;  // one for each round; none: statistics are those of the window
+  int counting = 0;      // rounds from this one on multiply their sums by `fade` and add the strip's rows
   double fade = 1.0;
 };
 

@@ -253,10 +253,10 @@ void Plan::check(const Batch& src, const Batch& dst, const float* weights, int r
   };
   if (strip && (src.n != 1 || src.h < 1 || src.h > spec_.h || strip->top < 0 || strip->top >= strip->bottom ||
                 strip->bottom > src.h))
-    refuse("strip",
-           "rows " + std::to_string(strip->top) + " to " + std::to_string(strip->bottom) + " of " +
-               std::to_string(src.h),
-           "some rows of one image of at most " + std::to_string(spec_.h));
+    refuse(
+        "strip",
+        "rows " + std::to_string(strip->top) + " to " + std::to_string(strip->bottom) + " of " + std::to_string(src.h),
+        "some rows of one image of at most " + std::to_string(spec_.h));
   fits("src", src, spec_.src, strip ? src.h : spec_.h);
   fits("dst", dst, spec_.dst, strip ? strip->bottom - strip->top : spec_.h);
   if (rounds < 1 || rounds > spec_.rounds)
