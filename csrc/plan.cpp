@@ -238,21 +238,27 @@ bool Plan::serves(const Spec& s, const Params& params) const {
          params_.values == params.values;
 }
 
-void Plan::check(const Batch& src, const Batch& dst, const float* weights, int rounds) const {
-  const auto fits = [&](const char* name, const Batch& b, const Pixels& pixels) {
+void Plan::check(const Batch& src, const Batch& dst, const float* weights, int rounds, const Strip* strip) const {
+  const auto fits = [&](const char* name, const Batch& b, const Pixels& pixels, std::ptrdiff_t height) {
     const auto number = [](auto n) { return std::to_string(n); };
     const auto shape = [&](const std::string& n, auto h, auto w, auto c) {
       return " (" + n + ", " + number(h) + ", " + number(w) + ", " + number(c) + ")";
     };
-    if (b.dtype != pixels.dtype || b.h != spec_.h || b.w != spec_.w || b.c != pixels.c || b.n != src.n ||
+    if (b.dtype != pixels.dtype || b.h != height || b.w != spec_.w || b.c != pixels.c || b.n != src.n ||
         (spec_.images > 0 && b.n > spec_.images))
       refuse(name, name_of(b.dtype) + shape(number(b.n), b.h, b.w, b.c),
              name_of(pixels.dtype) +
-                 shape(spec_.images > 0 ? "N <= " + number(spec_.images) : "N", spec_.h, spec_.w, pixels.c) +
+                 shape(spec_.images > 0 ? "N <= " + number(spec_.images) : "N", height, spec_.w, pixels.c) +
                  ", as many images of src as of dst");
   };
-  fits("src", src, spec_.src);
-  fits("dst", dst, spec_.dst);
+  if (strip && (src.n != 1 || src.h < 1 || src.h > spec_.h || strip->top < 0 || strip->top >= strip->bottom ||
+                strip->bottom > src.h))
+    refuse(
+        "strip",
+        "rows " + std::to_string(strip->top) + " to " + std::to_string(strip->bottom) + " of " + std::to_string(src.h),
+        "some rows of one image of at most " + std::to_string(spec_.h));
+  fits("src", src, spec_.src, strip ? src.h : spec_.h);
+  fits("dst", dst, spec_.dst, strip ? strip->bottom - strip->top : spec_.h);
   if (rounds < 1 || rounds > spec_.rounds)
     refuse("weights", std::to_string(rounds) + " rounds", "1 to " + std::to_string(spec_.rounds));
   const std::uint64_t beyond = filters_used(weights, src.n * rounds, *spec_.kernels) & ~spec_.filters;
@@ -268,11 +274,12 @@ std::size_t Plan::memory(const Spec& spec, const Params& params) {
   return bytes_of(spec, params, threads, round_to(bytes_on(spec, params, 1), kPage));
 }
 
-double Plan::run(const Batch& src, const Batch& dst, const float* weights, int rounds, WlsInfo* info, Pace* pace) {
+double Plan::run(const Batch& src, const Batch& dst, const float* weights, int rounds, WlsInfo* info, Pace* pace,
+                 const Strip* strip) {
   const auto start = std::chrono::steady_clock::now();
   if (!whole())
     throw std::runtime_error("the plan's threads are in the process that made it; make another plan after a fork");
-  check(src, dst, weights, rounds);
+  check(src, dst, weights, rounds, strip);
   if (busy_.exchange(true, std::memory_order_acquire))
     throw std::runtime_error("the plan is running in another thread; make a plan for each");
   const Kernels& kernels = *spec_.kernels;
@@ -283,7 +290,8 @@ double Plan::run(const Batch& src, const Batch& dst, const float* weights, int r
                weights + i / an_image * rounds * kernels.count,
                rounds,
                params_.values.data(),
-               pace};
+               pace,
+               strip};
   };
   // Images first, since they need no barriers: all of them if each is small or there are enough to keep every
   // thread busy to the end; the rest of the planes are split into bands, one after another.

@@ -84,9 +84,10 @@ class Plan {
   // Enhances src into dst, which does not overlap it, and returns the seconds it took. Nothing is allocated, no thread
   // is started and no lock is taken. weights: images x rounds x filters, normalised. Throws, before anything is
   // written, std::invalid_argument for a call that the plan is not made for, and std::runtime_error where another
-  // thread runs it, or where its threads stayed behind in the process that forked this one.
+  // thread runs it, or where its threads stayed behind in the process that forked this one. With a strip, src is one
+  // image that may have fewer rows than the plan, and dst has the strip's.
   double run(const Batch& src, const Batch& dst, const float* weights, int rounds, WlsInfo* info = nullptr,
-             Pace* pace = nullptr);
+             Pace* pace = nullptr, const Strip* strip = nullptr);
 
   // Whether it can do what a plan of that kind could, in the same way.
   bool serves(const Spec& wanted, const Params& params) const;
@@ -111,7 +112,7 @@ class Plan {
   static std::size_t workspace(const Spec& spec, const Params& params);
 
  private:
-  void check(const Batch& src, const Batch& dst, const float* weights, int rounds) const;
+  void check(const Batch& src, const Batch& dst, const float* weights, int rounds, const Strip* strip) const;
 
   const Spec spec_;
   const Params params_;

@@ -62,6 +62,6 @@ struct Described<std::tuple<F...>> {
 };
 
 extern const Kernels kernels;
-const Kernels kernels = {SDIE_ISA_NAME, VL, Described<Filters>::info, kFilters, workspace, process};
+const Kernels kernels = {SDIE_ISA_NAME, VL, Described<Filters>::info, kFilters, workspace, reach, process};
 
 }  // namespace sdie::SDIE_ISA

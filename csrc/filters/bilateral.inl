@@ -164,6 +164,8 @@ struct Bilateral : Filter {
     if (window / 2 <= kPairRadius) kept = own.take<float>(kPairRing * kMaxPairs * kRowFloats);
   }
 
+  int reach(bool) const { return window / 2; }
+
   void prepare(const Frame&) {
     if (range.scale > 0.0f) return;
     range = range_scale(window / 2, sigma_space, sigma_range);

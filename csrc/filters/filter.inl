@@ -2,9 +2,10 @@
 //   kName      its name in Python's table;
 //   declare    names each of its parameters, which are members, once, with its range; these are filled before the rest;
 //   lay_out    takes memory: what the image needs from `shared`, what each member of the team needs from `own`;
+//   reach      says how many rows above and below one it needs;
 //   prepare    tables, or what needs the whole image; every member calls it before the walk of each round;
 //   row        adds `weight` times its result to a row's sum.
-// Nothing but `declare` is called for a filter without weight.
+// Nothing but `declare` and `reach` is called for a filter without weight.
 
 // The image as a round finds it.
 struct Frame {
@@ -13,6 +14,9 @@ struct Frame {
   Plane spare;        // where the next one will go; until the walk `prepare` may use it
   const Team& team;
   WlsInfo* info;
+  int end;            // of the rows that are walked
+  const Strip* strip; // of a window on a web
+  int round;
 };
 
 constexpr int kRing = 16;  // rows kept of what a tile derives: >= 2 * kMaxRadius + 1
@@ -35,6 +39,7 @@ struct Filter {
   static constexpr bool kSpare = false;  // whether `prepare` uses Frame::spare
   constexpr void declare(auto&& /*visit*/) {}
   void lay_out(int /*h*/, int /*w*/, Arena& /*shared*/, Arena& /*own*/) {}
+  int reach(bool /*of_web*/) const { return 0; }
   void prepare(const Frame&) {}
 };
 

@@ -77,6 +77,8 @@ struct Guided : Filter {
     coefficients_b = own.take<float>(kRowFloats * kRing);
   }
 
+  int reach(bool) const { return window / 2 * 2; }
+
   void row(const Frame& frame, const Row& r, float weight) {
     const int radius = window / 2;
     if (r.y == r.top) {

@@ -24,8 +24,8 @@ inline vi level_of(vf v, vf& part) {
   return level;
 }
 
-// Counts the pixels of tile (ty, tx) by level.
-inline void count_tile(const Plane& g, int h, int w, const Levels& levels, int ty, int tx, double* total) {
+// Counts the pixels of rows [y0, y1) and columns [left, end) by level; what lies outside the image is reflected.
+inline void count_levels(const Plane& g, int h, int w, int y0, int y1, int left, int end, double* total) {
   alignas(64) float counts[kCounters][kTable] = {};
   alignas(64) float part[kCountBlock], padding[kCountBlock] = {};
   alignas(64) std::int32_t level[kCountBlock];
@@ -37,10 +37,9 @@ inline void count_tile(const Plane& g, int h, int w, const Levels& levels, int t
       }
   };
   int pending = 0;
-  for (int y = ty * levels.tile_h; y < (ty + 1) * levels.tile_h; ++y) {
+  for (int y = y0; y < y1; ++y) {
     const float* row = g.row(reflect(y, h));
-    const int end = (tx + 1) * levels.tile_w;
-    for (int x0 = tx * levels.tile_w; x0 < end; x0 += kCountBlock) {
+    for (int x0 = left; x0 < end; x0 += kCountBlock) {
       const int width = std::min(kCountBlock, end - x0);
       const float* in = row + x0;
       if (x0 + width > w) {
@@ -58,7 +57,7 @@ inline void count_tile(const Plane& g, int h, int w, const Levels& levels, int t
         at[1] += part[x];  // level 256 exists in the table and stays empty: no part at the top
       }
     }
-    pending += levels.tile_w;
+    pending += end - left;
     if (pending >= kCounterPixels) {
       flush();
       pending = 0;
@@ -116,13 +115,28 @@ inline void make_level_tables(const Plane& g, int h, int w, float clip_limit, bo
   for (int t = t0; t < t1; ++t) {
     float* table = levels.table + static_cast<std::ptrdiff_t>(t) * kTable;
     double total[kTable] = {};
-    count_tile(g, h, w, levels, t / n, t % n, total);
+    const int ty = t / n, tx = t % n;
+    count_levels(g, h, w, ty * levels.tile_h, (ty + 1) * levels.tile_h, tx * levels.tile_w, (tx + 1) * levels.tile_w,
+                 total);
     for (int i = 0; i < kTable; ++i) table[i] = static_cast<float>(total[i]);
     const int area = levels.tile_h * levels.tile_w;
     if (clahe) clip_levels(table, clip_limit, area);
     accumulate_levels(table, static_cast<double>(area));
   }
   team.sync();
+}
+
+// The table of a web: total = fade * total + the counts of rows [y0, y1), which are added where `counts`.
+inline void level_table_of_web(const Plane& g, int y0, int y1, int w, bool counts, double fade, double* total,
+                               float* table) {
+  if (counts) {
+    for (int i = 0; i < kTable; ++i) total[i] *= fade;
+    count_levels(g, y1, w, y0, y1, 0, w, total);
+  }
+  double area = 0.0;
+  for (int i = 0; i < kTable; ++i) area += total[i];
+  for (int i = 0; i < kTable; ++i) table[i] = static_cast<float>(total[i]);
+  accumulate_levels(table, area);
 }
 
 // The tiles on both sides of place t (in tiles, their middles being whole numbers), and how far t is from the first.

@@ -156,6 +156,8 @@ struct Median : Filter {
     lower = own.take<float>(kRowFloats);
   }
 
+  int reach(bool) const { return window / 2; }
+
   void prepare(const Frame&) {
     if (!built) sorter->build(window / 2);
     built = true;

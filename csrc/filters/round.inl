@@ -4,6 +4,7 @@
 struct Round {
   const Job& job;
   const int h = job.src.h, w = job.src.w;
+  const View dst = whole_dst();
   Filters filters;
   bool used[kFilters] = {};  // in any round
   Plane state, spare;
@@ -24,6 +25,35 @@ struct Round {
       int k = 0;
       (f(filter, k++), ...);
     }, filters);
+  }
+
+  // As if there were rows above the strip's, too.
+  View whole_dst() const {
+    View view = job.dst;
+    if (view.data && job.strip) view.data -= job.strip->top * view.sh;
+    return view;
+  }
+
+  struct Rows {
+    int from, to;
+    std::pair<int, int> share(const Team& team) const {
+      const auto [a, b] = team.share(to - from, kBand);
+      return {from + a, from + b};
+    }
+  };
+
+  // Rows of the state before round t that its and later rounds need to give the rows that are wanted.
+  Rows needed(int t) {
+    Rows rows = job.strip ? Rows{job.strip->top, job.strip->bottom} : Rows{0, h};
+    for (int later = job.rounds - 1; later >= t; --later) {
+      int reach = 0;
+      each([&](auto& filter, int k) {
+        if (job.weights[later * kFilters + k] > 0.0f)
+          reach = std::max(reach, filter.reach(job.strip && job.strip->sums));
+      });
+      rows = {std::max(rows.from - reach, 0), reach < h - rows.to ? rows.to + reach : h};
+    }
+    return rows;
   }
 
   void lay_out(Arena& shared, Arena& own) {
@@ -59,7 +89,7 @@ struct Round {
   }
 
   void write_row(int y, int x0, int x1, const float* in) const {
-    if (job.dst.data) store_row(job.src, job.dst, y, x0, x1, in);
+    if (dst.data) store_row(job.src, dst, y, x0, x1, in);
   }
 
   bool goes_on(int t, const Team& team) const {
@@ -70,9 +100,9 @@ struct Round {
   }
 
   void run(const Team& team, WlsInfo* info) {
-    const int strips = (w + kStrip - 1) / kStrip, bands = (h + kBand - 1) / kBand;
-    const auto [y0, y1] = team.share(h, kBand);
-    for (int y = y0; y < y1; ++y) {
+    const int strips = (w + kStrip - 1) / kStrip;
+    const auto [first, end] = needed(0).share(team);
+    for (int y = first; y < end; ++y) {
       if (job.src.data)
         load_row(job.src, y, state.row(y));
       else
@@ -82,28 +112,41 @@ struct Round {
     team.sync();
     for (int t = 0; t < job.rounds; ++t) {
       if (!goes_on(t, team)) {
+        const auto [y0, y1] = needed(job.rounds).share(team);
         for (int y = y0; y < y1; ++y) write_row(y, 0, w, state.row(y));
         return team.sync();
       }
       const float* weight = job.weights + t * kFilters;
       const bool last = t + 1 == job.rounds;
-      const Frame frame{h, w, state, spare, team, info};
+      const Rows rows = needed(t + 1);
+      const Frame frame{h, w, state, spare, team, info, rows.to, job.strip, t};
       each([&](auto& filter, int k) {
         if (weight[k] > 0.0f) filter.prepare(frame);
       });
-      const auto [b0, b1] = team.share(bands * strips);
+      const auto [b0, b1] = team.share((rows.to - rows.from + kBand - 1) / kBand * strips);
       for (int b = b0; b < b1; ++b) {
-        const int top = b / strips * kBand, left = b % strips * kStrip;
-        mix_tile(frame, weight, last, top, std::min(h, top + kBand), left, std::min(w, left + kStrip));
+        const int top = rows.from + b / strips * kBand, left = b % strips * kStrip;
+        mix_tile(frame, weight, last, top, std::min(rows.to, top + kBand), left, std::min(w, left + kStrip));
       }
       team.sync();
       if (last) break;
+      const auto [y0, y1] = rows.share(team);
       for (int y = y0; y < y1; ++y) fill_halo(spare.row(y), w);
       team.sync();
       std::swap(state, spare);
     }
   }
 };
+
+inline int reach(const double* params, int filter, bool of_web) {
+  Filters filters;
+  int rows = 0;
+  std::apply([&](auto&... each) {
+    int k = 0;
+    ((each.declare(Fill{params}), rows = k++ == filter ? each.reach(of_web) : rows), ...);
+  }, filters);
+  return rows;
+}
 
 inline std::size_t workspace(const Job& job, int team) {
   Arena shared, own;

@@ -33,35 +33,51 @@ struct Spatiogram : Filter {
     }
   }
 
+  int reach(bool of_web) const { return of_web && method != Method::clahe ? 0 : kEveryRow; }
+
   void prepare(const Frame& frame) {
     const Team& team = frame.team;
-    if (method != Method::spatiogram) {
-      make_level_tables(frame.state, frame.h, frame.w, clip_limit, method == Method::clahe, levels, team);
-      return;
+    const Strip* const web = frame.strip && frame.strip->sums ? frame.strip : nullptr;
+    const bool counts = !web || frame.round >= web->counting;
+    const int from = web ? web->top : 0, to = web ? web->bottom : frame.h;
+    double* const total = web ? web->sums[frame.round].value : nullptr;
+    if (method == Method::clahe || (method == Method::global && !web))
+      return make_level_tables(frame.state, frame.h, frame.w, clip_limit, method == Method::clahe, levels, team);
+    if (method == Method::global) {
+      if (team.rank() == 0)
+        level_table_of_web(frame.state, from, to, frame.w, counts, web->fade, total, levels.table);
+      return team.sync();
     }
-    const auto [b0, b1] = team.share(bands(frame.h));
-    for (int b = b0; b < b1; ++b) {
-      sums[b] = BinSums{};
-      gather_bins(frame.state, frame.w, bins, b * kBand, std::min(frame.h, (b + 1) * kBand), sums[b]);
+    if (counts) {
+      const auto [b0, b1] = team.share(bands(to - from));
+      for (int b = b0; b < b1; ++b) {
+        sums[b] = BinSums{};
+        gather_bins(frame.state, frame.w, bins, from + b * kBand, std::min(to, from + (b + 1) * kBand), sums[b]);
+      }
+      team.sync();
     }
-    team.sync();
     if (team.rank() == 0) {
-      for (int b = 1; b < bands(frame.h); ++b)
-        for (int i = 0; i <= bins; ++i)
-          for (int k = 0; k < 2; ++k)
-            for (int j = 0; j < kMoments; ++j) sums[0].sum[i][k][j] += sums[b].sum[i][k][j];
-      finish_bins(sums[0], bins, *table);
+      double* const first = &sums[0].sum[0][0][0];
+      for (int b = 1; counts && b < bands(to - from); ++b) add_sums(&sums[b].sum[0][0][0], 1.0, first);
+      if (web && counts) add_sums(first, web->fade, total);
+      if (web) std::copy(total, total + count(), first);
+      finish_bins(sums[0], bins, web != nullptr, *table);
     }
     team.sync();
   }
 
   void row(const Frame& frame, const Row& r, float weight) {
     if (method == Method::spatiogram)
-      spatiogram_row(*table, frame.state, frame.h, r.y, r.top, r.x0, r.x1, weight, chunks, r.acc);
+      spatiogram_row(*table, frame.state, frame.end, r.y, r.top, r.x0, r.x1, weight, chunks, r.acc);
     else
       levels_row(levels, frame.state.row(r.y), r.y, r.x0, r.x1, weight, blended, r.acc);
   }
 
  private:
   static int bands(int h) { return (h + kBand - 1) / kBand; }
+  int count() const { return (bins + 1) * 2 * kMoments; }
+  // to = fade * to + from
+  void add_sums(const double* from, double fade, double* to) const {
+    for (int i = 0; i < count(); ++i) to[i] = fade * to[i] + from[i];
+  }
 };

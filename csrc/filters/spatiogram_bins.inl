@@ -42,6 +42,8 @@ struct Positions {
 };
 constexpr Positions kPositions;
 
+static_assert(sizeof(BinSums) <= sizeof(Sums));
+
 // Adds rows [y0, y1) of g to sums.
 inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums& sums) {
   // Eight floats a pixel: 1, f, x, xf, xx, xxf, and two unused, so that a bin is one vector.
@@ -117,7 +119,9 @@ inline void gather_bins(const Plane& g, int w, int bins, int y0, int y1, BinSums
 
 constexpr double kNarrow = 7.5;  // a standard deviation in pixels, along a bin's shorter axis
 
-inline void finish_bins(const BinSums& sums, int bins, BinTable& table) {
+// of_web: the variance along the web is infinite. It is the same for all bins then, and cancels in P(b|x), as does
+// what else depends on y.
+inline void finish_bins(const BinSums& sums, int bins, bool of_web, BinTable& table) {
   table.bins = bins;
   table.used = 0;
   double logs[kMaxBins];
@@ -134,26 +138,27 @@ inline void finish_bins(const BinSums& sums, int bins, BinTable& table) {
     if (m[0] < 1e-6) continue;
     const double mx = m[1] / m[0], my = m[2] / m[0];
     const double sxx = std::max(m[3] / m[0] - mx * mx, 0.0) + 1.0;
-    const double syy = std::max(m[5] / m[0] - my * my, 0.0) + 1.0;
+    const double syy = of_web ? 1.0 : std::max(m[5] / m[0] - my * my, 0.0) + 1.0;
     const double bound = std::sqrt((sxx - 1.0) * (syy - 1.0));
     const double sxy = std::clamp(m[4] / m[0] - mx * my, -bound, bound);
     const double det = sxx * syy - sxy * sxy;
     const double k = 0.5 / (det * std::log(2.0));
+    const double along = of_web ? 0.0 : sxx;
     Bin& bin = table.bin[table.used];
     bin.mx = static_cast<float>(mx);
     bin.my = static_cast<float>(my);
     bin.a = static_cast<float>(k * syy);
     bin.b = static_cast<float>(-k * sxy);
-    bin.d = static_cast<float>(k * sxx);
+    bin.d = static_cast<float>(k * along);
     logs[table.used] = std::log2(m[0]) - 0.5 * std::log2(det);
     top = std::max(top, logs[table.used]);
     const double mean = 0.5 * (sxx + syy);
-    const double least = mean - std::sqrt(std::max(mean * mean - det, 0.0));
+    const double least = of_web ? sxx : mean - std::sqrt(std::max(mean * mean - det, 0.0));
     bin.narrow = least < kNarrow * kNarrow;
     bin.ridge_x = static_cast<float>(0.5 / (sxx * std::log(2.0)));
-    bin.ridge_y = static_cast<float>(0.5 / (syy * std::log(2.0)));
+    bin.ridge_y = static_cast<float>(of_web ? 0.0 : 0.5 / (syy * std::log(2.0)));
     bin.growth = static_cast<float>(std::exp2(-2.0 * k * syy * VL * VL));
-    bin.drift = static_cast<float>(std::exp2(-2.0 * k * sxx));
+    bin.drift = static_cast<float>(std::exp2(-2.0 * k * along));
     bin.sway = static_cast<float>(std::exp2(2.0 * k * sxy * VL));
     table.index[table.used++] = b;
   }

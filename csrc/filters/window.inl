@@ -52,6 +52,8 @@ struct Blurring : Filter {
 
   void lay_out(int, int, Arena&, Arena& own) { columns = own.take<float>(kRowFloats); }
 
+  int reach(bool) const { return window / 2; }
+
   // Calls use(x, s) for the vectors of a row, s being blurred.
   template <class F>
   void blur(const Frame& frame, const Row& r, double sigma, F&& use) {

@@ -34,6 +34,8 @@ struct Wls : Filter {
     tile = own.take<unsigned char>(needed.used());
   }
 
+  int reach(bool) const { return kEveryRow; }
+
   void prepare(const Frame& frame) {
     const int h = frame.h, w = frame.w;
     const Team& team = frame.team;

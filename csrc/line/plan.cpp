@@ -68,19 +68,47 @@ bool LinePlan::fits(Pace& pace, int round) {
          static_cast<double>(now) + course.next + plan.edge_.most() <= static_cast<double>(course.due);
 }
 
-void LinePlan::run_checked(const Batch& src, const Batch& dst, Course& course, const Recipes::Slot& recipe) {
+void LinePlan::run_checked(const Batch& src, const Batch& dst, Course& course, const Recipes::Slot& recipe,
+                           const Strip* strip) {
   course.fits = &fits;
   course.plan = this;
   course.recipe = &recipe;
   course.rounds = -1;
   course.last = sdie_clock();
-  plan_.run(src, dst, recipe.weights.data(), recipe.rounds, nullptr, &course);
+  plan_.run(src, dst, recipe.weights.data(), recipe.rounds, nullptr, &course, strip);
   const std::uint64_t now = sdie_clock();
   if (course.goes_on)
     timed(course, now);
   else
     edge_.add(static_cast<double>(now - course.last));
   course.last = now;
+}
+
+// One that began then, into the figures; whether it is late.
+bool LinePlan::run_frame(const Batch& src, const Batch& dst, Course& course, std::uint64_t began, const Strip* strip) {
+  course.due = deadline_ ? began + deadline_ : 0;
+  run_checked(src, dst, course, recipes_.read(), strip);
+  const std::uint64_t latency = course.last - began;
+  const bool late = deadline_ && latency > deadline_;
+  latency_.record(latency);
+  late_.fetch_add(late, std::memory_order_relaxed);
+  shortened_.fetch_add(!course.goes_on, std::memory_order_relaxed);
+  return late;
+}
+
+void LinePlan::run_strip(const Batch& src, const Batch& dst, const Strip& strip, std::uint64_t since) {
+  Course course{};
+  run_frame(src, dst, course, since, &strip);
+}
+
+void LinePlan::learn_strip(const Batch& src, const std::vector<float>& weights, int rounds, const Strip& strip) {
+  plan_.run(src, picture(output_, nullptr, dst_stride_, strip.bottom - strip.top, plan_.spec().w), weights.data(),
+            rounds, nullptr, nullptr, &strip);
+}
+
+void LinePlan::check_whole() const {
+  if (!plan_.whole())
+    refuse(SDIE_FORKED, "the plan's threads are in the process that made it; make another plan after a fork");
 }
 
 void LinePlan::check_picture(const char* name, const Format& format, const void* data, std::ptrdiff_t stride) const {
@@ -107,25 +135,17 @@ sdie_status LinePlan::run(const void* src, std::int64_t src_stride, void* dst, s
     const int h = plan_.spec().h, w = plan_.spec().w;
     const Span read(src, from, h, input_.line_bytes(w)), written(dst, to, h, output_.line_bytes(w));
     if (read.meets(written)) refuse("dst", "memory that src has a part in", "memory of its own");
-    if (!plan_.whole())
-      refuse(SDIE_FORKED, "the plan's threads are in the process that made it; make another plan after a fork");
+    check_whole();
     sdie_report given{};
     if (report) give_struct("report", report, &given, sizeof given, sizeof given);
-    const Recipes::Slot& recipe = recipes_.read();
     const std::uint64_t began = since > 0 ? std::min(since, called) : called;
-    course.due = deadline_ ? began + deadline_ : 0;
-    run_checked(picture(input_, src, from, h, w), picture(output_, dst, to, h, w), course, recipe);
-    const std::uint64_t latency = course.last - began;
-    const bool late = deadline_ && latency > deadline_;
-    latency_.record(latency);
-    late_.fetch_add(late, std::memory_order_relaxed);
-    shortened_.fetch_add(!course.goes_on, std::memory_order_relaxed);
+    const bool late = run_frame(picture(input_, src, from, h, w), picture(output_, dst, to, h, w), course, began);
     if (report) {
       given.rounds = course.rounds;
-      given.wanted = recipe.rounds;
+      given.wanted = course.recipe->rounds;
       given.reason = course.goes_on ? SDIE_ALL_ROUNDS : SDIE_NO_TIME;
       given.late = late;
-      given.latency_ns = latency;
+      given.latency_ns = course.last - began;
       given.busy_ns = course.last - called;
       given.next_ns = static_cast<std::uint64_t>(course.next);
       give_struct("report", report, &given, sizeof given, sizeof given);

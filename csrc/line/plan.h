@@ -18,7 +18,14 @@ class LinePlan {
 
   sdie_status run(const void* src, std::int64_t src_stride, void* dst, std::int64_t dst_stride, std::uint64_t since,
                   sdie_report* report) noexcept;
+  // The same for the strip of a window on a web, both in the memory of a stream that has checked them.
+  void run_strip(const Batch& src, const Batch& dst, const Strip& strip, std::uint64_t since);
+  // Takes the statistics of a strip before the last of some rounds, and leaves it.
+  void learn_strip(const Batch& src, const std::vector<float>& weights, int rounds, const Strip& strip);
   void set_weights(const float* weights, int rounds, int columns);
+  const Recipes::Slot& recipe() { return recipes_.read(); }  // within a call
+  void check_whole() const;
+  void count_refused() { refused_.fetch_add(1, std::memory_order_relaxed); }
   sdie_stats stats() const;
   const Histogram& latency() const { return latency_; }
   void reset_stats();
@@ -39,7 +46,9 @@ class LinePlan {
 
   std::uint64_t filters_at(const Recipes::Slot& recipe, int round) const;
   void check_picture(const char* name, const Format& format, const void* data, std::ptrdiff_t stride) const;
-  void run_checked(const Batch& src, const Batch& dst, Course& course, const Recipes::Slot& recipe);
+  void run_checked(const Batch& src, const Batch& dst, Course& course, const Recipes::Slot& recipe,
+                   const Strip* strip = nullptr);
+  bool run_frame(const Batch& src, const Batch& dst, Course& course, std::uint64_t began, const Strip* strip = nullptr);
 
   const Format &input_, &output_;
   const std::ptrdiff_t src_stride_, dst_stride_;

@@ -6,13 +6,14 @@
 #include "check.h"
 
 void plan_test();
+void stream_test();
 
 namespace {
 
 const struct {
   const char* name;
   void (*run)();
-} kTests[] = {{"plan", plan_test}};
+} kTests[] = {{"plan", plan_test}, {"stream", stream_test}};
 
 int wrong = 0;
 
