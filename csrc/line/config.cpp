@@ -13,13 +13,8 @@ namespace {
 std::string number(auto n) { return std::to_string(n); }
 
 std::ptrdiff_t stride_of(const char* name, std::int64_t given, const Format& format, int width, int height) {
-  const auto least = static_cast<std::int64_t>(format.line_bytes(width));
-  if (given == 0) return least;
-  if (height > 1 && std::abs(given) < least)
-    refuse(name, number(given) + " bytes",
-           "0, or " + number(least) + " or more for a line of " + number(width) + " pixels " + format.name);
-  if (given % static_cast<std::int64_t>(format.alignment()) != 0)
-    refuse(name, number(given) + " bytes", "multiples of " + number(format.alignment()) + " for " + format.name);
+  if (given == 0) return static_cast<std::ptrdiff_t>(format.line_bytes(width));
+  format.check_stride(name, given, width, height);
   return given;
 }
 
@@ -50,7 +45,7 @@ Pixels pixels_of(const Format& format, float white) {
 
 Threads threads_of(const sdie_config& config) {
   Threads threads{.cpus = {}, .priority = config.priority, .pool = {config.parallel, config.pool}};
-  if (config.cpu_count < 0 || (config.cpu_count > 0) != (config.cpus != nullptr))
+  if (config.cpu_count < 0 || config.cpu_count > 1024 || (config.cpu_count > 0) != (config.cpus != nullptr))
     refuse("cpu_count", number(config.cpu_count) + (config.cpus ? " of a list" : " without a list"),
            "as many as cpus has, or 0 and NULL");
   for (int k = 0; k < config.cpu_count; ++k) {
@@ -119,8 +114,8 @@ Setup::Setup(const sdie_config& c)
       weights(normalised(&c.weights[0][0], c.rounds, SDIE_MAX_FILTERS, kernels_in_force())),
       params(parameters(c, kernels_in_force())),
       threads(threads_of(c)) {
-  if (!(c.white >= 0.0f) || c.white > std::numeric_limits<float>::max())
-    refuse("white", number(c.white), "0, or a finite number above it");
+  if (!(c.white >= 0.0f) || c.white > input.pixels.white)
+    refuse("white", number(c.white), "0 to " + number(input.pixels.white) + " for " + input.name);
   if (output.pixels.c == 3 && output.id != input.id)
     refuse("output", std::string(output.name) + " from " + input.name, "grey formats, or the input's own");
   if (c.warm_up < 0 || c.warm_up > 1000) refuse("warm_up", number(c.warm_up), "0 to 1000");

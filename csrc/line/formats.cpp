@@ -29,6 +29,17 @@ bool same_word(const char* a, const char* b) {
 
 std::size_t Format::alignment() const { return pixels.dtype == DType::f32 ? 4 : pixels.dtype == DType::u16 ? 2 : 1; }
 
+void Format::check_stride(const std::string& argument, std::int64_t stride, int width, std::int64_t lines) const {
+  constexpr std::int64_t kMost = std::int64_t{1} << 32;
+  const auto least = static_cast<std::int64_t>(line_bytes(width)), unit = static_cast<std::int64_t>(alignment());
+  if (lines > 1 && (stride < -kMost || stride > kMost || (stride < least && -stride < least)))
+    refuse(argument, std::to_string(stride) + " bytes",
+           std::to_string(least) + " to 2^32, or as many below 0, for a line of " + std::to_string(width) + " pixels " +
+               name);
+  if (stride % unit != 0)
+    refuse(argument, std::to_string(stride) + " bytes", "multiples of " + std::to_string(unit) + " for " + name);
+}
+
 const Format* find_format(sdie_format id) {
   for (const Format& format : kFormats)
     if (format.id == id) return &format;

@@ -1,5 +1,8 @@
 // The pixel formats of the C interface.
 #pragma once
+#include <cstdint>
+#include <string>
+
 #include "../params.h"
 #include "status.h"
 
@@ -16,6 +19,8 @@ struct Format {
     return (static_cast<std::size_t>(width) * static_cast<unsigned>(bits) + 7) / 8;
   }
   std::size_t alignment() const;
+  // Refuses what cannot be the bytes from line to line: within a line, between its words, or past all memory.
+  void check_stride(const std::string& argument, std::int64_t stride, int width, std::int64_t lines) const;
 };
 
 // nullptr for an unknown one.

@@ -113,11 +113,7 @@ void LinePlan::check_whole() const {
 
 void LinePlan::check_picture(const char* name, const Format& format, const void* data, std::ptrdiff_t stride) const {
   check_pointer(name, data, format.alignment());
-  const auto least = static_cast<std::ptrdiff_t>(format.line_bytes(plan_.spec().w));
-  const auto unit = static_cast<std::ptrdiff_t>(format.alignment());
-  if ((plan_.spec().h > 1 && std::abs(stride) < least) || stride % unit != 0)
-    refuse(std::string(name) + "_stride", std::to_string(stride) + " bytes",
-           std::to_string(least) + " or more, in multiples of " + std::to_string(unit));
+  format.check_stride(std::string(name) + "_stride", stride, plan_.spec().w, plan_.spec().h);
 }
 
 sdie_status LinePlan::run(const void* src, std::int64_t src_stride, void* dst, std::int64_t dst_stride,

@@ -14,11 +14,7 @@ std::string number(auto n) { return std::to_string(n); }
 std::ptrdiff_t checked_lines(const char* name, const Format& format, int width, const void* data, std::int64_t stride,
                              std::int64_t lines) {
   check_pointer(name, data, format.alignment());
-  const auto least = static_cast<std::int64_t>(format.line_bytes(width));
-  const auto unit = static_cast<std::int64_t>(format.alignment());
-  if ((lines > 1 && std::abs(stride) < least) || stride % unit != 0)
-    refuse(std::string(name) + "_stride", number(stride) + " bytes",
-           number(least) + " or more, in multiples of " + number(unit));
+  format.check_stride(std::string(name) + "_stride", stride, width, lines);
   return stride;
 }
 
