@@ -208,7 +208,7 @@ inline void load_row(const View& v, int y, float* out) {
 template <class T>
 inline T quantise(float v, float white) {
   if constexpr (std::is_same_v<T, float>)
-    return v;
+    return v * white;
   else
     return static_cast<T>(static_cast<std::int32_t>(v * white + 0.5f));
 }

@@ -53,7 +53,8 @@ constexpr Format kFormats[] = {
     {"BGR8", DType::u8, 8, 3, true},
 };
 
-constexpr std::size_t item_of(DType dtype) { return dtype == DType::u8 ? 1 : dtype == DType::u16 ? 2 : 4; }
+// Bytes of a word, 1 of a packed format.
+constexpr std::size_t item_of(DType dtype) { return dtype == DType::u16 ? 2 : dtype == DType::f32 ? 4 : 1; }
 
 // Byte and bit of bit `bit` of value k of a line.
 std::pair<std::size_t, int> place(const Format& f, std::size_t k, int bit) {
@@ -180,10 +181,13 @@ class Check {
   // A line of one format into one of another.
   void line(const Format& from, const Format& to, int w, std::size_t gap, Fill how, double src_white = 0.0) {
     if (src_white == 0.0) src_white = from.largest();
-    const double dst_white = to.largest();
+    const double dst_white = &from == &to ? src_white : to.largest();
     const std::size_t src_bytes = line_bytes(from, w), dst_bytes = line_bytes(to, w);
-    unsigned char* const src = src_.place(src_bytes, gap);
-    unsigned char* const dst = dst_.place(dst_bytes, gap);
+    // Words lie where words may lie.
+    const std::size_t src_gap = gap / item_of(from.dtype) * item_of(from.dtype);
+    const std::size_t dst_gap = gap / item_of(to.dtype) * item_of(to.dtype);
+    unsigned char* const src = src_.place(src_bytes, src_gap);
+    unsigned char* const dst = dst_.place(dst_bytes, dst_gap);
     fill(from, src, src_bytes, how, random_);
     const std::vector<unsigned char> before(src, src + src_bytes);
     const Job job{view_of(from, src, w, src_white), view_of(to, dst, w, dst_white), recipe_.weights.data(), 1,
@@ -194,7 +198,7 @@ class Check {
     const std::string what = std::string(kernels_.isa) + ": " + from.name + " to " + to.name + ", " +
                              std::to_string(w) + " pixels, " + std::to_string(gap) + " bytes before the end";
     expect(std::equal(before.begin(), before.end(), src), what + ": the source was written to");
-    expect(Pages::guards_are_whole(dst, dst_bytes, gap), what + ": written beside the line");
+    expect(Pages::guards_are_whole(dst, dst_bytes, dst_gap), what + ": written beside the line");
     std::vector<unsigned char> packed(dst_bytes, 0);
     for (int x = 0; x < w; ++x)
       for (int c = 0; c < to.c; ++c) {
@@ -256,7 +260,7 @@ void every_format_into_every_other(const Kernels& kernels) {
       for (const int w : {1, 2, 31, 70, 529})
         for (const Fill how : {Fill::random, Fill::ones, Fill::zeros}) {
           check.line(from, to, w, 0, how);
-          if (from.dtype != DType::f32) check.line(from, to, w, 0, how, 0.7 * from.largest());
+          check.line(from, to, w, 0, how, 0.75 * from.largest());
         }
     }
 }
