@@ -6,6 +6,7 @@
 #include "check.h"
 
 void plan_test();
+void misuse_test();
 void stream_test();
 
 namespace {
@@ -13,7 +14,7 @@ namespace {
 const struct {
   const char* name;
   void (*run)();
-} kTests[] = {{"plan", plan_test}, {"stream", stream_test}};
+} kTests[] = {{"plan", plan_test}, {"misuse", misuse_test}, {"stream", stream_test}};
 
 int wrong = 0;
 
