@@ -7,6 +7,7 @@
 
 void plan_test();
 void misuse_test();
+void quiet_test();
 void stream_test();
 
 namespace {
@@ -14,7 +15,7 @@ namespace {
 const struct {
   const char* name;
   void (*run)();
-} kTests[] = {{"plan", plan_test}, {"misuse", misuse_test}, {"stream", stream_test}};
+} kTests[] = {{"plan", plan_test}, {"misuse", misuse_test}, {"quiet", quiet_test}, {"stream", stream_test}};
 
 int wrong = 0;
 

@@ -13,6 +13,8 @@
 
 #include "check.h"
 
+extern "C" int header_in_c(void);  // header.c
+
 using namespace linetest;
 
 namespace {
@@ -384,6 +386,7 @@ void words_and_formats() {
 }  // namespace
 
 void misuse_test() {
+  expect(header_in_c() == 0, "the header in C: " + std::to_string(header_in_c()));
   configs();
   structs();
   memory();
