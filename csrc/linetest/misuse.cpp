@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -309,6 +310,7 @@ void calls_in_flight() {
 
 // In a process of its own, since what it does stays.
 void forked(const char* what, const std::function<bool()>& right) {
+  std::fflush(nullptr);
   const pid_t child = fork();
   if (child == 0) _exit(right() ? 0 : 1);
   int status = -1;
