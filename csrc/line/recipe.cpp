@@ -6,6 +6,7 @@
 //   set bilateral_sigma_range 0.1
 //   check <FNV-1a of all bytes before this line, 16 hexadecimal digits>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -77,16 +78,16 @@ void read_round(sdie_config& config, std::string_view line) {
     refuse(SDIE_FILE, "received more than " + std::to_string(SDIE_MAX_ROUNDS) + " rounds");
   float* const row = config.weights[config.rounds++];
   std::fill(row, row + SDIE_MAX_FILTERS, 0.0f);
-  while (!line.empty()) {
+  do {
     const std::string_view item = word_of(line);
     const std::size_t sign = std::min(item.find('='), item.size());
     int k = 0;
     while (k < kernels.count && item.substr(0, sign) != kernels.filters[k].name) ++k;
     const std::optional<float> weight = number_of<float>(item.substr(std::min(sign + 1, item.size())));
-    if (k == kernels.count || !weight || !(*weight > 0.0f) || row[k] > 0.0f)
+    if (k == kernels.count || !weight || !(*weight > 0.0f) || std::isinf(*weight) || row[k] > 0.0f)
       refuse(SDIE_FILE, "received " + quoted(item) + "; accepted: FILTER=WEIGHT above 0, each filter once");
     row[k] = *weight;
-  }
+  } while (!line.empty());
 }
 
 bool is_digest(std::string_view word) {

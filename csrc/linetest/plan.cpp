@@ -226,6 +226,8 @@ void recipes_are_read() {
   for (const auto& [line, said] : {std::pair{"round hue=1\n", "line 8: received 'hue=1'"},
                                    {"round wls=1 wls=1\n", "each filter once"},
                                    {"round wls=nan\n", "FILTER=WEIGHT above 0"},
+                                   {"round wls=inf\n", "received 'wls=inf'; accepted: FILTER=WEIGHT above 0"},
+                                   {"round\n", "received ''; accepted: FILTER=WEIGHT above 0"},
                                    {"set wls_solver quick\n", "wls_solver: received 'quick'; accepted: exact, fast"},
                                    {"set median_window 4\n", "odd numbers"},
                                    {"set hue 1\n", "parameter: received 'hue'"},
