@@ -49,7 +49,7 @@ class _Times(NamedTuple):
 class _Bench:
     """Times recipes on a synthetic picture within a budget of seconds, of which those to come have equal parts."""
 
-    def __init__(self, size: tuple[int, int], pixels: str, watch: Callable[[str], None]) -> None:
+    def __init__(self, size: tuple[int, int], pixels: str, watch: Callable[[str, float], None]) -> None:
         self._width, self._height = size
         self._pixels, self._watch = pixels, watch
         self.lines = min(self._height, max(1, _MOST_PIXELS // self._width))
@@ -57,8 +57,9 @@ class _Bench:
         self._end = time.monotonic() + _SECONDS
 
     def __call__(self, case: _Case, what: str, cases_left: int) -> _Times:
-        self._watch(f"{what}, {case.threads} thread{'s' * (case.threads > 1)}")
-        share = max(0.0, self._end - time.monotonic()) / max(cases_left, 1)
+        left = max(0.0, self._end - time.monotonic())
+        self._watch(f"{what}, {case.threads} thread{'s' * (case.threads > 1)}", round(_SECONDS - left))
+        share = left / max(cases_left, 1)
         return self._run(case, self._frame, share)
 
     def whole(self, case: _Case) -> _Times:
@@ -119,8 +120,8 @@ def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, 
     used = _used(recipe)
     noise = warnings(os.getloadavg()[0] if hasattr(os, "getloadavg") else None, None, 0.0, cpus)
     with bars(show) as bar:
-        task = bar.add_task("measuring", total=len(counts) + len(used), told="")
-        bench = _Bench(size, pixels, lambda what: bar.update(task, told=what, advance=1))
+        task = bar.add_task("measuring", total=_SECONDS, told="")
+        bench = _Bench(size, pixels, lambda what, spent: bar.update(task, told=what, completed=min(spent, _SECONDS)))
         left = len(counts) + len(used) + 3  # variants, perhaps
         times = {}
         for n in counts:

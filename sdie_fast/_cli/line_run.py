@@ -26,7 +26,7 @@ from .line_sources import Frame, Source, opened
 __all__ = ["Job", "milliseconds", "recipe_of", "run"]
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-_SHOWN = {"p50": "p50", "p99": "p99", "p99.9": "p999", "max": "max"}
+_SHOWN = {"p50 ms": "p50", "p99": "p99", "p99.9": "p999", "max": "max"}
 
 Write = Callable[[Any], object]
 Step = Callable[[Frame, float | None], tuple[float, int]]  # seconds of work and lines that came of it
@@ -86,13 +86,13 @@ class _Tally:
 def _table(what: str, facts: dict[str, Any]) -> Table:
     cells = {
         what: f"{facts['frames']:,}",
-        f"{what}/s": f"{facts['frames_per_s']:,.1f}",
+        "per s": f"{facts['frames_per_s']:,.1f}",
         "Mpx/s": f"{facts['mpx_per_s']:,.1f}",
         "load": f"{facts['load']:.0%}",
-        **{f"{name} ms": milliseconds(facts["latency_ms"][key]) for name, key in _SHOWN.items()},
+        **{name: milliseconds(facts["latency_ms"][key]) for name, key in _SHOWN.items()},
         **{name: f"{facts[name]:,}" for name in ("late", "shortened", "refused")},
     }
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # 80 columns
     for name in cells:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(*cells.values())
