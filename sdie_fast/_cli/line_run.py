@@ -214,6 +214,11 @@ def _finish(stream: Stream, write: Write) -> int:
     return lines
 
 
+def _to_stdout(lines: Any) -> None:
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()  # who reads them may be waiting
+
+
 @contextmanager
 def _written(out: str | None) -> Iterator[Write]:
     """Give what writes lines: to nowhere, standard output, or a file that appears whole at the end."""
@@ -223,8 +228,7 @@ def _written(out: str | None) -> Iterator[Write]:
     path = Path(out)
     try:
         if out == "-":
-            yield sys.stdout.buffer.write
-            sys.stdout.buffer.flush()
+            yield _to_stdout
         elif path.exists() and not path.is_file():  # a device, or a pipe
             with path.open("wb") as file:
                 yield file.write
