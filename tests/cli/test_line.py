@@ -333,9 +333,11 @@ def test_what_it_cannot_do_and_what_would(call, quick, tmp_path):
 
 def test_a_large_picture_is_measured_in_part(call, quick, monkeypatch):
     monkeypatch.setattr(line_capacity, "_MOST_PIXELS", 64 * 16)
+    monkeypatch.setattr(line_capacity, "_MOST_RUNS", 0)
     facts = told(call("line", "--plan", "64x64", "--rate", 1, "--json"))
     assert facts["lines_measured"] == 16
     assert facts["rows"][-1]["runs"] == 1
+    assert all(row["worst_ms"] == row["median_ms"] for row in facts["rows"])
     assert "measured on 16 lines" in call("line", "--plan", "64x64", "--rate", 1).stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.resources import files
 
 import numpy as np
@@ -11,19 +12,13 @@ import sdie_fast as sdie
 from sdie_fast import FilterParams, InvalidArgumentError, Recipe, RecipeError
 
 line = pytest.importorskip("sdie_fast.line", reason="the compiled module is not there")
+fnv1a = importlib.import_module("sdie_fast.line.export")._fnv1a  # the function export hides its module
 
 RECIPE = Recipe(
     [{"identity": 2, "bilateral": 1, "gamma": 1}, {"identity": 0.99999, "bilateral": 0.00001}],
     FilterParams(bilateral_footprint="disk", window=5, gamma_exponent=0.7),
     "Steel strip Ä\n",
 )
-
-
-def fnv1a(data):
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 % 2**64
-    return value
 
 
 def test_the_check_is_fnv1a():
