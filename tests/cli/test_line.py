@@ -327,8 +327,30 @@ def test_what_it_cannot_do_and_what_would(call, quick, tmp_path):
     changes = [v["change"] for v in facts["variants"]]
     assert changes[0] == "with wls_solver=fast, bilateral_footprint=disk"
     assert len(facts["advice"]) == len(changes) + 1
-    assert "too slow" in facts["advice"][-1]
-    assert "CPUs would do" in facts["advice"][-1]
+    assert "too slow here, good for " in facts["advice"][0]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "words"),
+    [
+        (
+            2.0,
+            1.0,
+            "1.3 times too slow here, good for 800 lines/s; about 3 such CPUs would do, if all help as these 2 do (2.0",
+        ),
+        (1.0, 1.0, "1.3 times too slow here, good for 800 lines/s; 2 threads are no quicker than one"),
+        (0.7, 0.75, "The median fits, but some run took longer"),
+    ],
+)
+def test_advice(one, two, words):
+    times = {n: line_capacity._Times(t, 1.01 * max(t, 1.0), 9) for n, t in ((1, one), (2, two))}
+    report = {
+        "rate_lines_per_s": 1000.0,
+        "rows": [{"threads": n, **line_capacity._row(t, 1.0)} for n, t in times.items()],
+    }
+    first, second = line_capacity._advice(report, times, {"with less": line_capacity._Times(0.4, 0.5, 3)}, 1.0)
+    assert words in first
+    assert second == "The recipe with less: 400 ms on 2 threads, yes."
 
 
 def test_a_large_picture_is_measured_in_part(call, quick, monkeypatch):
