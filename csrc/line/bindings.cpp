@@ -279,7 +279,7 @@ void bind_line(nb::module_& m) {
       .def("allow", [](Config& self, std::uint32_t filters) { self.c.filters = filters; }, "filters"_a);
   nb::class_<LinePlan>(m, "LinePlan")
       .def(nb::init<const Config&>(), "config"_a)
-      .def("run", &LinePlan::run, "frame"_a, "out"_a, "since_ns"_a.none())
+      .def("run", &LinePlan::run, "frame"_a.none(), "out"_a.none(), "since_ns"_a.none())
       .def("set_weights", &LinePlan::set_weights, "weights"_a.noconvert())
       .def("stats", &LinePlan::stats)
       .def("percentile", &LinePlan::percentile, "percentile"_a)
@@ -288,10 +288,10 @@ void bind_line(nb::module_& m) {
   nb::class_<LineStream>(m, "LineStream")
       .def(nb::init<const Config&, std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t>(), "config"_a,
            "strip"_a, "context"_a, "statistics"_a, "half_life"_a, "capacity"_a)
-      .def("push", &LineStream::push, "lines"_a)
-      .def("pull", &LineStream::pull, "out"_a)
+      .def("push", &LineStream::push, "lines"_a.none())
+      .def("pull", &LineStream::pull, "out"_a.none())
       .def("finish", &LineStream::finish)
-      .def("learn", &LineStream::learn, "lines"_a)
+      .def("learn", &LineStream::learn, "lines"_a.none())
       .def("set_weights", &LineStream::set_weights, "weights"_a.noconvert())
       .def("stats", &LineStream::stats)
       .def("close", &LineStream::close)

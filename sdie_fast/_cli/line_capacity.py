@@ -49,7 +49,7 @@ class _Times(NamedTuple):
 class _Bench:
     """Times recipes on a synthetic picture within a budget of seconds, of which those to come have equal parts."""
 
-    def __init__(self, size: tuple[int, int], pixels: str, watch: Callable[[str], None]) -> None:
+    def __init__(self, size: tuple[int, int], pixels: str, watch: Callable[[str, float], None]) -> None:
         self._width, self._height = size
         self._pixels, self._watch = pixels, watch
         self.lines = min(self._height, max(1, _MOST_PIXELS // self._width))
@@ -57,8 +57,9 @@ class _Bench:
         self._end = time.monotonic() + _SECONDS
 
     def __call__(self, case: _Case, what: str, cases_left: int) -> _Times:
-        self._watch(f"{what}, {case.threads} thread{'s' * (case.threads > 1)}")
-        share = max(0.0, self._end - time.monotonic()) / max(cases_left, 1)
+        left = max(0.0, self._end - time.monotonic())
+        self._watch(f"{what}, {case.threads} thread{'s' * (case.threads > 1)}", round(_SECONDS - left))
+        share = left / max(cases_left, 1)
         return self._run(case, self._frame, share)
 
     def whole(self, case: _Case) -> _Times:
@@ -119,8 +120,8 @@ def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, 
     used = _used(recipe)
     noise = warnings(os.getloadavg()[0] if hasattr(os, "getloadavg") else None, None, 0.0, cpus)
     with bars(show) as bar:
-        task = bar.add_task("measuring", total=len(counts) + len(used), told="")
-        bench = _Bench(size, pixels, lambda what: bar.update(task, told=what, advance=1))
+        task = bar.add_task("measuring", total=_SECONDS, told="")
+        bench = _Bench(size, pixels, lambda what, spent: bar.update(task, told=what, completed=min(spent, _SECONDS)))
         left = len(counts) + len(used) + 3  # variants, perhaps
         times = {}
         for n in counts:
@@ -140,7 +141,7 @@ def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, 
             )
             left -= 1
         variants = {}
-        if _verdict(times[cpus], budget) != "yes":
+        if not any(_verdict(t, budget) == "yes" for t in times.values()):
             for words, variant in _variants(recipe, times[cpus], alone, budget).items():
                 variants[words] = bench(_Case(variant, cpus), words, left)
                 left -= 1
@@ -232,41 +233,41 @@ def _variants(recipe: Recipe, times: _Times, alone: dict[str, _Times], budget: f
 
 def _advice(report: dict[str, Any], times: dict[int, _Times], variants: dict[str, _Times], budget: float) -> list[str]:
     """What follows from the figures, in words."""
-    cpus, rows = max(times), report["rows"]
-    good = next((row for row in rows if row["verdict"] == "yes"), None)
-    told = []
-    for words, t in variants.items():
-        answer = {"yes": "yes", "barely": "barely"}.get(
-            _verdict(t, budget), f"{_digits(t.median / (LOAD * budget))} times too slow"
-        )
-        told.append(f"The recipe {words}: {milliseconds(t.median * 1e3)} ms on {cpus} threads, {answer}.")
+    good = next((row for row in report["rows"] if row["verdict"] == "yes"), None)
     if good is not None:
-        told.append(
+        return [
             f"Yes, on {good['threads']} thread{'s' * (good['threads'] > 1)}: {milliseconds(good['median_ms'])} of "
-            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: sdie-fast line FRAMES --size {report['width']}x{report['height']} "
-            f"--input {report['input']} --threads {good['threads']} --pace {report['frames_per_s']:.4g} "
-            f"--deadline {report['budget_ms']:.3g}"
-        )
-        return told
+            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: sdie-fast line FRAMES "
+            f"--size {report['width']}x{report['height']} --input {report['input']} --threads {good['threads']} "
+            f"--pace {report['frames_per_s']:.4g} --deadline {report['budget_ms']:.3g}"
+        ]
+    cpus = max(times)
     slow = times[cpus].median / (LOAD * budget)
     if slow <= 1:
-        told.append(
+        told = [
             "The median fits, but some run took longer than there is time: see what else runs here, or leave the tail to "
             "--deadline, and measure with --pace."
-        )
-        return told
-    also = f" ({times[1].median / times[cpus].median:.1f} times as quick as one here)" if cpus > 1 else ""
-    told.append(
-        f"As it is, the recipe is {_digits(slow)} times too slow here, good for {_digits(report['rate_lines_per_s'] / slow)} "
-        f"lines/s; about {_digits(math.ceil(cpus * slow))} such CPUs would do, if all help as these {cpus} do{also}."
-    )
+        ]
+    else:
+        rate = _digits(report["rate_lines_per_s"] / slow, math.floor)
+        gain = times[1].median / times[cpus].median
+        if cpus > 1 and gain < 1.1:
+            also = f"{cpus} threads are no quicker than one, so the picture is small, or others use the CPUs"
+        else:
+            also = f"about {_digits(math.ceil(cpus * slow))} such CPUs would do, if all help as these {cpus} do"
+            also += f" ({gain:.1f} times as quick as one)" if cpus > 1 else ""
+        told = [f"As it is, the recipe is {_digits(slow)} times too slow here, good for {rate} lines/s; {also}."]
+    for words, t in variants.items():
+        slow = t.median / (LOAD * budget)
+        answer = f"{_digits(slow)} times too slow" if slow > 1 else _verdict(t, budget)
+        told.append(f"The recipe {words}: {milliseconds(t.median * 1e3)} ms on {cpus} threads, {answer}.")
     return told
 
 
-def _digits(value: float) -> str:
-    """Write a number rounded up to two digits."""
+def _digits(value: float, rounded: Callable[[float], int] = math.ceil) -> str:
+    """Write a number rounded, up unless it is said, to two digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(round(value / unit, 6)) * unit:,.6g}"
+    return f"{rounded(round(value / unit, 6)) * unit:,.6g}"
 
 
 def tell(report: dict[str, Any]) -> None:

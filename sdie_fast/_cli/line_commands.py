@@ -19,7 +19,7 @@ _INTERRUPTED = 130
 def line(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[SOURCE]", help="Raw frames: a file, - for a pipe, camera:ID; or an image."),
+        typer.Argument(metavar="SOURCE", help="Raw frames: a file, - for a pipe, camera:ID; or an image."),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="A fixed one, or export-line's file.", show_default="what ships")
@@ -49,13 +49,12 @@ def line(
     rate: Annotated[float | None, typer.Option(help="With --plan: lines a second.", metavar="HZ")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a recipe on frames as a line does, and watch the tail of its latency; or tell what a line would need.
+    """Run a recipe on frames as a line does and watch its latency, or tell what a line would need.
 
-    Latency counts from when a frame was due (--pace), else from its call. Ctrl-C ends it with the summary.
+    Latency counts from when a frame was due (--pace), or from its call. Ctrl-C ends it, summed up.
 
-    Example: `sdie-fast line frames.raw --size 2048x1024 --pace 40 --deadline 20`
-
-    Example: `sdie-fast line --plan 16384x1024 --rate 50000`
+    Example: `sdie-fast line frames.raw --size 2048x1024 --pace 40 --deadline 20 --threads 2`, or
+    `sdie-fast line --plan 16384x1024 --rate 50000`
     """
     with failing():
         if plan is not None:

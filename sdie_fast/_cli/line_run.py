@@ -26,7 +26,7 @@ from .line_sources import Frame, Source, opened
 __all__ = ["Job", "milliseconds", "recipe_of", "run"]
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-_SHOWN = {"p50": "p50", "p99": "p99", "p99.9": "p999", "max": "max"}
+_SHOWN = {"p50 ms": "p50", "p99": "p99", "p99.9": "p999", "max": "max"}
 
 Write = Callable[[Any], object]
 Step = Callable[[Frame, float | None], tuple[float, int]]  # seconds of work and lines that came of it
@@ -86,13 +86,13 @@ class _Tally:
 def _table(what: str, facts: dict[str, Any]) -> Table:
     cells = {
         what: f"{facts['frames']:,}",
-        f"{what}/s": f"{facts['frames_per_s']:,.1f}",
+        "per s": f"{facts['frames_per_s']:,.1f}",
         "Mpx/s": f"{facts['mpx_per_s']:,.1f}",
         "load": f"{facts['load']:.0%}",
-        **{f"{name} ms": milliseconds(facts["latency_ms"][key]) for name, key in _SHOWN.items()},
+        **{name: milliseconds(facts["latency_ms"][key]) for name, key in _SHOWN.items()},
         **{name: f"{facts[name]:,}" for name in ("late", "shortened", "refused")},
     }
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # 80 columns
     for name in cells:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(*cells.values())
@@ -214,6 +214,11 @@ def _finish(stream: Stream, write: Write) -> int:
     return lines
 
 
+def _to_stdout(lines: Any) -> None:
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()  # who reads them may be waiting
+
+
 @contextmanager
 def _written(out: str | None) -> Iterator[Write]:
     """Give what writes lines: to nowhere, standard output, or a file that appears whole at the end."""
@@ -223,8 +228,7 @@ def _written(out: str | None) -> Iterator[Write]:
     path = Path(out)
     try:
         if out == "-":
-            yield sys.stdout.buffer.write
-            sys.stdout.buffer.flush()
+            yield _to_stdout
         elif path.exists() and not path.is_file():  # a device, or a pipe
             with path.open("wb") as file:
                 yield file.write

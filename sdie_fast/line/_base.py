@@ -98,8 +98,8 @@ class Line:
         white_level: float | None,
         warm_up: int,
     ) -> _core.LineConfig:
-        self.input = layout(input, width, height)
-        self.output = layout(input if output is None else output, width, height)
+        self.input = layout(_validate.text("input", input), width, height)
+        self.output = self.input if output is None else layout(_validate.text("output", output), width, height)
         config = _core.LineConfig(
             width=size("width", width),
             height=size("height", height),
