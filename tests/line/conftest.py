@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from integrator import GSTREAMER, ROOT, need, package_reason, run
 
 import sdie_fast as sdie
-from integrator import ROOT, need, run
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,8 @@ def prefix(tmp_path_factory):
     with (shared / "line-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not installed.is_dir():
-            run("cmake", "-S", ROOT, "-B", built, "-DSDIE_MODULE=OFF")
+            element = "ON" if package_reason("gstreamer-video-1.0", GSTREAMER) is None else "OFF"
+            run("cmake", "-S", ROOT, "-B", built, "-DSDIE_MODULE=OFF", f"-DSDIE_GSTREAMER={element}")
             assert "ython" not in (built / "CMakeCache.txt").read_text(), "it asks for Python"
             run("cmake", "--build", built, "--parallel", "2")
             run("cmake", "--install", built, "--prefix", installed)
