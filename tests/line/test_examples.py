@@ -10,6 +10,7 @@ import pytest
 from integrator import need, run
 
 import sdie_fast as sdie
+from sdie_fast.line import export
 
 HEIGHT, WIDTH, FRAMES = 90, 131, 3
 
@@ -113,6 +114,11 @@ def test_c_without_a_recipe(installed, examples, build, raw, tmp_path):
     run(program, "-s", f"{WIDTH}x{HEIGHT}", "-i", path, "-o", out)
     weights = {"identity": 0.4, "bilateral": 0.3, "sharpen": 0.3}
     np.testing.assert_array_equal(read(out), [sdie.enhance(frame, [weights] * 2) for frame in frames])
+
+
+def test_the_files_recipe(examples, tmp_path):
+    """The file of the recipe that ships."""
+    assert export(sdie.default_recipe(), tmp_path / "line").read_text() == (examples / "default.line").read_text()
 
 
 def test_c_tells_of_a_deadline_and_of_refusals(prefix, examples, build, steel, tmp_path):
