@@ -58,7 +58,7 @@ def test_frames(form, width, height, threads, plugin, steel, tmp_path):
     recipe, line = steel
     launch(
         plugin,
-        f"videotestsrc pattern=ball num-buffers={FRAMES} ! {caps(form, width, height)} ! tee name=t ! queue !",
+        f"videotestsrc pattern=smpte num-buffers={FRAMES} ! {caps(form, width, height)} ! tee name=t ! queue !",
         f"filesink location={tmp_path / 'in'} t. ! queue ! sdieenhance recipe={line} threads={threads} !",
         f"{caps(form, width, height)} ! filesink location={tmp_path / 'out'}",
     )
