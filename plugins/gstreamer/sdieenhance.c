@@ -1,6 +1,6 @@
 /* sdieenhance: GStreamer's video through a recipe of libsdie_fast.
  *
- *   gst-launch-1.0 videotestsrc ! sdieenhance recipe=steel.line threads=2 deadline-ms=20 ! videoconvert ! autovideosink
+ *   gst-launch-1.0 videotestsrc ! sdieenhance recipe=default.line deadline-ms=20 ! filesink location=out.raw
  *
  * Without a recipe, frames pass as they are. A frame that the deadline shortened, or that was late, is handed on like
  * all others and told by a QoS message. */

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from integrator import GSTREAMER, ROOT, need, package_reason, run
 
 import sdie_fast as sdie
-from integrator import ROOT, need, run
+from sdie_fast.line import export
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,8 @@ def prefix(tmp_path_factory):
     with (shared / "line-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not installed.is_dir():
-            run("cmake", "-S", ROOT, "-B", built, "-DSDIE_MODULE=OFF")
+            element = "ON" if package_reason("gstreamer-video-1.0", GSTREAMER) is None else "OFF"
+            run("cmake", "-S", ROOT, "-B", built, "-DSDIE_MODULE=OFF", f"-DSDIE_GSTREAMER={element}")
             assert "ython" not in (built / "CMakeCache.txt").read_text(), "it asks for Python"
             run("cmake", "--build", built, "--parallel", "2")
             run("cmake", "--install", built, "--prefix", installed)
@@ -86,20 +88,4 @@ def steel(tmp_path):
     """A recipe of two rounds and its file, as (recipe, path)."""
     weights = [[0.4, 0, 0.3, 0.2, 0, 0.1], [0.5, 0, 0, 0.2, 0.3, 0]]
     recipe = sdie.Recipe(weights, sdie.FilterParams(sharpen_amount=1.5, bilateral_sigma_range=0.2), "steel")
-    return recipe, write_line_file(recipe, tmp_path / "steel.line")
-
-
-def write_line_file(recipe, path):
-    """The file of `sdie-fast export-line`."""
-    lines = ["sdie-fast-line 1", f"name {recipe.name}", f"recipe {recipe.to_dict()['sha256']}"]
-    lines += [
-        " ".join(["round", *(f"{name}={w!s}" for name, w in zip(recipe.filters, row, strict=True) if w > 0)])
-        for row in recipe.weights
-    ]
-    lines += [f"set {name} {value}" for name, value in recipe.params.resolved(recipe.filters).items()]
-    content = "".join(line + "\n" for line in lines).encode("ascii")
-    check = 0xCBF29CE484222325
-    for byte in content:
-        check = (check ^ byte) * 0x100000001B3 % 2**64
-    path.write_bytes(content + f"check {check:016x}\n".encode("ascii"))
-    return path
+    return recipe, export(recipe, tmp_path / "steel.line")

@@ -4,15 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes that no two frames or places share a pattern of. */
+typedef struct {
+  ArvFakeCamera* camera;
+  guint32 state;
+} Noise;
+
+/* Bytes that repeat in no two places of a frame, and no two frames. */
 static void fill(ArvBuffer* buffer, void* data, guint32 exposure, guint32 gain, ArvPixelFormat format) {
-  guint32* state = data;
-  size_t size;
-  guint8* bytes = (guint8*)arv_buffer_get_data(buffer, &size);
+  Noise* noise = data;
+  size_t received; /* nothing so far */
+  guint8* bytes = (guint8*)arv_buffer_get_data(buffer, &received);
   (void)exposure, (void)gain, (void)format;
-  for (size_t k = 0; k < size; k++) {
-    *state = *state * 1664525u + 1013904223u;
-    bytes[k] = (guint8)(*state >> 24);
+  for (size_t k = 0; k < arv_fake_camera_get_payload(noise->camera); k++) {
+    noise->state = noise->state * 1664525u + 1013904223u;
+    bytes[k] = (guint8)(noise->state >> 24);
   }
 }
 
@@ -36,10 +41,10 @@ int main(int argc, char** argv) {
   fclose(file);
   g_object_unref(model);
 
-  guint32 state = 1;
   ArvGvFakeCamera* camera = arv_gv_fake_camera_new_full("127.0.0.1", "GV12", argv[1]);
   if (!arv_gv_fake_camera_is_running(camera)) return 1;
-  arv_fake_camera_set_fill_pattern(arv_gv_fake_camera_get_fake_camera(camera), fill, &state);
+  Noise noise = {arv_gv_fake_camera_get_fake_camera(camera), 1};
+  arv_fake_camera_set_fill_pattern(noise.camera, fill, &noise);
   puts("running");
   fflush(stdout);
   while (getchar() != EOF) continue;

@@ -10,6 +10,7 @@ import pytest
 from integrator import need, run
 
 import sdie_fast as sdie
+from sdie_fast.line import export
 
 HEIGHT, WIDTH, FRAMES = 90, 131, 3
 
@@ -92,7 +93,7 @@ def test_a_version_that_is_not_there(installed, tmp_path):
     command = ["cmake", "-S", tmp_path, "-B", tmp_path / "b", f"-DCMAKE_PREFIX_PATH={installed}"]
     failed = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert failed.returncode != 0
-    assert f'"99"' in failed.stderr
+    assert '"99"' in failed.stderr
     assert f"version: {sdie.__version__}" in failed.stderr
 
 
@@ -103,7 +104,7 @@ def test_c(installed, examples, build, raw, steel, tmp_path):
     said = run(program, "-r", line, "-s", f"{WIDTH}x{HEIGHT}", "-i", path, "-o", out, "-t", "2")
     assert f"{WIDTH} x {HEIGHT} Mono8, 2 rounds" in said
     assert f"{FRAMES} frames, 0 late, 0 shortened" in said
-    np.testing.assert_array_equal(read(out), [sdie.Enhancer(recipe)(frame) for frame in frames])
+    np.testing.assert_array_equal(read(out), [sdie.Enhancer(recipe)(frame)[0] for frame in frames])
 
 
 def test_c_without_a_recipe(installed, examples, build, raw, tmp_path):
@@ -112,7 +113,12 @@ def test_c_without_a_recipe(installed, examples, build, raw, tmp_path):
     program = build(examples / "c", installed) / "line"
     run(program, "-s", f"{WIDTH}x{HEIGHT}", "-i", path, "-o", out)
     weights = {"identity": 0.4, "bilateral": 0.3, "sharpen": 0.3}
-    np.testing.assert_array_equal(read(out), [sdie.enhance(frame, weights, rounds=2) for frame in frames])
+    np.testing.assert_array_equal(read(out), [sdie.enhance(frame, [weights] * 2) for frame in frames])
+
+
+def test_the_files_recipe(examples, tmp_path):
+    """The file of the recipe that ships."""
+    assert export(sdie.default_recipe(), tmp_path / "line").read_text() == (examples / "default.line").read_text()
 
 
 def test_c_tells_of_a_deadline_and_of_refusals(prefix, examples, build, steel, tmp_path):
@@ -146,7 +152,7 @@ def test_makefiles(installed, examples, tmp_path):
 
 def test_cpp(installed, examples, build, raw, steel, tmp_path):
     """Two threads that hand frames over, and a thread pool of the program's: the frames of the example in C."""
-    recipe, line = steel
+    line = steel[1]
     size = ("131", "90", "7")
     program = build(examples / "cpp", installed) / "line"
     assert "7 frames, 0 late" in run(program, line, *size, tmp_path / "cpp.raw")
@@ -176,7 +182,7 @@ def test_network(prefix, examples, build, raw, tmp_path):
     parameters = [f"{name}={value}" for name, value in recipe.params.resolved(recipe.filters).items()]
     said = run(program, models / "actor.onnx", WIDTH, HEIGHT, path, out, *parameters)
     assert f"{FRAMES} frames of {WIDTH} x {HEIGHT}, {recipe.rounds} rounds each" in said
-    wanted = np.stack([sdie.Enhancer(recipe)(frame) for frame in frames])
+    wanted = np.stack([sdie.Enhancer(recipe)(frame)[0] for frame in frames])
     # Two versions of ONNX Runtime differ in the last bits of a weight.
     difference = np.abs(read(out).astype(int) - wanted)
     assert difference.max() <= 1
