@@ -1,9 +1,13 @@
-"""How far a line-scan web is felt along it: python bench/stream.py photographs FOLDER --recipe wls
+"""How far WLS is felt along a web, and whether a seam shows: python bench/stream.py photographs FOLDER
 
-Streams enhance a web strip by strip, each with `context` lines above and below. Filters without a reach of their own then
-differ from the same on the whole web. This enhances a web whole and in windows that are cut out of it, and prints for
-several contexts the largest difference and its 99.9th percentile, in grey levels of 8 bits, over the lines that are as far
-from a cut: within half a strip of 256 beyond the context. The two ends of the web are no cuts.
+Streams enhance a web strip by strip, each with `context` lines above and below. WLS has no reach of its own, so that the
+result differs from that of the whole web. This enhances a web whole and in windows that are cut out of it, and prints for
+several contexts the largest difference and its 99.9th percentile, in grey levels of 8 bits: the largest of all lines that
+are as far from a cut or further, the percentile of half a strip of 256 lines that begins there.
+
+With --stream it enhances the web by a stream of the usual context instead, and prints the same of all lines, and the mean
+absolute step from a line to the next at the seams by that elsewhere, of the result and of the web itself. The recipe
+"spatiogram" has nothing to compare with: a web's statistics differ from a picture's.
 
 Webs, of `--width` x `--length` pixels:
 
@@ -17,7 +21,6 @@ Webs, of `--width` x `--length` pixels:
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +28,16 @@ from PIL import Image
 
 from sdie_fast import FilterParams, enhance
 from sdie_fast._bench.machine import machine
+from sdie_fast.line import Stream
 
 CONTEXTS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 HALF_STRIP = 128
 RECIPES = {
     "wls": [{"wls": 1}],
-    "default": [{"identity": 0.3, "wls": 0.1, "bilateral": 0.2, "sharpen": 0.25, "guided": 0.05, "spatiogram": 0}],
+    "mixed": [{"identity": 0.3, "wls": 0.1, "bilateral": 0.2, "sharpen": 0.25, "guided": 0.05}],
+    "spatiogram": [
+        {"identity": 0.3, "wls": 0.1, "bilateral": 0.2, "sharpen": 0.25, "guided": 0.05, "spatiogram": 0.1}
+    ],
 }
 CELL, BLEND = 200, 24
 
@@ -91,14 +98,33 @@ def differences(web, weights, params, threads, rng):
     largest = np.zeros(2 * reach)
     part = {c: [] for c in CONTEXTS}
     start = int(rng.integers(1, 200))
-    for top in range(start, len(web) - 2 * reach, 2 * reach):
+    for top in range(start, len(web) - 2 * reach, 256):
         window = web[top : top + 2 * reach]
         error = 255 * np.abs(enhance(window, weights, params=params, threads=threads) - whole[top : top + 2 * reach])
         rows = error.max(1)
         largest[:reach] = np.maximum(largest[:reach], np.maximum(rows[:reach], rows[::-1][:reach]))
         for c in CONTEXTS:
             part[c] += [error[c : c + HALF_STRIP].ravel(), error[::-1][c : c + HALF_STRIP].ravel()]
-    return {c: (largest[c : reach].max(), np.percentile(np.concatenate(part[c]), 99.9)) for c in CONTEXTS}
+    return {c: (largest[c:reach].max(), np.percentile(np.concatenate(part[c]), 99.9)) for c in CONTEXTS}
+
+
+def steps(web, strip):
+    """Mean absolute step from a line to the next: at the seams by that elsewhere."""
+    mean = np.array([np.abs(web[y] - web[y - 1]).mean() for y in range(1, len(web))])
+    seams = np.arange(1, len(web)) % strip == 0
+    return mean[seams].mean() / mean[~seams].mean()
+
+
+def of_stream(web, weights, params, threads, compare):
+    """What a stream of the usual context differs by, and its seams."""
+    web = web.astype(np.float32) / 255
+    stream = Stream(weights, web.shape[1], "float32", params=params, threads=threads)
+    done = np.concatenate(list(stream.web(web[y : y + 512] for y in range(0, len(web), 512))))
+    found = f"context {stream.context:5}"
+    if compare:
+        error = 255 * np.abs(done - enhance(web, weights, params=params, threads=threads, max_pixels=2**30))
+        found += f"   largest difference {error.max():.3f}, 99.9% {np.percentile(error[::7], 99.9):.4f}"
+    return found + f"   step at seams {steps(done, 256):.3f} (web: {steps(web, 256):.3f})"
 
 
 def main() -> None:
@@ -116,21 +142,24 @@ def main() -> None:
     parser.add_argument("--lambdas", type=float, nargs="+", default=(0.125, 0.25, 0.5, 1, 2, 5, 10))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stream", action="store_true")
     args = parser.parse_args()
     if args.web != "sheets" and not args.folder:
         parser.error("folder: this web is made of photographs")
     web = WEBS[args.web](np.random.default_rng(args.seed), args.width, args.length, args.folder)
     facts = machine(args.threads) | vars(args)
     print(", ".join(f"{name} {value}" for name, value in facts.items() if value))
-    print("lambda  " + "".join(f"{c:>14}" for c in CONTEXTS) + "   seconds")
+    if not args.stream:
+        print("lambda  " + "".join(f"{c:>14}" for c in CONTEXTS))
     for strength in args.lambdas:
-        start = time.perf_counter()
-        params = FilterParams(
-            wls_lambda=strength, wls_solver=args.solver, wls_tol=args.tol, wls_domain=args.domain
-        )
-        found = differences(web, RECIPES[args.recipe] * args.rounds, params, args.threads, np.random.default_rng(1))
-        cells = (f"{most:8.3f} {often:5.3f}" for most, often in found.values())
-        print(f"{strength:<8g}" + "".join(f"{cell:>14}" for cell in cells) + f"{time.perf_counter() - start:8.1f}", flush=True)
+        params = FilterParams(wls_lambda=strength, wls_solver=args.solver, wls_tol=args.tol, wls_domain=args.domain)
+        weights = RECIPES[args.recipe] * args.rounds
+        if args.stream:
+            cells = "  " + of_stream(web, weights, params, args.threads, args.recipe != "spatiogram")
+        else:
+            found = differences(web, weights, params, args.threads, np.random.default_rng(1))
+            cells = "".join(f"{f'{most:8.3f} {often:5.3f}':>14}" for most, often in found.values())
+        print(f"{strength:<8g}{cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -126,17 +126,24 @@ inline void make_level_tables(const Plane& g, int h, int w, float clip_limit, bo
   team.sync();
 }
 
-// The table of a web: total = fade * total + the counts of rows [y0, y1), which are added where `counts`.
-inline void level_table_of_web(const Plane& g, int y0, int y1, int w, bool counts, double fade, double* total,
-                               float* table) {
+// The tables of a web, by the counts before and after a strip: where `counts`, total = fade * total + the counts of
+// rows [y0, y1). Both are the same where nothing was counted before.
+inline void level_tables_of_web(const Plane& g, int y0, int y1, int w, bool counts, double fade, double* total,
+                                float* tables) {
+  const auto make = [&](float* table) {
+    double area = 0.0;
+    for (int i = 0; i < kTable; ++i) area += total[i];
+    for (int i = 0; i < kTable; ++i) table[i] = static_cast<float>(total[i]);
+    if (area > 0.0) accumulate_levels(table, area);
+    return area > 0.0;
+  };
+  const bool before = make(tables);
   if (counts) {
     for (int i = 0; i < kTable; ++i) total[i] *= fade;
     count_levels(g, y1, w, y0, y1, 0, w, total);
   }
-  double area = 0.0;
-  for (int i = 0; i < kTable; ++i) area += total[i];
-  for (int i = 0; i < kTable; ++i) table[i] = static_cast<float>(total[i]);
-  accumulate_levels(table, area);
+  make(tables + kTable);
+  if (!before) std::copy(tables + kTable, tables + 2 * kTable, tables);
 }
 
 // The tiles on both sides of place t (in tiles, their middles being whole numbers), and how far t is from the first.
@@ -148,15 +155,26 @@ inline vf between_tiles(vf t, int n, vi& first, vi& second) {
   return t - to_float(low);
 }
 
-// acc += weight * equalised(g) for x in [x0, x1), whole vectors, of row y. blended: a row of tables.
-inline void levels_row(const Levels& levels, const float* g, int y, int x0, int x1, float weight, float* blended,
-                       float* acc) {
+// The tables of row y: between those of the tiles above and below it.
+inline void blend_tiles(const Levels& levels, int y, float* blended) {
   const int n = levels.tiles;
   vi above, below;
   const vf fy = between_tiles(splat(static_cast<float>(y) / static_cast<float>(levels.tile_h) - 0.5f), n, above, below);
   const float* upper = levels.table + static_cast<std::ptrdiff_t>(above[0]) * n * kTable;
   const float* lower = levels.table + static_cast<std::ptrdiff_t>(below[0]) * n * kTable;
   for (int i = 0; i < n * kTable; ++i) blended[i] = upper[i] + fy[0] * (lower[i] - upper[i]);
+}
+
+// Of a web: between the two tables that level_tables_of_web makes.
+inline void blend_web(const Levels& levels, float newer, float* blended) {
+  const float *from = levels.table, *to = levels.table + kTable;
+  for (int i = 0; i < kTable; ++i) blended[i] = from[i] + newer * (to[i] - from[i]);
+}
+
+// acc += weight * equalised(g) for x in [x0, x1), whole vectors, by a row of tables.
+inline void levels_row(const Levels& levels, const float* g, int x0, int x1, float weight, const float* blended,
+                       float* acc) {
+  const int n = levels.tiles;
   const float step = 1.0f / static_cast<float>(levels.tile_w);
   for (int x = x0; x < x1; x += VL) {
     vi left, right;

@@ -122,11 +122,10 @@ inline void follow_chunk(const BinTable& table, Chunk& chunk, const float* g, in
   for (int k = 0; k < R; ++k) add_to(acc, x + k * VL, below[k] * (weight * recip(vmax(total[k], splat(1e-37f)))));
 }
 
-// acc += weight * filter(state) for x in [x0, x1) of row y; rows must come in order from the tile's first, `top`,
-// and end before `end`.
-inline void spatiogram_row(const BinTable& table, const Plane& state, int end, int y, int top, int x0, int x1,
+// acc += weight * filter(state) for x in [x0, x1) of row y; rows must come in order and end before
+// `end`. start: this one is the first, or some kChunkRows after it.
+inline void spatiogram_row(const BinTable& table, const Plane& state, int end, int y, bool start, int x0, int x1,
                            float weight, Chunk* chunks, float* acc) {
-  const bool start = (y - top) % kChunkRows == 0;
   for (int x = x0; x < x1; x += kChunk) {
     Chunk& chunk = *chunks++;
     const int width = std::min(kChunk, x1 - x);

@@ -23,10 +23,14 @@ double parameter(const Setup& plan, int filter, const std::string& name) {
   refuse(SDIE_INTERNAL, "no parameter " + name);
 }
 
-// Lines of context for each unit of sqrt(lambda), which is what WLS reaches by, and for each whole round of it: what
-// keeps photographs within half a grey level of the whole web (bench/stream.py).
-constexpr double kContextOfFastWls = 64.0, kContextOfExactWls = 128.0;
-constexpr double kLeastOfWls = 0.5;  // round
+// What keeps photographs within half a grey level of the whole web, by measurement (bench/stream.py), for rounds of WLS
+// that sum to some weight. Smoothing reaches by sqrt(lambda), and the exact solver's of several rounds adds up as one
+// of a larger lambda does; the fast one's rounds reach one after another.
+int context_of_wls(bool fast, double lambda, double rounds) {
+  const double lines =
+      fast ? 48.0 * std::sqrt(lambda) * std::max(rounds, 0.8) : 128.0 * std::sqrt(lambda * std::max(rounds, 0.25));
+  return static_cast<int>(std::ceil(lines / 16.0)) * 16;
+}
 
 int context_of(const Setup& plan, const sdie_config& frame, int statistics) {
   const Kernels& kernels = *plan.spec.kernels;
@@ -35,19 +39,15 @@ int context_of(const Setup& plan, const sdie_config& frame, int statistics) {
     const int reach = kernels.reach(plan.params.values.data(), k, statistics != SDIE_OF_STRIP);
     if (plan.spec.filters >> k & 1 && reach < kEveryRow) local = std::max(local, reach);
   }
-  int lines = plan.spec.rounds * local;
-  if (plan.spec.filters >> SDIE_WLS & 1) {
-    double rounds = 0.0;
-    for (int t = 0; t < plan.spec.rounds; ++t)
-      rounds += frame.filters >> SDIE_WLS & 1
-                    ? 1.0
-                    : static_cast<double>(plan.weights[static_cast<std::size_t>(t * kernels.count + SDIE_WLS)]);
-    const bool fast = parameter(plan, SDIE_WLS, "solver") == 1.0;
-    const double far = (fast ? kContextOfFastWls : kContextOfExactWls) *
-                       std::sqrt(parameter(plan, SDIE_WLS, "lambda")) * std::max(rounds, kLeastOfWls);
-    lines += static_cast<int>(std::ceil(far / 16.0)) * 16;
-  }
-  return lines;
+  const int lines = plan.spec.rounds * local;
+  if (!(plan.spec.filters >> SDIE_WLS & 1)) return lines;
+  double rounds = 0.0;
+  for (int t = 0; t < plan.spec.rounds; ++t)
+    rounds += frame.filters >> SDIE_WLS & 1
+                  ? 1.0
+                  : static_cast<double>(plan.weights[static_cast<std::size_t>(t * kernels.count + SDIE_WLS)]);
+  const bool fast = parameter(plan, SDIE_WLS, "solver") == 1.0;
+  return std::max(lines, context_of_wls(fast, parameter(plan, SDIE_WLS, "lambda"), rounds));
 }
 
 sdie_stream_config own_of(const sdie_stream_config& config) {

@@ -322,11 +322,16 @@ void rolling_sums_fade() {
   std::vector<float> wanted(given.size());
   SlowSums sums(kBins);
   for (int top = 0; top < lines; top += strip) {
+    const SlowSums before = sums;
     sums.fade(std::exp2(-static_cast<double>(strip) / half_life));
     for (int y = top; y < top + strip; ++y) sums.add(&given[static_cast<std::size_t>(y * kWide)], kWide);
-    for (int k = top * kWide; k < (top + strip) * kWide; ++k)
-      wanted[static_cast<std::size_t>(k)] =
-          static_cast<float>(sums.value(given[static_cast<std::size_t>(k)], k % kWide));
+    for (int y = top; y < top + strip; ++y)
+      for (int x = 0; x < kWide; ++x) {
+        const auto k = static_cast<std::size_t>(y * kWide + x);
+        const double newer = top == 0 ? 1.0 : (y + 1.0 - top) / strip;
+        wanted[k] = static_cast<float>(newer * sums.value(given[k], x) +
+                                       (newer < 1.0 ? (1.0 - newer) * before.value(given[k], x) : 0.0));
+      }
   }
   sdie_config frame = spatiogram_config();
   for (const int context : {0, 3}) {
@@ -396,16 +401,20 @@ void counts_of_levels_roll() {
   sdie_config frame = config_of(kWide, 1);
   only(frame, {SDIE_SPATIOGRAM}, 1);
   expect(sdie_config_set(&frame, "spatiogram_method", "global") == SDIE_OK, "spatiogram_method");
-  double counts[256] = {};
+  double counts[256] = {}, level[256] = {}, before[256];
   for (int top = 0; top < lines; top += strip) {
+    std::copy(level, level + 256, before);
     for (double& count : counts) count *= std::exp2(-100.0 / 70.0);
-    const auto from = given.begin() + top * kWide, to = from + strip * kWide;
-    std::for_each(from, to, [&](std::uint8_t v) { ++counts[v]; });
-    double all = 0.0, level[256];
-    for (int v = 0; v < 256; ++v) level[v] = all += counts[v];
-    std::for_each(from, to, [&](std::uint8_t v) {
-      wanted.push_back(static_cast<std::uint8_t>(std::lround(255.0 * level[v] / all)));
-    });
+    std::for_each(given.begin() + top * kWide, given.begin() + (top + strip) * kWide,
+                  [&](std::uint8_t v) { ++counts[v]; });
+    double all = 0.0, sum = 0.0;
+    for (const double count : counts) all += count;
+    for (int v = 0; v < 256; ++v) level[v] = (sum += counts[v]) / all;
+    for (int k = top * kWide; k < (top + strip) * kWide; ++k) {
+      const std::uint8_t v = given[static_cast<std::size_t>(k)];
+      const double newer = top == 0 ? 1.0 : (k / kWide + 1.0 - top) / strip;
+      wanted.push_back(static_cast<std::uint8_t>(std::lround(255.0 * (newer * level[v] + (1.0 - newer) * before[v]))));
+    }
   }
   sdie_stream_config config = web_of(frame, strip, 2);
   config.half_life = 70;

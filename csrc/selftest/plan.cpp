@@ -172,6 +172,26 @@ void memory_does_not_show(const Kernels& kernels) {
     }
 }
 
+// A plan may be given the rows of a strip's window alone, of any number up to its own.
+void fewer_rows_take_no_more_memory(const Kernels& kernels) {
+  for (int choice = 0; choice < 3; ++choice)
+    for (const double lambda : {1.0, 10.0}) {  // exact WLS in tiles and whole
+      Params params = moderate(kernels, choice);
+      std::size_t place = 0;
+      for (int f = 0; f < kernels.count; ++f)
+        for (int k = 0; k < kernels.filters[f].count; ++k, ++place)
+          if (kernels.filters[f].parameters[k].name == std::string("lambda")) params.values[place] = lambda;
+      const auto weights = rows(2, kernels, all_of(kernels));
+      std::size_t before = 0;
+      for (int h = 1; h <= 1200; ++h) {
+        const View view{DType::f32, h, 300, 1, 0, 0, 0, nullptr, 1.0f};
+        const std::size_t bytes = kernels.workspace(Job{view, view, weights.data(), 2, params.values.data()}, 2);
+        expect(bytes >= before, "a row more takes less memory: " + std::to_string(h));
+        before = bytes;
+      }
+    }
+}
+
 // Whole images, an image that is split, and both; runs that follow each other with other weights.
 void plans_are_the_kernels(const Kernels& kernels) {
   const Params params = moderate(kernels, 0);
@@ -268,6 +288,7 @@ bool plan_selftest() {
   passed = true;
   for (const Kernels* kernels : runnable_kernels()) {
     memory_does_not_show(*kernels);
+    fewer_rows_take_no_more_memory(*kernels);
     plans_are_the_kernels(*kernels);
   }
   const Kernels& fastest = *runnable_kernels().back();
