@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from integrator import need, run
+from integrator import ROOT, need, run
 
 import sdie_fast as sdie
 from sdie_fast.line import export
@@ -52,6 +52,15 @@ def test_what_is_installed(installed):
 def test_no_file_in_the_package_is_a_link(package):
     """Wheels cannot hold links."""
     assert not [f for part in ("lib", "include") for f in (package / part).rglob("*") if f.is_symlink()]
+
+
+def test_wrapper(installed, tmp_path):
+    """Every function of sdie.hpp."""
+    need("g++")
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", f"-I{installed / 'include'}"]
+    link = [f"-L{installed / 'lib'}", f"-Wl,-rpath,{installed / 'lib'}", "-lsdie_fast"]
+    run("g++", *flags, ROOT / "tests" / "line" / "wrapper.cpp", "-o", tmp_path / "wrapper", *link)
+    assert run(tmp_path / "wrapper") == "done\n"
 
 
 @pytest.mark.parametrize("linker", ["bfd", "gold", "lld"])
