@@ -23,9 +23,12 @@ double parameter(const Setup& plan, int filter, const std::string& name) {
   refuse(SDIE_INTERNAL, "no parameter " + name);
 }
 
-// Lines of context for sqrt(lambda) of one whole round of WLS: what keeps photographs within half a grey level of the
-// whole web, by measurement (bench/stream.py). Smoothing of several rounds adds up as one of their lambdas' sum does.
-constexpr double kContextOfWls = 128.0;
+// What keeps photographs within half a grey level of the whole web, by measurement (bench/stream.py), for rounds of WLS
+// that sum to some weight. Smoothing adds up as one of the lambdas' sum does, until pictures are so smooth that later
+// rounds reach further.
+double context_of_wls(double lambda, double rounds) {
+  return std::sqrt(lambda) * std::max(128.0 * std::sqrt(rounds), 72.0 * rounds);
+}
 
 int context_of(const Setup& plan, const sdie_config& frame, int statistics) {
   const Kernels& kernels = *plan.spec.kernels;
@@ -41,8 +44,8 @@ int context_of(const Setup& plan, const sdie_config& frame, int statistics) {
     rounds += frame.filters >> SDIE_WLS & 1
                   ? 1.0
                   : static_cast<double>(plan.weights[static_cast<std::size_t>(t * kernels.count + SDIE_WLS)]);
-  const double far = kContextOfWls * std::sqrt(parameter(plan, SDIE_WLS, "lambda") * rounds);
-  return std::max(lines, static_cast<int>(std::ceil(far / 16.0)) * 16);
+  const double wls = context_of_wls(parameter(plan, SDIE_WLS, "lambda"), rounds);
+  return std::max(lines, static_cast<int>(std::ceil(wls / 16.0)) * 16);
 }
 
 sdie_stream_config own_of(const sdie_stream_config& config) {

@@ -471,6 +471,16 @@ void seams_do_not_show() {
   expect(ratio < 1.02, "seams are steeper than the rest: " + std::to_string(ratio));
 }
 
+void threads_do_not_show() {
+  sdie_config frame = config_of(700, 1);
+  mixed(frame, 2);
+  expect(sdie_config_set(&frame, "wls_solver", "fast") == SDIE_OK, "wls_solver");
+  const Bytes lines = web(700, 500);
+  const Bytes wanted = Stream(web_of(frame, 150)).enhanced(lines, 1000, 1000);
+  frame.threads = 3;
+  expect(Stream(web_of(frame, 150)).enhanced(lines, 1000, 1000) == wanted, "threads show in a stream");
+}
+
 void wls_is_near_the_whole_web() {
   for (const char* solver : {"fast", "exact"}) {
     sdie_config frame = config_of(150, 1, SDIE_MONO8, SDIE_FLOAT32);
@@ -705,6 +715,7 @@ void stream_test() {
   counts_of_levels_roll();
   statistics_of_a_strip();
   seams_do_not_show();
+  threads_do_not_show();
   wls_is_near_the_whole_web();
   ten_million_lines();
   a_deadline_is_each_strips();
