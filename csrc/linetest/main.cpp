@@ -6,14 +6,17 @@
 #include "check.h"
 
 void plan_test();
+void statistics_test();
 void stream_test();
+void stream_use_test();
 
 namespace {
 
 const struct {
   const char* name;
   void (*run)();
-} kTests[] = {{"plan", plan_test}, {"stream", stream_test}};
+} kTests[] = {
+    {"plan", plan_test}, {"stream", stream_test}, {"statistics", statistics_test}, {"stream_use", stream_use_test}};
 
 int wrong = 0;
 
