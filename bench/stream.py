@@ -6,8 +6,8 @@ several contexts the largest difference and its 99.9th percentile, in grey level
 are as far from a cut or further, the percentile of half a strip of 256 lines that begins there.
 
 With --stream it enhances the web by a stream of the usual context instead, and prints the same of all lines, and the mean
-absolute step from a line to the next at the seams by that elsewhere, of the result and of the web itself. The recipe
-"spatiogram" has nothing to compare with: a web's statistics differ from a picture's.
+absolute step from a line to the next at the seams by that elsewhere, beside that of the whole web's result at these
+lines. The recipe "spatiogram" has no such result, since a web's statistics differ from a picture's: beside it is the web.
 
 Webs, of `--width` x `--length` pixels:
 
@@ -121,10 +121,12 @@ def of_stream(web, weights, params, threads, compare):
     stream = Stream(weights, web.shape[1], "float32", params=params, threads=threads)
     done = np.concatenate(list(stream.web(web[y : y + 512] for y in range(0, len(web), 512))))
     found = f"context {stream.context:5}"
+    beside = web
     if compare:
-        error = 255 * np.abs(done - enhance(web, weights, params=params, threads=threads, max_pixels=2**30))
+        beside = enhance(web, weights, params=params, threads=threads, max_pixels=2**30)
+        error = 255 * np.abs(done - beside)
         found += f"   largest difference {error.max():.3f}, 99.9% {np.percentile(error[::7], 99.9):.4f}"
-    return found + f"   step at seams {steps(done, 256):.3f} (web: {steps(web, 256):.3f})"
+    return found + f"   step at seams {steps(done, 256):.3f}, without them {steps(beside, 256):.3f}"
 
 
 def main() -> None:

@@ -24,12 +24,10 @@ double parameter(const Setup& plan, int filter, const std::string& name) {
 }
 
 // What keeps photographs within half a grey level of the whole web, by measurement (bench/stream.py), for rounds of WLS
-// that sum to some weight. Smoothing reaches by sqrt(lambda), and the exact solver's of several rounds adds up as one
-// of a larger lambda does; the fast one's rounds reach one after another.
-int context_of_wls(bool fast, double lambda, double rounds) {
-  const double lines =
-      fast ? 48.0 * std::sqrt(lambda) * std::max(rounds, 0.8) : 128.0 * std::sqrt(lambda * std::max(rounds, 0.25));
-  return static_cast<int>(std::ceil(lines / 16.0)) * 16;
+// that sum to some weight. Smoothing adds up as one of the lambdas' sum does, until pictures are so smooth that later
+// rounds reach further.
+double context_of_wls(double lambda, double rounds) {
+  return std::sqrt(lambda) * std::max(128.0 * std::sqrt(rounds), 72.0 * rounds);
 }
 
 int context_of(const Setup& plan, const sdie_config& frame, int statistics) {
@@ -46,8 +44,8 @@ int context_of(const Setup& plan, const sdie_config& frame, int statistics) {
     rounds += frame.filters >> SDIE_WLS & 1
                   ? 1.0
                   : static_cast<double>(plan.weights[static_cast<std::size_t>(t * kernels.count + SDIE_WLS)]);
-  const bool fast = parameter(plan, SDIE_WLS, "solver") == 1.0;
-  return std::max(lines, context_of_wls(fast, parameter(plan, SDIE_WLS, "lambda"), rounds));
+  const double wls = context_of_wls(parameter(plan, SDIE_WLS, "lambda"), rounds);
+  return std::max(lines, static_cast<int>(std::ceil(wls / 16.0)) * 16);
 }
 
 sdie_stream_config own_of(const sdie_stream_config& config) {

@@ -8,14 +8,17 @@
 void plan_test();
 void misuse_test();
 void quiet_test();
+void statistics_test();
 void stream_test();
+void stream_use_test();
 
 namespace {
 
 const struct {
   const char* name;
   void (*run)();
-} kTests[] = {{"plan", plan_test}, {"misuse", misuse_test}, {"quiet", quiet_test}, {"stream", stream_test}};
+} kTests[] = {{"plan", plan_test},     {"misuse", misuse_test},         {"quiet", quiet_test},
+              {"stream", stream_test}, {"statistics", statistics_test}, {"stream_use", stream_use_test}};
 
 int wrong = 0;
 
