@@ -30,6 +30,7 @@ inline void find_clusters(const Plane& ax, const Plane& ay, const Plane& ground,
   for (int y = 0; y < h; ++y) std::fill(seen.row(y), seen.row(y) + w, 0.0f);
   clusters.count = 0;
   clusters.start[0] = 0;
+  if (strong == 0.0f) return;  // lambda is below float32's range: to be as strong, edges need not be within the picture
   const std::ptrdiff_t stride = ax.stride;
   int used = 0;
   float mark = 0.0f;  // of the walk a pixel was seen on

@@ -86,7 +86,8 @@ void wls(Checker& check) {
       check.grey({"wls=1", "wls_solver=exact" + domain, all[k], scene(k + turn), kWhole, {kTypes[k % 3]}});
     }
   for (const Scene picture : kScenes)
-    for (const char* setting : {"wls_lambda=0.01", "wls_lambda=100", "wls_alpha=0.2", "wls_alpha=2 wls_lambda=10"}) {
+    for (const char* setting :
+         {"wls_lambda=1e-60", "wls_lambda=0.01", "wls_lambda=100", "wls_alpha=0.2", "wls_alpha=2 wls_lambda=10"}) {
       check.grey({"wls=1", std::string("wls_solver=exact ") + setting, {40, 51}, picture, kWhole});
       check.grey({"wls=1", std::string("wls_solver=fast ") + setting, {40, 51}, picture, kLocal});
     }
