@@ -163,8 +163,8 @@ typedef struct sdie_config {
 /* Sets everything to its usual value. size: sizeof(sdie_config) where the caller is compiled. */
 SDIE_API sdie_status sdie_config_init(sdie_config* config, size_t size);
 
-/* Sets a parameter of a filter by its name in the Python library ("wls_solver", "bilateral_sigma_range") to a number or
- * a choice in words ("fast", "0.1"). */
+/* Sets a parameter of a filter by its name in the Python library ("wls_solver", "bilateral_sigma_range") to a number
+ * or a choice in words ("0.1", "fast"). */
 SDIE_API sdie_status sdie_config_set(sdie_config* config, const char* parameter, const char* value);
 
 /* Takes rounds, weights and parameters from a file of `sdie-fast export-line`; the rest stays. */
@@ -208,7 +208,8 @@ typedef struct sdie_report {
 SDIE_API sdie_status sdie_plan_run(sdie_plan* plan, const void* src, int64_t src_stride, void* dst, int64_t dst_stride,
                                    sdie_report* report);
 /* The same for a frame that started at since_ns: when it was due, or when its last line was exposed. Deadline and
- * latency count from there; 0, and a time to come, stand for the call. Where frames wait for each other, the wait is then in the figures. */
+ * latency count from there; 0, and a time to come, stand for the call. Where frames wait for each other, the wait is
+ * then in the figures. */
 SDIE_API sdie_status sdie_plan_run_since(sdie_plan* plan, const void* src, int64_t src_stride, void* dst,
                                          int64_t dst_stride, uint64_t since_ns, sdie_report* report);
 
@@ -261,7 +262,8 @@ SDIE_API sdie_status sdie_stream_config_init(sdie_stream_config* config, size_t 
 
 typedef struct sdie_stream sdie_stream;
 
-/* Takes all memory, as a plan does: however many lines follow, no more is taken. */
+/* Takes all memory, as a plan does: however many lines follow, no more is taken. The config and its frame may be freed
+ * afterwards. */
 SDIE_API sdie_status sdie_stream_create(const sdie_stream_config* config, sdie_stream** stream);
 
 /* Lines that have to be pushed after a line, at most, until it can be pulled: strip + context - 1. */

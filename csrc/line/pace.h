@@ -19,8 +19,13 @@ class Estimate {
   }
   bool known() const { return known_; }
   double most() const { return mean_ + 4.0 * deviation_; }
+  void fade() {
+    mean_ *= kFade;
+    deviation_ *= kFade;
+  }
 
  private:
+  static constexpr double kFade = 1.0 - 1.0 / 128.0;
   double mean_ = 0.0, deviation_ = 0.0;
   bool known_ = false;
 };
@@ -46,6 +51,11 @@ class RoundTimes {
       most = std::max(most, entries_[k].time.most());
     }
     return most;
+  }
+  // After a frame that was cut short. What is never tried is never measured again: where rounds took long for a while,
+  // they are tried anew after a hundred such frames or so.
+  void fade() {
+    for (int k = 0; k < used_; ++k) entries_[k].time.fade();
   }
 
  private:

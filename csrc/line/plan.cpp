@@ -79,8 +79,10 @@ void LinePlan::run_checked(const Batch& src, const Batch& dst, Course& course, c
   const std::uint64_t now = sdie_clock();
   if (course.goes_on)
     timed(course, now);
-  else
+  else {
     edge_.add(static_cast<double>(now - course.last));
+    rounds_.fade();
+  }
   course.last = now;
 }
 

@@ -1,6 +1,5 @@
 // Plans: they give what the kernels give, whatever lies in the memory; 1,000 runs allocate nothing and start no
 // thread; what they are not made for is refused.
-#include "../plan.h"
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +11,8 @@
 #include <vector>
 
 #include "../dispatch.h"
+#include "../line/pace.h"
+#include "../line/pace.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
@@ -282,6 +283,16 @@ void bad_input_is_refused(const Kernels& kernels) {
   expect(std::count(images.result.begin(), images.result.end(), -1.0f) == 2 * 20 * 30, "a refused call wrote");
 }
 
+// Rounds that were slow for a while are tried again, neither at once nor never.
+void slow_rounds_are_tried_again() {
+  line::RoundTimes times;
+  for (int k = 0; k < 50; ++k) times.add(1, k < 40 ? 2e6 : 20e6);
+  expect(times.most(1) > 10e6 && times.most(1) < 100e6 && times.most(2) == times.most(1), "what slow rounds take");
+  int frames = 0;
+  for (; frames < 10'000 && times.most(1) > 5e6; ++frames) times.fade();
+  expect(frames > 50 && frames < 1000, "slow rounds are tried again after " + std::to_string(frames) + " frames");
+}
+
 }  // namespace
 
 bool plan_selftest() {
@@ -294,6 +305,7 @@ bool plan_selftest() {
   const Kernels& fastest = *runnable_kernels().back();
   runs_take_nothing(fastest);
   bad_input_is_refused(fastest);
+  slow_rounds_are_tried_again();
   return passed;
 }
 
