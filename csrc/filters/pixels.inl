@@ -4,12 +4,12 @@ constexpr float kRed = 0.299f, kGreen = 0.587f, kBlue = 0.114f;  // ITU-R BT.601
 
 using Quad = std::array<int, 4>;  // a number for each of four pixels
 
-// Where a packed format of GenICam's PFNC has the bits of four pixels. Two bytes make a word: some bits of the lower and
-// some of the upper byte are the pixel's, each part times a power of two.
+// Where a packed format of GenICam's PFNC has the bits of four pixels. Two bytes make a word: some bits of the lower
+// and some of the upper byte are the pixel's, each part times a power of two.
 struct Packing {
-  int bytes;                   // of four pixels
-  Quad lower, upper;           // which bytes of them
-  Quad low, high;              // which bits of the word
+  int bytes;          // of four pixels
+  Quad lower, upper;  // which bytes of them
+  Quad low, high;     // which bits of the word
   Quad low_times, high_times;
 };
 constexpr Quad kUpperByte = {0xff00, 0xff00, 0xff00, 0xff00};
@@ -105,7 +105,8 @@ struct Packed {
     for (p = rest; x < w; x += VL, p += kStep) store(out + x, unpack(p, scale));
   }
 
-  // The nth byte of the words of four pixels that has bits of that packed byte; one that is zero where there is none.
+  // The nth byte of the words of four pixels that has bits of that packed byte. Byte 2, which is zero, where there is
+  // none.
   static constexpr int source(int packed, int nth) {
     for (std::size_t k = 0; k < 4; ++k)
       for (int half = 0; half < 2; ++half)
