@@ -156,15 +156,16 @@ def test_the_table(call, raw):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("strip", [(), ("--strip", "8")])
-def test_interrupted(number, strip, frames):
+def test_interrupted(number, strip, frames, tmp_path):
     """It sums up; what was taken is enhanced whole, of a web the lines that are left, too."""
+    sdie.Recipe({"bilateral": 1}).save(tmp_path)  # whose context is 3 lines: a strip is out before the next block
     # A shell lets the jobs in its background ignore SIGINT.
     code = (
         "import signal; from sdie_fast.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "main()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "line", "-", *SIZE, "--out", "-", *strip],
+        [sys.executable, "-c", code, "line", "-", *SIZE, "--recipe", tmp_path, "--out", "-", *strip],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
         env={**os.environ, "PYTHONPATH": str(Path(sdie.__file__).parents[1])},
     )  # fmt: skip
