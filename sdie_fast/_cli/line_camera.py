@@ -26,9 +26,9 @@ def _aravis() -> Any:
         from gi.repository import Aravis
     except (ImportError, ValueError) as error:
         raise BackendUnavailableError(
-            f"camera: Aravis cannot be used from this Python ({error}); to fix: apt install python3-gi gir1.2-aravis-0.8, "
-            "and a virtual environment of the system's Python made with --system-site-packages; or take the C program in "
-            "examples/aravis"
+            f"camera: Aravis cannot be used from this Python ({error}); to fix: apt install python3-gi "
+            "gir1.2-aravis-0.8, and a virtual environment of the system's Python made with --system-site-packages; or "
+            "take the C program in examples/aravis"
         ) from error
     return Aravis
 

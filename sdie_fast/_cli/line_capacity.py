@@ -182,7 +182,8 @@ def _rounds_of(recipe: Recipe, name: str) -> int:
 def _used(recipe: Recipe) -> list[str]:
     if recipe.weights is None:
         raise InvalidArgumentError(
-            f"--recipe: received one of kind {recipe.kind!r}, whose network chooses the weights; accepted with --plan: kind 'fixed'"
+            f"--recipe: received one of kind {recipe.kind!r}, whose network chooses the weights; accepted with "
+            "--plan: kind 'fixed'"
         )
     return [name for name in recipe.filters if name != "identity" and _rounds_of(recipe, name)]
 
@@ -245,8 +246,8 @@ def _advice(report: dict[str, Any], times: dict[int, _Times], variants: dict[str
     slow = times[cpus].median / (LOAD * budget)
     if slow <= 1:
         told = [
-            "The median fits, but some run took longer than there is time: see what else runs here, or leave the tail to "
-            "--deadline, and measure with --pace."
+            "The median fits, but some run took longer than there is time: see what else runs here, or leave the "
+            "tail to --deadline, and measure with --pace."
         ]
     else:
         rate = _digits(report["rate_lines_per_s"] / slow, math.floor)
@@ -276,8 +277,8 @@ def tell(report: dict[str, Any]) -> None:
     say(f"{facts['processor']}, {facts['instruction set']}, {facts['usable']} of {facts['CPUs']} CPUs")
     say(
         f"{report['width']:,} x {report['height']:,} {report['input']} at {report['rate_lines_per_s']:,g} lines/s: "
-        f"{report['mpx_per_s']:,.3g} Mpx/s, {milliseconds(report['budget_ms'])} ms a frame; recipe {report['recipe']}, "
-        f"{report['rounds']} rounds\n"
+        f"{report['mpx_per_s']:,.3g} Mpx/s, {milliseconds(report['budget_ms'])} ms a frame; recipe "
+        f"{report['recipe']}, {report['rounds']} rounds\n"
     )
     show_table(
         ("threads", "ms a frame", "slowest", "frames/s", "load", "rounds that fit", "does it"),
@@ -300,8 +301,8 @@ def tell(report: dict[str, Any]) -> None:
     for words in report["warnings"]:
         complain(words, style="yellow")
     say(
-        f"\nyes: the median takes at most {LOAD:.0%} of the time, and no run all of it; a fuller line is late after each "
-        "pause. The medians are of few runs on a synthetic surface."
+        f"\nyes: the median takes at most {LOAD:.0%} of the time, and no run all of it; a fuller line is late after "
+        "each pause. The medians are of few runs on a synthetic surface."
     )
     if report["lines_measured"] < report["height"]:
         say(f"All but the last row was measured on {report['lines_measured']:,} lines.")

@@ -148,8 +148,9 @@ def _installed() -> Path:
         if (folder / "include" / "sdie_fast.h").is_file():
             return folder
     raise BackendUnavailableError(
-        f"config: {folders[0]} has no include/sdie_fast.h: a source tree; to fix: pip install sdie-fast (in a checkout, "
-        "pip install .), or build the library alone: cmake -B build -DSDIE_MODULE=OFF && cmake --install build"
+        f"config: {folders[0]} has no include/sdie_fast.h: a source tree; to fix: pip install sdie-fast (in a "
+        "checkout, pip install .), or build the library alone: cmake -B build -DSDIE_MODULE=OFF && cmake "
+        "--install build"
     )
 
 

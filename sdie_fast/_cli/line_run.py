@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,7 +137,7 @@ def run(job: Job, *, show: bool) -> dict[str, Any]:
         stack.enter_context(made)
         write = stack.enter_context(_written(job.out))
         tally = _Tally(what, width, made.stats)
-        with _terminable(), _shown(tally, show):
+        with _shown(tally, show):
             if isinstance(made, Plan):
                 interrupted = _loop(source, _plan_step(made, write), job, tally)
             else:
@@ -156,9 +157,33 @@ def run(job: Job, *, show: bool) -> dict[str, Any]:
     return {**asked, **facts, "interrupted": interrupted}
 
 
+class _Interrupts:
+    """Ctrl-C and SIGTERM: heard at once while the run waits for a frame, and after the frame that is in work."""
+
+    def __init__(self) -> None:
+        self.heard = self.working = False
+
+    def __enter__(self) -> _Interrupts:
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as of a job in a shell's background
+                    self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        self.heard = True
+        if not self.working:
+            raise KeyboardInterrupt
+
+
 def _loop(source: Source, step: Step, job: Job, tally: _Tally) -> bool:
     """Take frames, each when it is due, until there are no more; whether it was interrupted."""
-    try:
+    with _Interrupts() as interrupts, suppress(KeyboardInterrupt):
         for k, frame in enumerate(source.frames):
             if k == 0:
                 tally.begin = time.monotonic()  # a pipe's or a camera's first frame may be long in coming
@@ -168,12 +193,14 @@ def _loop(source: Source, step: Step, job: Job, tally: _Tally) -> bool:
                 time.sleep(max(0.0, since - time.monotonic()))
             if job.seconds is not None and time.monotonic() - tally.begin >= job.seconds:
                 break
+            interrupts.working = True
             busy, lines = step(frame, since)
             tally.busy += busy
             tally.lines += lines
-    except KeyboardInterrupt:
-        return True
-    return False
+            interrupts.working = False
+            if interrupts.heard:
+                break
+    return interrupts.heard
 
 
 def _plan_step(plan: Plan, write: Write) -> Step:
@@ -239,19 +266,6 @@ def _written(out: str | None) -> Iterator[Write]:
         raise
     except OSError as error:
         raise ImageFileError(f"--out: {out} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -85,8 +85,8 @@ def _file(path: Path, lines: Layout, web: bool) -> Callable[[int], Iterator[Fram
     if total == 0 or total % least:
         what = "lines" if web else "frames"
         raise InvalidArgumentError(
-            f"SOURCE: {path} has {total:,} bytes, {total / least:.2f} {what}; accepted: whole {what} of {least:,} bytes "
-            "(--size, --input)"
+            f"SOURCE: {path} has {total:,} bytes, {total / least:.2f} {what}; accepted: whole {what} of {least:,} "
+            "bytes (--size, --input)"
         )
     data: npt.NDArray[np.uint8] = (
         np.fromfile(path, np.uint8) if total <= _IN_MEMORY else np.memmap(path, np.uint8, "r")

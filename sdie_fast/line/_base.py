@@ -142,8 +142,8 @@ class Line:
         Parameters
         ----------
         weights
-            As for `sdie_fast.enhance`, of one image: by name, or in the order of `filters`. At most the rounds that the
-            recipe has, and filters to which it gives weight or that were allowed by `filters=`.
+            As for `sdie_fast.enhance`, of one image: by name, or in the order of `filters`. At most the rounds that
+            the recipe has, and filters to which it gives weight or that were allowed by `filters=`.
         """
         names = toolkit(weights) if _weights.is_named(weights) else self.filters
         self._handle.set_weights(_in_table(_weights.shared_weights(weights, names), names))

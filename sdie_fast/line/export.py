@@ -26,8 +26,8 @@ def fixed_rows(recipe: Recipe, what: str) -> npt.NDArray[np.float32]:
     """Weights of a recipe's first pass, (T, F)."""
     if recipe.weights is None:
         raise InvalidArgumentError(
-            f"recipe: received {recipe.name!r} of kind {recipe.kind!r}, whose network chooses the weights for each image; "
-            f"accepted: kind 'fixed' ({what})"
+            f"recipe: received {recipe.name!r} of kind {recipe.kind!r}, whose network chooses the weights for each "
+            f"image; accepted: kind 'fixed' ({what})"
         )
     rows = recipe.weights[: recipe.rounds // recipe.passes]
     if len(rows) > MOST_ROUNDS:

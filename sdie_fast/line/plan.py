@@ -97,7 +97,8 @@ class Plan(Line):
         warm_up: int = 2,
     ) -> None:
         config = self._configured(
-            recipe, width, height, input, output, params, filters, threads, cpus, priority, deadline, white_level, warm_up
+            recipe, width, height, input, output, params, filters, threads, cpus, priority, deadline, white_level,
+            warm_up,
         )  # fmt: skip
         self._handle: _core.LinePlan = _core.LinePlan(config)
 

@@ -71,7 +71,8 @@ class Stream(Line):
     ) -> None:
         height = size("strip", strip)
         config = self._configured(
-            recipe, width, height, input, output, params, filters, threads, cpus, priority, deadline, white_level, warm_up
+            recipe, width, height, input, output, params, filters, threads, cpus, priority, deadline, white_level,
+            warm_up,
         )  # fmt: skip
         self._handle: _core.LineStream = _core.LineStream(
             config,
