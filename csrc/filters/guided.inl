@@ -89,8 +89,8 @@ struct Guided : Filter {
     with_radius(radius, [&](auto R) {
       const float *a[2 * R + 1], *b[2 * R + 1];
       for (; next <= std::min(r.y + R, frame.h - 1); ++next) {
-        for (; next_pair <= std::min(next + R - 1, frame.h - 2); ++next_pair)
-          guided_pair(frame.state.row(next_pair), frame.state.row(next_pair + 1), r.x0, r.x1,
+        for (; next_pair <= std::min(next + R - 1, std::max(frame.h - 2, 0)); ++next_pair)
+          guided_pair(frame.state.row(next_pair), frame.state.row(reflect(next_pair + 1, frame.h)), r.x0, r.x1,
                       r.ring(pairs1, next_pair), r.ring(pairs2, next_pair));
         for (int k = 0; k < R; ++k) {
           const int y = next - R + 2 * k;  // and y + 1: reflected, they are still side by side

@@ -20,12 +20,11 @@ class Estimate {
   bool known() const { return known_; }
   double most() const { return mean_ + 4.0 * deviation_; }
   void fade() {
-    mean_ *= kFade;
-    deviation_ *= kFade;
+    mean_ *= 1.0 - 1.0 / 512.0;
+    deviation_ *= 1.0 - 1.0 / 16.0;
   }
 
  private:
-  static constexpr double kFade = 1.0 - 1.0 / 128.0;
   double mean_ = 0.0, deviation_ = 0.0;
   bool known_ = false;
 };
@@ -52,8 +51,8 @@ class RoundTimes {
     }
     return most;
   }
-  // After a frame that was cut short. What is never tried is never measured again: where rounds took long for a while,
-  // they are tried anew after a hundred such frames or so.
+  // After a frame that was cut short. What is never tried is never measured again: the margin fades quickly, since a
+  // single slow frame makes it large, and the mean slowly.
   void fade() {
     for (int k = 0; k < used_; ++k) entries_[k].time.fade();
   }

@@ -52,7 +52,9 @@ void local_filters(Checker& check) {
     if (!filter.window) continue;
     for (int window = 3; window <= 15; window += 2) {
       const std::string setting = std::string(filter.window) + "=" + std::to_string(window);
-      for (const Size size : {Size{window, window}, Size{37, 41}, Size{9 + window, 530}})
+      // Frames smaller than the window too: a line may have them, though `enhance` refuses them.
+      for (const Size size :
+           {Size{window, window}, Size{37, 41}, Size{9 + window, 530}, Size{1, 40}, Size{40, 1}, Size{2, 3}})
         check.grey({filter.rounds, setting, size, scene(static_cast<std::size_t>(window) / 2), filter.tolerance});
       if (filter.rounds == std::string("bilateral=1"))
         check.grey({filter.rounds, setting + " bilateral_footprint=disk", {33, 47}});
