@@ -240,6 +240,11 @@ void runs() {
     expect(sdie_plan_percentile(plan, percent) == 0, "a percentile of no number");
   expect(sdie_plan_percentile(nullptr, 50.0) == 0, "a percentile of no plan");
   expect(sdie_plan_destroy(nullptr) == SDIE_OK, "NULL is no plan to destroy");
+  config.deadline_ns = UINT64_MAX;  // which is never
+  const Plan patient(config);
+  report.size = sizeof report;
+  expect(sdie_plan_run(patient, src, 0, dst, 0, &report) == SDIE_OK && report.rounds == 1 && !report.late,
+         "a deadline of centuries");
   // Neighbours do not overlap.
   expect(sdie_plan_run(plan, src, 0, dst, 0, nullptr) == SDIE_OK, "a good run after all that is refused");
 }
