@@ -88,7 +88,7 @@ void LinePlan::run_checked(const Batch& src, const Batch& dst, Course& course, c
 
 // One that began then, into the figures; whether it is late.
 bool LinePlan::run_frame(const Batch& src, const Batch& dst, Course& course, std::uint64_t began, const Strip* strip) {
-  course.due = deadline_ ? began + deadline_ : 0;
+  course.due = deadline_ ? began + std::min(deadline_, UINT64_MAX - began) : 0;
   run_checked(src, dst, course, recipes_.read(), strip);
   const std::uint64_t latency = course.last - began;
   const bool late = deadline_ && latency > deadline_;
