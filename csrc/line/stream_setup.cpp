@@ -27,7 +27,7 @@ double parameter(const Setup& plan, int filter, const std::string& name) {
 // that sum to some weight. Smoothing adds up as one of the lambdas' sum does, until pictures are so smooth that later
 // rounds reach further.
 double context_of_wls(double lambda, double rounds) {
-  return std::sqrt(lambda) * std::max(128.0 * std::sqrt(rounds), 72.0 * rounds);
+  return std::sqrt(lambda) * std::max(144.0 * std::sqrt(rounds), 72.0 * rounds);
 }
 
 int context_of(const Setup& plan, const sdie_config& frame, int statistics) {

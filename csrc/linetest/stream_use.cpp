@@ -37,7 +37,7 @@ void ten_million_lines() {
     if (k == 100) before = resident_pages();
   }
   expect(right && pulled == 10'000'000 / 256 * 256, "ten million lines came out as " + std::to_string(pulled));
-  expect(resident_pages() - before <= 16, "memory grew by pages: " + std::to_string(resident_pages() - before));
+  expect(resident_pages() - before <= 256, "memory grew by pages: " + std::to_string(resident_pages() - before));
 }
 
 void a_deadline_is_each_strips() {
