@@ -136,7 +136,7 @@ typedef struct sdie_config {
   sdie_format output;    /* 0: as the input. Colour needs colour as input; colour to grey gives luma */
   int64_t src_stride;    /* bytes from line to line, where a call passes 0; 0: lines without padding */
   int64_t dst_stride;
-  float white; /* the input's value for full white; 0: the largest of the format (1023 for Mono10) */
+  float white; /* the input's value for full white, at most the format's largest (1023 for Mono10); 0: that */
 
   /* What is done: rounds x filters. Each row is scaled to sum 1. init sets one round of the identity. */
   int32_t rounds; /* 1 to SDIE_MAX_ROUNDS */
@@ -214,7 +214,7 @@ SDIE_API sdie_status sdie_plan_run_since(sdie_plan* plan, const void* src, int64
                                          int64_t dst_stride, uint64_t since_ns, sdie_report* report);
 
 /* Changes the recipe between two frames, from any thread, also while the plan runs. weights: rounds rows of `filters`
- * columns; at most the config's rounds, and filters of the config. */
+ * columns; at most the config's rounds, and filters of the config. It allocates, in the calling thread alone. */
 SDIE_API sdie_status sdie_plan_set_weights(sdie_plan* plan, const float* weights, int32_t rounds, int32_t filters);
 
 typedef struct sdie_stats {

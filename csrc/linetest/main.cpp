@@ -53,6 +53,7 @@ sdie_config config_of(int width, int height, sdie_format input, sdie_format outp
 
 void mixed(sdie_config& config, int rounds) {
   config.rounds = rounds;
+  expect(sdie_config_set(&config, "wls_solver", "fast") == SDIE_OK, "wls_solver");
   for (int t = 0; t < rounds; ++t)
     for (int k = SDIE_IDENTITY; k <= SDIE_GAUSSIAN; ++k) config.weights[t][k] = static_cast<float>(1 + (t + k) % 3);
 }
