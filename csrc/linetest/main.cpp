@@ -6,6 +6,7 @@
 #include "check.h"
 
 void plan_test();
+void threads_test();
 void misuse_test();
 void quiet_test();
 void statistics_test();
@@ -17,8 +18,9 @@ namespace {
 const struct {
   const char* name;
   void (*run)();
-} kTests[] = {{"plan", plan_test},     {"misuse", misuse_test},         {"quiet", quiet_test},
-              {"stream", stream_test}, {"statistics", statistics_test}, {"stream_use", stream_use_test}};
+} kTests[] = {
+    {"plan", plan_test},     {"threads", threads_test},       {"misuse", misuse_test},        {"quiet", quiet_test},
+    {"stream", stream_test}, {"statistics", statistics_test}, {"stream_use", stream_use_test}};
 
 int wrong = 0;
 

@@ -247,8 +247,11 @@ void recipes_are_read() {
 void plan_test() {
   a_deadline_shortens();
   time_counts_from_the_start_that_is_given();
-  weights_change_between_frames();
   memory_of_the_caller();
-  threads_of_the_caller();
   recipes_are_read();
+}
+
+void threads_test() {
+  weights_change_between_frames();
+  threads_of_the_caller();
 }
