@@ -25,7 +25,7 @@ endif()
 
 install(EXPORT sdie_fast NAMESPACE sdie_fast:: FILE sdie_fastTargets.cmake DESTINATION "${lib}/cmake/sdie_fast")
 write_basic_package_version_file("${package}/sdie_fastConfigVersion.cmake"
-                                 VERSION "${release}" COMPATIBILITY SameMajorVersion)
+                                 VERSION "${interface}" COMPATIBILITY SameMajorVersion)
 install(FILES cmake/sdie_fastConfig.cmake "${package}/sdie_fastConfigVersion.cmake"
         DESTINATION "${lib}/cmake/sdie_fast")
 

@@ -56,7 +56,7 @@ enum {
   SDIE_MEMORY = -2,  /* the system, the allocator or the caller's block has too little */
   SDIE_BUSY = -3,    /* another call is in the plan or stream */
   SDIE_FILE = -4,    /* a file that is missing, damaged or no line recipe */
-  SDIE_STRUCT = -5,  /* a struct from a newer header, of which something is set that this library lacks */
+  SDIE_STRUCT = -5,  /* a struct without its size, or from a newer header with something set that is not known here */
   SDIE_SYSTEM = -6,  /* a thread could not be started, pinned or given its priority */
   SDIE_FORKED = -7,  /* the plan's threads stayed in the process that forked this one */
   SDIE_CPU = -8,     /* the processor runs none of the instruction sets that were built */
@@ -66,8 +66,9 @@ enum {
 /* A status in a few words: "an argument that cannot be used". Never NULL. */
 SDIE_API const char* sdie_status_text(sdie_status status);
 
-/* Why the calling thread's last call was refused: "width: received 0; accepted: 1 to 2^30 pixels". Copies at most
- * size - 1 bytes and a zero, and returns the length of the whole text; buffer may be NULL. */
+/* Why the last call of this thread that was refused was refused: "strip: received 0; accepted: 1 line or more". Look
+ * only after a refusal: calls that succeed leave the words. Copies at most size - 1 bytes and a zero, and returns the
+ * length of the whole text; buffer may be NULL. */
 SDIE_API size_t sdie_message(char* buffer, size_t size);
 
 /* Nanoseconds of the monotonic clock (CLOCK_MONOTONIC on Linux), which deadlines and `since_ns` are counted in. */
@@ -80,7 +81,7 @@ SDIE_API uint64_t sdie_clock(void);
 typedef int32_t sdie_format;
 enum {
   SDIE_MONO8 = 1,
-  SDIE_MONO10 = 2,       /* 16-bit words, the value in the low bits; what is set above them counts as full white */
+  SDIE_MONO10 = 2,       /* 16-bit words, the value in the low bits; larger values count as 1023 */
   SDIE_MONO10P = 3,      /* 4 pixels in 5 bytes, least significant bit first */
   SDIE_MONO10PACKED = 4, /* 2 pixels in 3 bytes (GigE Vision), the low bits of both in the middle byte */
   SDIE_MONO12 = 5,
@@ -176,7 +177,8 @@ SDIE_API sdie_status sdie_config_parse(sdie_config* config, const void* bytes, s
 
 typedef struct sdie_plan sdie_plan;
 
-/* Takes all memory, starts all threads, and runs `warm_up` times. The config may be freed afterwards. */
+/* Takes all memory, starts all threads, and runs `warm_up` times. The config may be freed afterwards. Where it is
+ * refused, *plan is NULL. */
 SDIE_API sdie_status sdie_plan_create(const sdie_config* config, sdie_plan** plan);
 
 /* Bytes that the plan needs: its object and its pixels. Stacks and the handles of threads are not in it. */
@@ -203,13 +205,14 @@ typedef struct sdie_report {
 
 /* Enhances one frame. src and dst do not overlap; lines are src_stride and dst_stride bytes apart (negative: from the
  * bottom; 0: as configured). dst is always written: before each round the plan compares what is left of the deadline
- * with what such rounds have taken, and stops where it would not suffice. report may be NULL.
+ * with what such rounds have taken, and stops where it would not suffice. Where not even the first fits, the status is
+ * still SDIE_OK and dst is src in the output's format: look at the report. report may be NULL.
  * It allocates nothing and takes no lock. */
 SDIE_API sdie_status sdie_plan_run(sdie_plan* plan, const void* src, int64_t src_stride, void* dst, int64_t dst_stride,
                                    sdie_report* report);
 /* The same for a frame that started at since_ns: when it was due, or when its last line was exposed. Deadline and
- * latency count from there; 0, and a time to come, stand for the call. Where frames wait for each other, the wait is
- * then in the figures. */
+ * latency count from there. 0, or a time in the future, means: from the call. Where frames wait for each other, the
+ * wait is then in the figures. */
 SDIE_API sdie_status sdie_plan_run_since(sdie_plan* plan, const void* src, int64_t src_stride, void* dst,
                                          int64_t dst_stride, uint64_t since_ns, sdie_report* report);
 
@@ -222,7 +225,9 @@ typedef struct sdie_stats {
   uint64_t frames; /* that were written */
   uint64_t late;   /* of them, after the deadline */
   uint64_t shortened;
-  uint64_t refused; /* calls */
+  uint64_t unenhanced; /* of the shortened, without any round: the output is the input */
+  uint64_t rounds;     /* done, in all frames */
+  uint64_t refused;    /* calls */
   /* Latency. Percentiles come from a histogram and are at most 0.8% too high; the two ends and the mean are exact. */
   uint64_t min_ns, p50_ns, p90_ns, p99_ns, p999_ns, max_ns;
   double mean_ns;

@@ -118,7 +118,7 @@ class LinePlan:
         """Change the weights (T, filters) between two frames."""
 
     def stats(self) -> tuple[int, int, int, int, int, int, int, int, int, int, float]:
-        """Frames, late, shortened, refused; least, p50, p90, p99, p99.9, largest and mean latency in nanoseconds."""
+        """Frames, late, shortened, unenhanced, rounds, refused; least, p50, p90, p99, p99.9, largest and mean latency in nanoseconds."""
 
     def percentile(self, percentile: float) -> int:
         """Any percentile of the latency in nanoseconds."""

@@ -154,8 +154,8 @@ class Owner {
 };
 
 nb::tuple told(const sdie_stats& s) {
-  return nb::make_tuple(s.frames, s.late, s.shortened, s.refused, s.min_ns, s.p50_ns, s.p90_ns, s.p99_ns, s.p999_ns,
-                        s.max_ns, s.mean_ns);
+  return nb::make_tuple(s.frames, s.late, s.shortened, s.unenhanced, s.rounds, s.refused, s.min_ns, s.p50_ns, s.p90_ns,
+                        s.p99_ns, s.p999_ns, s.max_ns, s.mean_ns);
 }
 
 sdie_format output_of(const Config& config) { return config.c.output ? config.c.output : config.c.input; }

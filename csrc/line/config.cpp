@@ -10,8 +10,6 @@
 namespace sdie::line {
 namespace {
 
-std::string number(auto n) { return std::to_string(n); }
-
 std::ptrdiff_t stride_of(const char* name, std::int64_t given, const Format& format, int width, int height) {
   if (given == 0) return static_cast<std::ptrdiff_t>(format.line_bytes(width));
   format.check_stride(name, given, width, height);

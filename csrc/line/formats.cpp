@@ -34,8 +34,8 @@ void Format::check_stride(const std::string& argument, std::int64_t stride, int 
   const auto least = static_cast<std::int64_t>(line_bytes(width)), unit = static_cast<std::int64_t>(alignment());
   if (lines > 1 && (stride < -kMost || stride > kMost || (stride < least && -stride < least)))
     refuse(argument, std::to_string(stride) + " bytes",
-           std::to_string(least) + " to 2^32, or as many below 0, for a line of " + std::to_string(width) + " pixels " +
-               name);
+           std::to_string(least) + " to 2^32 for a line of " + std::to_string(width) + " pixels " + name +
+               ", or minus that from the bottom up");
   if (stride % unit != 0)
     refuse(argument, std::to_string(stride) + " bytes", "multiples of " + std::to_string(unit) + " for " + name);
 }

@@ -53,7 +53,7 @@ void LinePlan::timed(Course& course, std::uint64_t now) {
   if (course.rounds < 0)
     edge_.add(taken);
   else
-    rounds_.add(filters_at(*course.recipe, course.rounds), taken);
+    times_.add(filters_at(*course.recipe, course.rounds), taken);
   ++course.rounds;
   course.last = now;
 }
@@ -63,7 +63,7 @@ bool LinePlan::fits(Pace& pace, int round) {
   LinePlan& plan = *course.plan;
   const std::uint64_t now = sdie_clock();
   plan.timed(course, now);
-  course.next = plan.rounds_.most(plan.filters_at(*course.recipe, round));
+  course.next = plan.times_.most(plan.filters_at(*course.recipe, round));
   return course.due == 0 ||
          static_cast<double>(now) + course.next + plan.edge_.most() <= static_cast<double>(course.due);
 }
@@ -81,7 +81,7 @@ void LinePlan::run_checked(const Batch& src, const Batch& dst, Course& course, c
     timed(course, now);
   else {
     edge_.add(static_cast<double>(now - course.last));
-    rounds_.fade();
+    times_.fade();
   }
   course.last = now;
 }
@@ -95,6 +95,8 @@ bool LinePlan::run_frame(const Batch& src, const Batch& dst, Course& course, std
   latency_.record(latency);
   late_.fetch_add(late, std::memory_order_relaxed);
   shortened_.fetch_add(!course.goes_on, std::memory_order_relaxed);
+  unenhanced_.fetch_add(course.rounds == 0, std::memory_order_relaxed);
+  rounds_.fetch_add(static_cast<std::uint64_t>(course.rounds), std::memory_order_relaxed);
   return late;
 }
 
@@ -132,7 +134,7 @@ sdie_status LinePlan::run(const void* src, std::int64_t src_stride, void* dst, s
     check_picture("dst", output_, dst, to);
     const int h = plan_.spec().h, w = plan_.spec().w;
     const Span read(src, from, h, input_.line_bytes(w)), written(dst, to, h, output_.line_bytes(w));
-    if (read.meets(written)) refuse("dst", "memory that src has a part in", "memory of its own");
+    if (read.meets(written)) refuse("dst", "memory that overlaps src", "a buffer of its own");
     check_whole();
     sdie_report given{};
     if (report) give_struct("report", report, &given, sizeof given, sizeof given);
@@ -177,6 +179,8 @@ sdie_stats LinePlan::stats() const {
           .frames = latency_.total(),
           .late = count(late_),
           .shortened = count(shortened_),
+          .unenhanced = count(unenhanced_),
+          .rounds = count(rounds_),
           .refused = count(refused_),
           .min_ns = latency_.least(),
           .p50_ns = latency_.percentile(50.0),
@@ -189,7 +193,8 @@ sdie_stats LinePlan::stats() const {
 
 void LinePlan::reset_stats() {
   latency_.reset();
-  for (auto* count : {&late_, &shortened_, &refused_}) count->store(0, std::memory_order_relaxed);
+  for (auto* count : {&late_, &shortened_, &unenhanced_, &rounds_, &refused_})
+    count->store(0, std::memory_order_relaxed);
 }
 
 }  // namespace sdie::line

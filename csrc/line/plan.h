@@ -55,10 +55,10 @@ class LinePlan {
   const std::uint64_t deadline_;
   Plan plan_;
   Recipes recipes_;
-  RoundTimes rounds_;
+  RoundTimes times_;
   Estimate edge_;  // loading a picture, which takes about as long as writing it where a frame is cut short
   Histogram latency_;
-  std::atomic<std::uint64_t> late_{0}, shortened_{0}, refused_{0};
+  std::atomic<std::uint64_t> late_{0}, shortened_{0}, unenhanced_{0}, rounds_{0}, refused_{0};
   std::atomic<bool> busy_{false};
 };
 

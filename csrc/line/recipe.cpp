@@ -62,14 +62,13 @@ void set_parameter(sdie_config& config, std::string_view wanted, std::string_vie
         words = std::string(parameter.odd                              ? "odd numbers "
                             : parameter.kind == std::string("integer") ? "whole numbers "
                                                                        : "numbers ") +
-                (parameter.above ? "above " : "from ") + std::to_string(parameter.low) + " to " +
-                std::to_string(parameter.high);
+                (parameter.above ? "above " : "from ") + number(parameter.low) + ", up to " + number(parameter.high);
       }
       if (!read || !parameter.accepts(*read)) refuse(name, quoted(value), words);
       *place = *read;
       return;
     }
-  refuse("parameter", quoted(wanted), "a filter's parameter, as wls_lambda");
+  refuse("parameter", quoted(wanted), "a filter's parameter, such as wls_lambda");
 }
 
 void read_round(sdie_config& config, std::string_view line) {
@@ -97,16 +96,17 @@ bool is_digest(std::string_view word) {
 // What stands before the line of the check, if the check is right.
 std::string_view intact(std::string_view text) {
   const std::size_t at = text.rfind("\ncheck ");
-  if (text.substr(0, 15) != "sdie-fast-line " || at == std::string_view::npos)
+  if (text.substr(0, 15) != "sdie-fast-line ")
     refuse(SDIE_FILE, "received " + quoted(text.substr(0, 15)) + "; accepted: a file of `sdie-fast export-line`");
+  if (at == std::string_view::npos) refuse(SDIE_FILE, "received no line `check`: the file was cut short");
   std::uint64_t hash = 0xcbf29ce484222325;
   for (const char c : text.substr(0, at + 1)) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   char digits[32];
   std::snprintf(digits, sizeof digits, "%016llx\n", static_cast<unsigned long long>(hash));
   if (text.substr(at + 7) != digits)
-    refuse(SDIE_FILE, "check: received " + quoted(text.substr(at + 7)) +
-                          ", which is not that of the content: it was "
-                          "damaged, or edited by hand");
+    refuse(SDIE_FILE,
+           "check: received a checksum that is not the content's: the file was damaged or edited by hand; "
+           "export it again");
   return text.substr(0, at + 1);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -17,6 +18,12 @@ constexpr std::size_t kWords = 512;
 thread_local char words_kept[kWords];
 
 }  // namespace
+
+std::string number(double n) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%g", n);
+  return digits;
+}
 
 void refuse(sdie_status status, const std::string& words) { throw Refusal{status, words}; }
 
@@ -120,7 +127,7 @@ const char* sdie_status_text(sdie_status status) {
     case SDIE_FILE:
       return "a file that is missing, damaged or no line recipe";
     case SDIE_STRUCT:
-      return "a struct that this library does not know";
+      return "a struct without its size, or from a newer header";
     case SDIE_SYSTEM:
       return "a thread could not be started, pinned or given its priority";
     case SDIE_FORKED:

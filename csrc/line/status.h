@@ -1,5 +1,6 @@
 // What every function of the C interface shares: statuses, words, and no exception across the boundary.
 #pragma once
+#include <concepts>
 #include <string>
 
 #include "../../include/sdie_fast.h"
@@ -11,6 +12,10 @@ struct Refusal {
   sdie_status status;
   std::string words;
 };
+
+// A number as words have it: 100, 0.005.
+std::string number(std::integral auto n) { return std::to_string(n); }
+std::string number(double n);
 
 [[noreturn]] void refuse(sdie_status status, const std::string& words);
 [[noreturn]] void refuse(const std::string& what, const std::string& received, const std::string& accepted);

@@ -8,8 +8,6 @@
 namespace sdie::line {
 namespace {
 
-std::string number(auto n) { return std::to_string(n); }
-
 // Strides of lines in the caller's memory.
 std::ptrdiff_t checked_lines(const char* name, const Format& format, int width, const void* data, std::int64_t stride,
                              std::int64_t lines) {

@@ -10,8 +10,6 @@ namespace {
 
 constexpr std::size_t kFirst = sizeof(sdie_stream_config);  // of interface 1.0
 
-std::string number(auto n) { return std::to_string(n); }
-
 std::size_t in_lines_of_cache(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 double parameter(const Setup& plan, int filter, const std::string& name) {

@@ -68,9 +68,9 @@ void configs() {
   for (const std::int64_t stride : {INT64_MIN, INT64_MAX, INT64_MAX / 47 + 1, -(INT64_MAX / 47 + 1)})
     spoilt("src_stride: received " + std::to_string(stride), [&](Config& c) { c.src_stride = stride; });
   spoilt("white: received nan", [](Config& c) { c.white = kNaN; });
-  spoilt("white: received -1.0", [](Config& c) { c.white = -1.0f; });
+  spoilt("white: received -1", [](Config& c) { c.white = -1.0f; });
   spoilt("white: received inf", [](Config& c) { c.white = kInfinity; });
-  spoilt("white: received 256.0", [](Config& c) { c.white = 256.0f; });
+  spoilt("white: received 256", [](Config& c) { c.white = 256.0f; });
   spoilt("white: received 1023.5", [](Config& c) { c.input = SDIE_MONO10P, c.white = 1023.5f; });
   spoilt("rounds: received 0; accepted: 1 to 32", [](Config& c) { c.rounds = 0; });
   spoilt("rounds: received 33", [](Config& c) { c.rounds = 33; });
@@ -219,9 +219,9 @@ void runs() {
   for (const std::int64_t stride :
        {INT64_MIN, INT64_MAX - 3, INT64_MAX / 47 / 4 * 4 + 4, -(INT64_MAX / 47 / 4 * 4 + 4)})
     no("stride: received " + std::to_string(stride), src, stride, dst, stride);
-  no("dst: received memory that src has a part in", src, 0, src, 0);
-  no("dst: received memory that src has a part in", src, 0, dst - 4, 0);
-  no("dst: received memory that src has a part in", src, 0, src + 256 * 47, -256);
+  no("dst: received memory that overlaps src", src, 0, src, 0);
+  no("dst: received memory that overlaps src", src, 0, dst - 4, 0);
+  no("dst: received memory that overlaps src", src, 0, src + 256 * 47, -256);
   no("report.size: received 0", src, 0, dst, 0, 0, SDIE_STRUCT);
   no("report.size: received 18446744073709551615", src, 0, dst, 0, SIZE_MAX, SDIE_STRUCT);
   refused(sdie_plan_run(plan, src, 0, dst, 0, misaligned(&report)), SDIE_INVALID,

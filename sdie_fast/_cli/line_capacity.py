@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import statistics
 import time
 from collections.abc import Callable
@@ -166,7 +167,7 @@ def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, 
         ],
         "variants": [{"change": words, "threads": cpus, **_row(t, budget)} for words, t in variants.items()],
     }
-    report["advice"] = _advice(report, times, variants, budget)
+    report["advice"] = _advice(report, path, times, variants, budget)
     return report
 
 
@@ -232,15 +233,18 @@ def _variants(recipe: Recipe, times: _Times, alone: dict[str, _Times], budget: f
     return found
 
 
-def _advice(report: dict[str, Any], times: dict[int, _Times], variants: dict[str, _Times], budget: float) -> list[str]:
+def _advice(
+    report: dict[str, Any], path: Path | None, times: dict[int, _Times], variants: dict[str, _Times], budget: float
+) -> list[str]:
     """What follows from the figures, in words."""
     good = next((row for row in report["rows"] if row["verdict"] == "yes"), None)
+    named = "" if path is None else f"--recipe {shlex.quote(str(path))} "
     if good is not None:
         return [
             f"Yes, on {good['threads']} thread{'s' * (good['threads'] > 1)}: {milliseconds(good['median_ms'])} of "
-            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: sdie-fast line FRAMES "
+            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: sdie-fast line FRAMES {named}"
             f"--size {report['width']}x{report['height']} --input {report['input']} --threads {good['threads']} "
-            f"--pace {report['frames_per_s']:.4g} --deadline {report['budget_ms']:.3g}"
+            f"--pace {report['frames_per_s']:.4g} --deadline {report['budget_ms']:.3g} --seconds 120"
         ]
     cpus = max(times)
     slow = times[cpus].median / (LOAD * budget)
@@ -253,7 +257,7 @@ def _advice(report: dict[str, Any], times: dict[int, _Times], variants: dict[str
         rate = _digits(report["rate_lines_per_s"] / slow, math.floor)
         gain = times[1].median / times[cpus].median
         if cpus > 1 and gain < 1.1:
-            also = f"{cpus} threads are no quicker than one, so the picture is small, or others use the CPUs"
+            also = f"{cpus} threads are no quicker than one, either since the picture is small or since others use the CPUs"
         else:
             also = f"about {_digits(math.ceil(cpus * slow))} such CPUs would do, if all help as these {cpus} do"
             also += f" ({gain:.1f} times as quick as one)" if cpus > 1 else ""
@@ -301,8 +305,8 @@ def tell(report: dict[str, Any]) -> None:
     for words in report["warnings"]:
         complain(words, style="yellow")
     say(
-        f"\nyes: the median takes at most {LOAD:.0%} of the time, and no run all of it; a fuller line is late after "
-        "each pause. The medians are of few runs on a synthetic surface."
+        f"\nyes: the median takes at most {LOAD:.0%} of the time, and no run all of it; above that, what waits after a "
+        "hitch is not caught up with. The medians are of few runs on a synthetic surface."
     )
     if report["lines_measured"] < report["height"]:
         say(f"All but the last row was measured on {report['lines_measured']:,} lines.")

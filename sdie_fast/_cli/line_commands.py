@@ -22,9 +22,10 @@ def line(
         typer.Argument(metavar="SOURCE", help="Raw frames: a file, - for a pipe, camera:ID; or an image."),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="A fixed one, or export-line's file.", show_default="what ships")
+        Path | None,
+        typer.Option(help="A fixed one; without --plan, export-line's file too.", show_default="what ships"),
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of a frame; with --strip, of a block.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of a frame; with --strip, of one block.")] = None,
     pixels: Annotated[
         str | None,
         typer.Option(
@@ -36,22 +37,26 @@ def line(
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="Where results go, raw; - is stdout.")] = None,
     threads: Annotated[int, typer.Option(help="Threads at most.", min=1, max=1024, metavar="N")] = 1,
-    deadline: Annotated[float | None, typer.Option(help="Fewer rounds where time is short.", metavar="MS")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Of a frame; rounds that do not fit are left out.", metavar="MS")
+    ] = None,
     pace: Annotated[float | None, typer.Option(help="Frames due each second.", metavar="HZ")] = None,
     loop: Annotated[
         int | None, typer.Option(help="Times a file is read.", min=1, metavar="N", show_default="1")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="End after; a file is repeated.", metavar="N")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many; a file is repeated.", metavar="N")] = None,
     strip: Annotated[
         int | None, typer.Option(help="An endless web, in strips of N lines.", min=1, metavar="N")
     ] = None,
-    plan: Annotated[str | None, typer.Option(metavar="WxH", help="Instead: can this machine do it?")] = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Run nothing; tell if this machine can do it.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="With --plan: lines a second.", metavar="HZ")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a recipe on frames as a line does and watch its latency, or tell what a line would need.
 
-    Latency counts from when a frame was due (--pace), or from its call. Ctrl-C ends it, summed up.
+    Latency counts from when a frame was due (--pace), or from its call. Ctrl-C stops and sums up.
 
     Example: `sdie-fast line frames.raw --size 2048x1024 --pace 40 --deadline 20 --threads 2`, or
     `sdie-fast line --plan 16384x1024 --rate 50000`
@@ -70,8 +75,12 @@ def line(
             else:
                 line_capacity.tell(report)
             return
-        if source is None or rate is not None:
+        if rate is not None:
+            raise InvalidArgumentError("--rate: accepted with --plan alone; frames have --pace")
+        if source is None:
             raise InvalidArgumentError("SOURCE: received none; accepted: a file, -, camera:ID, or --plan with --rate")
+        if out is not None and Path(source).is_file() and Path(out).exists() and Path(source).samefile(out):
+            raise InvalidArgumentError(f"--out: received SOURCE itself, {out}; accepted: another file")
         if as_json and out == "-":
             raise InvalidArgumentError("--json: accepted with --out FILE; --out - has standard output for itself")
         from . import line_run
@@ -103,12 +112,15 @@ def export_line(
     """
     with failing():
         from ..line import export
+        from ..line.export import fixed_rows
         from ..recipe import Recipe
 
         loaded = Recipe.load(recipe)
         export(loaded, file)
     rounds = loaded.rounds // loaded.passes
-    say(f"{file}: {loaded.name}, {rounds} round{'s' * (rounds > 1)} of {', '.join(loaded.filters)}")
+    shares = fixed_rows(loaded, "").max(axis=0)
+    used = [name for name, share in zip(loaded.filters, shares, strict=True) if share > 0]
+    say(f"{file}: {loaded.name}, {rounds} round{'s' * (rounds > 1)} of {', '.join(used)}")
     if loaded.passes > 1:
         complain(
             f"note: of the recipe's {loaded.passes} passes this is the first, as Enhancer makes it", style="yellow"

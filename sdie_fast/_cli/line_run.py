@@ -77,6 +77,8 @@ class _Tally:
             "latency_ms": latency,
             "late": stats.late,
             "shortened": stats.shortened,
+            "unenhanced": stats.unenhanced,
+            "rounds": stats.rounds,
             "refused": stats.refused,
         }
 
@@ -91,6 +93,7 @@ def _table(what: str, facts: dict[str, Any]) -> Table:
         "Mpx/s": f"{facts['mpx_per_s']:,.1f}",
         "load": f"{facts['load']:.0%}",
         **{name: milliseconds(facts["latency_ms"][key]) for name, key in _SHOWN.items()},
+        "rounds": f"{facts['rounds'] / max(facts['frames'], 1):.2g}",
         **{name: f"{facts[name]:,}" for name in ("late", "shortened", "refused")},
     }
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # 80 columns
@@ -147,6 +150,11 @@ def run(job: Job, *, show: bool) -> dict[str, Any]:
         facts = tally.facts()
     if show:
         stderr.print(_table(what, facts))
+        if facts["unenhanced"]:
+            complain(
+                f"{facts['unenhanced']:,} {what} had no round: what came out is what went in; the deadline is too short",
+                style="yellow",
+            )
         if source.note is not None and (note := source.note()):
             complain(note, style="yellow")
     asked = {

@@ -40,6 +40,10 @@ class Stats(NamedTuple):
     frames: int
     late: int
     shortened: int
+    unenhanced: int
+    """Of the shortened, those without any round: the output is the input."""
+    rounds: int
+    """Done, in all frames."""
     refused: int
     min: float
     p50: float
@@ -151,7 +155,7 @@ class Line:
     def stats(self) -> Stats:
         """Tell the counts and latencies so far, from any thread."""
         *counts, low, p50, p90, p99, p999, high, mean = self._handle.stats()
-        return Stats(*counts[:4], *(t * 1e-9 for t in (low, p50, p90, p99, p999, high, mean)))
+        return Stats(*counts, *(t * 1e-9 for t in (low, p50, p90, p99, p999, high, mean)))
 
     def close(self) -> None:
         """End the threads and free the memory. While another thread is in it, that is refused with a BusyError."""

@@ -139,14 +139,25 @@ def test_a_deadline(call, raw, frames, tmp_path):
     facts = told(call("line", raw, *SIZE, "--deadline", 1e-6, "--out", tmp_path / "o", "--json"))
     assert (facts["late"], facts["shortened"]) == (FRAMES, FRAMES)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "o", np.uint8).reshape(frames.shape), frames)
+    assert (facts["unenhanced"], facts["rounds"]) == (FRAMES, 0)
+    shown = call("line", raw, *SIZE, "--deadline", 1e-6).stderr
+    assert f"{FRAMES} frames had no round: what came out is what went in" in shown
     facts = told(call("line", raw, *SIZE, "--deadline", 1e6, "--json"))
     assert (facts["late"], facts["shortened"], facts["deadline_ms"]) == (0, 0, 1e6)
+
+
+def test_a_source_is_not_written_over(call, raw):
+    before = raw.read_bytes()
+    done = call("line", raw, *SIZE, "--out", raw)
+    assert done.exit_code == 2
+    assert f"--out: received SOURCE itself, {raw}; accepted: another file" in " ".join(done.stderr.split())
+    assert raw.read_bytes() == before
 
 
 def test_the_table(call, raw):
     done = call("line", raw, *SIZE, "--loop", 5)
     head, row, *_ = done.stderr.splitlines()
-    assert " ".join(head.split()) == "frames per s Mpx/s load p50 ms p99 p99.9 max late shortened refused"
+    assert " ".join(head.split()) == "frames per s Mpx/s load p50 ms p99 p99.9 max rounds late shortened refused"
     cells = row.split()
     assert cells[0] == "15"
     assert cells[5:7] == ["-", "-"]
@@ -222,7 +233,7 @@ def test_a_target_that_fails(call, raw, tmp_path):
         (("frames.raw", *SIZE, "--recipe", "nowhere"), "nowhere"),
         (("frames.raw", *SIZE, "--recipe", "frames.raw"), "frames.raw"),
         (("frames.raw", *SIZE, "--out", "-", "--json"), "--json: accepted with --out FILE"),
-        (("frames.raw", *SIZE, "--rate", "9"), "SOURCE"),
+        (("frames.raw", *SIZE, "--rate", "9"), "--rate: accepted with --plan alone"),
         (("nowhere.raw", *SIZE), "SOURCE: nowhere.raw cannot be read: No such file"),
         (("empty.raw", *SIZE), "has 0 bytes"),
         (("x.png", "--size", "3x3"), "x.png is 40x24 Mono8"),
@@ -354,7 +365,7 @@ def test_advice(one, two, words):
         "rate_lines_per_s": 1000.0,
         "rows": [{"threads": n, **line_capacity._row(t, 1.0)} for n, t in times.items()],
     }
-    first, second = line_capacity._advice(report, times, {"with less": line_capacity._Times(0.4, 0.5, 3)}, 1.0)
+    first, second = line_capacity._advice(report, None, times, {"with less": line_capacity._Times(0.4, 0.5, 3)}, 1.0)
     assert words in first
     assert second == "The recipe with less: 400 ms on 2 threads, yes."
 

@@ -197,7 +197,7 @@ def test_latency_counts_from_when_the_frame_was_due(frame):
 
 def test_stats(frame):
     with make() as plan:
-        assert plan.stats() == (0,) * 11
+        assert plan.stats() == (0,) * 13
         assert plan.percentile(50) == 0
         seen = [plan.run(frame)[1].latency for _ in range(50)]
         stats = plan.stats()
