@@ -163,7 +163,7 @@ def test_inspect(plugin):
         "deadline-ms",
     ):
         assert words in said
-    assert re.search(rf"Version +{re.escape(sdie.__version__)}\n", said)
+    assert re.search(r"Version +1\.0\n", said)
 
 
 def test_as_a_part_of_the_librarys_build(plugin, prefix, tmp_path):
