@@ -178,12 +178,14 @@ def test_interrupted(number, strip, frames, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", code, "line", "-", *SIZE, "--recipe", tmp_path, "--out", "-", *strip],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-        env={**os.environ, "PYTHONPATH": str(Path(sdie.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(sdie.__file__).parents[1])}, cwd=tmp_path,
     )  # fmt: skip
     process.stdin.write(frames.tobytes())
     first = b""
     while len(first) < (8 * WIDTH if strip else frames.nbytes):
-        first += process.stdout.read(WIDTH)
+        more = process.stdout.read(WIDTH)
+        assert more, process.communicate(timeout=60)[1].decode()
+        first += more
     process.send_signal(number)
     rest, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
