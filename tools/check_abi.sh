@@ -37,7 +37,7 @@ fi
 ${CC:-cc} -Iinclude "$work/constants.c" -o "$work/print_constants"
 "$work/print_constants" >"$work/constants"
 abidw --exported-interfaces-only --headers-dir include --drop-private-types --no-corpus-path --no-comp-dir-path \
-  --no-show-locs --no-elf-needed --no-architecture --no-parameter-names "$library" >"$work/abi"
+  --no-show-locs --no-elf-needed --no-architecture --no-parameter-names "$library" | sed "s|$PWD/||" >"$work/abi"
 
 if [ "${1:-}" = --update ]; then
   cp "$work/abi" $kept.abi
