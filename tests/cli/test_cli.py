@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import sdie_fast as sdie
 from sdie_fast import _backends, cli, files
@@ -19,16 +18,6 @@ from sdie_fast.errors import ImageFileError
 
 WEIGHTS = "identity=1,sharpen=1,guided=2"
 ROW = [1, 0, 0, 1, 2, 0]
-
-
-@pytest.fixture
-def call():
-    runner = CliRunner()
-
-    def run(*arguments, **options):
-        return runner.invoke(cli.app, [str(a) for a in arguments], **options)
-
-    return run
 
 
 @pytest.fixture

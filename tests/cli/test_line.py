@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import sdie_fast as sdie
-from sdie_fast import cli
 
 pytest.importorskip("sdie_fast.line", reason="the compiled module is not there")
 
@@ -24,16 +22,6 @@ from sdie_fast._cli import line_capacity
 
 HEIGHT, WIDTH, FRAMES = 24, 40, 3
 SIZE = ("--size", f"{WIDTH}x{HEIGHT}")
-
-
-@pytest.fixture
-def call():
-    runner = CliRunner()
-
-    def run(*arguments, **options):
-        return runner.invoke(cli.app, [str(a) for a in arguments], **options)
-
-    return run
 
 
 @pytest.fixture
