@@ -12,8 +12,11 @@ import numpy as np
 from numba import config, cuda, float32
 
 from ..filters import TABLE
+from . import driver
 
 __all__ = ["every_kernel", "exact_part", "kernel", "launch", "listed", "part", "section"]
+
+driver.prepare()
 
 # Python numbers are float64 to the compiler; these keep the arithmetic in float32.
 F32 = np.float32
