@@ -88,8 +88,8 @@ def main(given: list[str]) -> int:
     args = parser.parse_args(given)
     if "EMULATOR_CACHE" not in os.environ:
         parser.error("run it by tools/ptx_emulator/run")
-    # One block works on each image, as where there are 512 of them.
-    os.environ |= {"EMULATOR_COUNT": "1", "EMULATOR_MULTIPROCESSORS": "1"}
+    # One block works on each image, as where there are 512 of them. Kernels of several processes may share a name.
+    os.environ |= {"EMULATOR_COUNT": "1", "EMULATOR_MULTIPROCESSORS": "1", "SDIE_FAST_KERNEL_CACHE": ""}
     rows: list[dict[str, Any]] = []
     for work in WORKLOADS:
         if work.name in args.case:
