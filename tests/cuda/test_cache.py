@@ -84,7 +84,9 @@ compiled(3)
 (file,) = folder.iterdir()
 whole = file.read_bytes()
 assert file.stat().st_mode & 0o777 == 0o600
-for content in (b"", whole[:-1], b"{}\\n", whole[:-1] + b"?", whole.replace(b"scale", b"scala", 1)):
+other = bytearray(whole)
+other[whole.index(b"ELF") + 500] ^= 1  # of the machine code
+for content in (b"", whole[:-1], b"{}\\n", bytes(other), whole.replace(b"scale", b"scala", 1)):
     file.write_bytes(content)
     print(compiled(3), file.read_bytes() != content, compiled(3))
 file.chmod(0o622)
