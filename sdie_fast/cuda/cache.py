@@ -1,8 +1,8 @@
 """Compiled kernels, kept on disk: compiling one takes up to tens of seconds, loading it milliseconds.
 
 A file holds one kernel for one set of argument types: a line of JSON, the machine code, and the code it was made of (for a
-second GPU of another kind). The line says what the kernel depends on: the package's source and what the kernel's closures
-hold, options and types, the versions of Python, Numba and NVIDIA's libraries, the compute capability. The file is named by
+second GPU of another kind). The line says what the kernel depends on: the package's source, what the kernel's functions
+take from around them, options and types, the versions of Python, Numba and NVIDIA's libraries, the compute capability. The file is named by
 a hash of that; one whose line says otherwise, or that is damaged, is as good as none, and is written anew. Nothing in a file
 runs on the host: there is no pickle in it. The machine code runs on the GPU, and so only files are read that are the user's
 or root's, and that nobody else can write.
@@ -64,18 +64,29 @@ def _surroundings() -> list[str]:
     return found
 
 
-def _described(value: Any, within: tuple[Any, ...] = ()) -> Any:
-    """A function's name and what its closures hold, which its source does not say; raises TypeError at what is no constant."""
+def _described(value: Any, known: dict[Any, int]) -> Any:
+    """A constant; or a function's name and what its globals and closures hold, which its source does not say.
+
+    `known` are the functions described before. Raises TypeError at what can be neither.
+    """
     function = getattr(value, "py_func", value)
     if isinstance(function, types.FunctionType):
-        name = f"{function.__module__}.{function.__qualname__}"
-        if function in within:
-            return name
+        if function in known:
+            return known[function]
+        known[function] = len(known)
+        held = {
+            name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__
+        }
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        return [name, {free: _described(cell.cell_contents, (*within, function)) for free, cell in cells}]
+        held |= {name: cell.cell_contents for name, cell in cells}
+        parts = {name: _described(item, known) for name, item in held.items()}
+        return [f"{function.__module__}.{function.__qualname__}", parts]
     if isinstance(value, tuple):
-        return [_described(item, within) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        return [_described(item, known) for item in value]
+    if isinstance(value, (types.ModuleType, type)):
+        return value.__name__
+    numbas_type = type(value).__module__.startswith("numba.")
+    if value is None or numbas_type or isinstance(value, (bool, int, float, str, np.generic)):
         return f"{type(value).__name__} {value!r}"
     raise TypeError(f"{value!r} is no constant")
 
@@ -102,7 +113,7 @@ class KernelCache:
         from numba.cuda import get_current_device
 
         return {
-            "kernel": _described(self._dispatcher),
+            "kernel": _described(self._dispatcher, {}),
             "types": [str(argument) for argument in signature],
             "options": [f"{name} {value!r}" for name, value in sorted(self._dispatcher.targetoptions.items())],
             "capability": list(get_current_device().compute_capability),

@@ -127,22 +127,40 @@ def test_the_files_not_used_for_longest_go(monkeypatch, tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["0.kernel", "3.kernel", "notes.txt"]
 
 
-def test_a_kernel_is_described_by_what_its_closures_hold():
-    def make(factor, inner):
+FACTOR = 2
+
+
+def test_a_function_is_described_by_what_it_takes_from_around_it(monkeypatch):
+    def make(factor, inner=None):
         def outer(a):
-            return inner(a) * factor
+            return (inner or abs)(a) * factor * FACTOR
 
         return outer
 
-    def first(a):
-        return a
-
-    def described(factor, inner=first):
-        return cache._described(make(factor, inner))
+    def described(*given):
+        return str(cache._described(make(*given), {}))
 
     assert described(2) == described(2)
-    kinds = [2, 2.0, np.float32(2), np.float64(2), True, "2", (2, 3), None]
-    assert len({str(described(value)) for value in kinds}) == len(kinds)
-    assert described(2, make(1, first)) != described(2, make(3, first))
+    kinds = [2, 2.0, np.float32(2), np.float64(2), True, "2", (2, 3), None, np.float32]
+    assert len({described(value) for value in kinds}) == len(kinds)
+    assert described(2, make(1)) == described(2, make(1)) != described(2, make(3))
+    before = described(2, make(1))
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    assert described(2, make(1)) != before
     with pytest.raises(TypeError, match="is no constant"):
         described([2])
+
+
+def test_every_kernel_can_be_kept(run):
+    found = run(
+        """
+from sdie_fast.cuda import cache
+described = {}
+for kernel in kernels.every_kernel():
+    same = described.setdefault(str(cache._described(kernel.function, {})), kernel.function)
+    assert same is kernel.function, kernel.name
+    assert isinstance(kernel.function._cache, cache.KernelCache), kernel.name
+print(len(described))
+"""
+    )
+    assert int(found[0]) > 20
