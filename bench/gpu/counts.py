@@ -7,6 +7,10 @@ surface, stand for its 512. Counted are the instructions of the PTX that ships, 
 (`cost` in tools/ptx_emulator/translate.py): a warp executes what the busiest of its threads does. Bytes are those of
 global memory that a block reads or writes for the first time since its last barrier.
 
+counts.json keeps the counts of each case's kernels: "before" the kernels were worked over by these figures, and "now".
+--check fails where a case takes more than 3% above the latter; counts of another compiler cannot be compared, and the
+check then says so and passes. --update writes that file.
+
 The bounds quoted are those of an H200's data sheet: 132 multiprocessors issue four warp instructions each at 1.98 GHz,
 4.8 TB/s of memory, of which 4.2 are taken to be had. They are no measurement.
 """
@@ -26,8 +30,12 @@ from report import COUNTS_BEGIN, COUNTS_END, counts_table
 from workloads import WORKLOADS, Workload, draw
 
 from sdie_fast import enhance
+from sdie_fast._bench.machine import installed
 from sdie_fast._bench.sections import write_section
 
+KEPT = Path(__file__).with_suffix(".json")
+TOLERANCE = 3  # per cent
+COMPILER = ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")  # packages
 CASES = {"round": 3, "local": 3, "exact": 4}  # images counted of each
 NOT_INSTRUCTIONS = ("launches", "blocks", "warps", "read", "written")
 
@@ -67,12 +75,25 @@ def count(work: Workload) -> list[dict[str, Any]]:
                 "case": work.name,
                 "kernel": known.get(name, name),
                 "launches": counts["launches"],
-                "thousands": sum(kinds.values()) / 1e3 / work.images,
-                "bytes": (counts["read"] + counts["written"]) / work.pixels,
+                "thousands": round(sum(kinds.values()) / 1e3 / work.images, 1),
+                "bytes": round((counts["read"] + counts["written"]) / work.pixels, 1),
                 "kinds": {kind: n / 1e3 / work.images for kind, n in sorted(kinds.items(), key=lambda i: -i[1])},
             }
         )
     return sorted(rows, key=lambda row: -row["thousands"])
+
+
+def compare(rows: list[dict[str, Any]], kept: dict[str, Any], compiler: dict[str, Any]) -> list[str]:
+    """Say which cases take more than the kept ones; raises LookupError where they cannot be compared."""
+    if kept["compiler"] != compiler:
+        raise LookupError(f"counted with {compiler}, kept are those of {kept['compiler']}")
+    wrong = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        for figure, unit in (("thousands", "thousand warp instructions"), ("bytes", "bytes a pixel")):
+            now, then = (sum(r[figure] for r in of if r["case"] == case) for of in (rows, kept["now"]))
+            if now > then * (1 + TOLERANCE / 100):
+                wrong.append(f"{case}: {now:,.0f} {unit}; {then:,.0f} are kept")
+    return wrong
 
 
 def main(given: list[str]) -> int:
@@ -82,8 +103,8 @@ def main(given: list[str]) -> int:
     add("--case", nargs="+", choices=CASES, default=list(CASES))
     add("--images", type=int, help=f"of each case; {CASES} unless told")
     add("--kinds", action="store_true", help="print the instructions of each kind too")
-    add("--json", type=Path, metavar="FILE", help="write the rows there")
-    add("--against", type=Path, metavar="FILE", help="such a file, of an earlier state: for a column beside")
+    add("--check", action="store_true", help="fail where a case takes more than what is kept")
+    add("--update", action="store_true", help="keep these counts")
     add("--write", type=Path, metavar="FILE", help="put the table into this Markdown file, between its marks")
     args = parser.parse_args(given)
     if "EMULATOR_CACHE" not in os.environ:
@@ -95,18 +116,28 @@ def main(given: list[str]) -> int:
         if work.name in args.case:
             print(work.title, file=sys.stderr, flush=True)
             rows += count(dataclasses.replace(work, images=args.images or CASES[work.name]))
-    before = json.loads(args.against.read_text()) if args.against else []
-    table = counts_table(rows, before)
+    kept = json.loads(KEPT.read_text())
+    compiler = {name: installed(name) for name in COMPILER}
+    table = counts_table(rows, kept["before"])
     print(table)
     if args.kinds:
         for row in rows:
             kinds = ", ".join(f"{kind} {n:,.1f}" for kind, n in row["kinds"].items())
             print(f"{row['case']}, {row['kernel']}: {kinds}")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    wrong: list[str] = []
+    if args.check:
+        try:
+            wrong = compare(rows, kept, compiler)
+        except LookupError as error:
+            print(f"not compared: {error}")
+        print(*wrong, sep="\n", file=sys.stderr)
+    if args.update:
+        shown = ("case", "kernel", "launches", "thousands", "bytes")
+        kept |= {"compiler": compiler, "now": [{key: row[key] for key in shown} for row in rows]}
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
     if args.write:
         write_section(args.write, COUNTS_BEGIN, COUNTS_END, table)
-    return 0
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

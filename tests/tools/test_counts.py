@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import counts
+import pytest
 import report
 
 
@@ -26,3 +27,17 @@ def test_the_table_sums_each_case_and_sets_what_was_before_beside_it():
     assert ["**round**", "all; at most 20.9 Gpx/s", "| 2,000", "3,000", "60.0", "57.0", "2,100, 90 bytes"] in lines
     # 2,100 bytes at 4.2 TB/s are slower than 18 million warp instructions
     assert ["**exact**", "all; at most 2.0 Gpx/s", "| 18,000", "| 2,100.0", "| 18,000, 1,200 bytes"] in lines
+
+
+def test_a_case_that_takes_more_than_what_is_kept_is_told():
+    def rows(thousands, moved):
+        return [{"case": "round", "thousands": thousands, "bytes": moved}] * 2
+
+    kept = {"compiler": {"numba-cuda": "1"}, "now": rows(500, 40)}
+    assert counts.compare(rows(514, 41), kept, {"numba-cuda": "1"}) == []
+    assert counts.compare(rows(516, 40), kept, {"numba-cuda": "1"}) == [
+        "round: 1,032 thousand warp instructions; 1,000 are kept"
+    ]
+    assert counts.compare(rows(1, 42), kept, {"numba-cuda": "1"}) == ["round: 84 bytes a pixel; 80 are kept"]
+    with pytest.raises(LookupError, match="counted with"):
+        counts.compare(rows(500, 40), kept, {"numba-cuda": "2"})
