@@ -99,13 +99,17 @@ say "versions"
 "$python" - <<'PY' 2>&1 | tee -a "$out/summary.txt"
 import importlib.metadata as metadata, os, platform, re, subprocess, sys
 print("Python", sys.version.split()[0], "on", platform.platform())
-wanted = r"(numpy|scipy|numba.*|llvmlite|cuda.*|nvidia.*|torch.*|triton|cupy.*|onnxruntime.*|tensorrt.*|segment.anything|nanobind|scikit.build.core|pytest|hypothesis|opencv.*)"
+wanted = (
+    "numpy|scipy|numba.*|llvmlite|cuda.*|nvidia.*|torch.*|triton|cupy.*|onnxruntime.*|tensorrt.*|segment.anything"
+    "|nanobind|scikit.build.core|pytest|hypothesis|opencv.*"
+)
 found = {}  # of two of a name the one that is imported: the first
 for d in metadata.distributions():
     if re.fullmatch(wanted, d.metadata["Name"] or ""):
         found.setdefault(d.metadata["Name"], d.version)
 print(", ".join(f"{name} {version}" for name, version in sorted(found.items())))
-for command in ("nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader", "nvcc --version", "cmake --version", "c++ --version"):
+query = "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader"
+for command in (query, "nvcc --version", "cmake --version", "c++ --version"):
     try:
         lines = subprocess.run(command.split(), capture_output=True, text=True).stdout.strip().splitlines()
         print(f"{command.split()[0]}: {lines[-1 if 'nvcc' in command else 0] if lines else 'says nothing'}")
