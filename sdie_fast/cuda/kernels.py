@@ -12,8 +12,9 @@ import numpy as np
 from numba import config, cuda, float32
 
 from ..filters import TABLE
+from .cache import KernelCache
 
-__all__ = ["every_kernel", "exact_part", "kernel", "launch", "listed", "part", "section"]
+__all__ = ["every_kernel", "exact_part", "kept", "kernel", "launch", "listed", "part", "section"]
 
 # Python numbers are float64 to the compiler; these keep the arithmetic in float32.
 F32 = np.float32
@@ -96,12 +97,19 @@ class Kernel(NamedTuple):
 _listed: list[Kernel] = []
 
 
+def kept(function: Any) -> Any:
+    """Make a kernel look for itself among those kept on disk before it is compiled; returns it."""
+    if not SIMULATED:
+        function._cache = KernelCache(function)
+    return function
+
+
 def listed(function: Any, *signature: Any, note: str = "") -> Any:
-    """List a kernel under its module's and its own name; returns it."""
+    """Keep a kernel, and list it under its module's and its own name; returns it."""
     plain = function.py_func if hasattr(function, "py_func") else function.fn
     module = plain.__module__.removeprefix(f"{__package__}.")
     _listed.append(Kernel(f"{module}: {plain.__name__}{note and ' ' + note}", function, signature))
-    return function
+    return kept(function)
 
 
 def kernel(*signature: Any, **options: Any) -> Callable[[Callable[..., None]], Any]:

@@ -149,6 +149,7 @@ void check_global(const void* address, int size, int line, Access access) {
         return;
     }
     last_range = found;
+    if (counting) count_access(found, p - range_begin[found], range_end[found] - range_begin[found], size, access);
     if (!races || access == ATOMIC || size < 4) return;  // bytes of a word may have different writers
     if (global_words[found].empty()) global_words[found].resize((range_end[found] - range_begin[found]) / 4 + 4);
     for (int word = 0; word < size / 4; word++)
@@ -215,6 +216,8 @@ static Block* make_block(u64 id) {
     block->stretch = 1;
     block->alive = block_size[0] * block_size[1] * block_size[2];
     block->threads.resize(block->alive);
+    block->visits.resize((size_t)block->alive * kernel->basic_blocks);
+    count_phase(*block);
     block->shared = memory(free_shared, SHARED_ROOM, MAP_32BIT);  // addresses of shared memory may be of 32 bits
     memset(block->shared, 0xFF, SHARED_ROOM);
     block->words.assign(kernel->shared_bytes / 4 + 4, SharedWord{0, 0, -1, -1, false, false});
@@ -226,6 +229,7 @@ static Block* make_block(u64 id) {
         t.ty = i / block_size[0] % block_size[1];
         t.tz = i / (block_size[0] * block_size[1]);
         t.state = READY;
+        t.visits = block->visits.data() + (size_t)i * kernel->basic_blocks;
         t.stack = memory(free_stacks, STACK, MAP_NORESERVE);
         // What `switch_stacks` takes off the stack: six registers and where to return.
         void** top = (void**)(t.stack + STACK - 64);
@@ -238,6 +242,7 @@ static Block* make_block(u64 id) {
 }
 
 static void release(Block* block) {
+    if (counting) count_block(*kernel, *block);
     free_shared.push_back(block->shared);
     delete block;
 }
@@ -266,6 +271,7 @@ static void step(Block* block) {
     if (!waiting) return;
     if (block->alive < n) report("a barrier after some threads have ended", waiting->barrier, nullptr, 0);
     block->stretch++;
+    count_phase(*block);
     for (auto& t : block->threads)
         if (t.state == AT_BARRIER) t.state = READY;
 }
@@ -297,6 +303,7 @@ void run_kernel(const KernelInfo& which, void** given, const unsigned* grid, con
     if (getenv("EMULATOR_SEED")) random_state = setting("EMULATOR_SEED", 0) * 2654435761u + 1;
     look_up_ranges();
     look_up_teams();
+    begin_counts(which, ranges);
     const u64 total = (u64)grid_size[0] * grid_size[1] * grid_size[2];
     const size_t limit = kernel->has_atomics ? setting("EMULATOR_RESIDENT", 12) : 1;
     const long late = setting("EMULATOR_LATE", 0);
