@@ -12,9 +12,12 @@ import numpy as np
 from numba import config, cuda, float32
 
 from ..filters import TABLE
+from . import driver
 from .cache import KernelCache
 
 __all__ = ["every_kernel", "exact_part", "kept", "kernel", "launch", "listed", "part", "section"]
+
+driver.prepare()
 
 # Python numbers are float64 to the compiler; these keep the arithmetic in float32.
 F32 = np.float32

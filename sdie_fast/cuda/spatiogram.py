@@ -21,6 +21,7 @@ as well, far outside of every bin, each pixel gets its own largest exponent firs
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -213,6 +214,7 @@ def equalise_by_place(image, active, bins, records, used, out):
             out[plane, y + k, x] = below[k] * (ONE / total[k])
 
 
+@functools.cache
 def patch_threads(height: int, width: int) -> tuple[int, int]:
     """Threads of a block along x and y: those that leave the fewest idle past the plane's borders."""
 
