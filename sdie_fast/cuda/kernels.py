@@ -44,7 +44,7 @@ log2: Callable[[Any], Any]
 bits_of: Callable[[Any], Any]
 float_of: Callable[[Any], Any]
 if SIMULATED:
-    exp2, log2 = np.exp2, np.log2
+    exp2, log2 = np.exp2, np.errstate(divide="ignore")(np.log2)
     bits_of, float_of = (lambda v: np.float32(v).view(np.int32)), (lambda v: np.int32(v).view(np.float32))
 else:
     from numba.cuda import libdevice

@@ -61,7 +61,8 @@ class Rounds:
         planes = _planes(shape, per_channel)
         self._state, self._next = _Planes(planes), _Planes(planes)
         if active[WLS]:
-            self._wls = _wls_class(params)(*planes)
+            made, settings = _wls_class(params)
+            self._wls = made(*planes, **settings)
         if active[SPATIOGRAM]:
             self._equalised = _Planes(planes)
             self._spatiogram = Spatiogram(*planes, **_spatiogram_arguments(params))
@@ -80,7 +81,8 @@ class Rounds:
         plane_bytes = 4 * math.prod(planes)
         total = 2 * plane_bytes + 4 * (len(TABLE) * planes[0] + local.NUMBERS)
         if active[WLS]:
-            total += _wls_class(params).workspace_bytes(*planes)
+            made, settings = _wls_class(params)
+            total += made.workspace_bytes(*planes, **settings)
         if active[SPATIOGRAM]:
             total += plane_bytes + Spatiogram.workspace_bytes(*planes, **_spatiogram_arguments(params))
         return total
@@ -132,14 +134,14 @@ class Rounds:
             )
         if active[WLS]:
             own = p.of("wls")
-            settings = {"tol": own.tol} if own.solver == "exact" else {}
+            on_lightness = own.domain == "lightness"
+            settings = {"tol": own.tol, "on_lightness": on_lightness} if own.solver == "exact" else {}
             self._wls(
                 state.first(count),
                 to.first(count),
                 lambda_=own.lambda_,
                 alpha=own.alpha,
                 **settings,
-                on_lightness=own.domain == "lightness",
                 active=self._share[WLS],
                 stream=stream,
             )
@@ -174,8 +176,10 @@ class Rounds:
                 raise ValueError(f"made without memory for the filter {name!r}")
 
 
-def _wls_class(params: FilterParams) -> Any:
-    return FastWls if params.wls_solver == "fast" else ExactWls
+def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
+    """The solver's class, and what it has to be told beside the planes' size."""
+    own = params.of("wls")
+    return (FastWls, {"on_lightness": own.domain == "lightness"}) if own.solver == "fast" else (ExactWls, {})
 
 
 def _spatiogram_arguments(params: FilterParams) -> dict[str, Any]:
