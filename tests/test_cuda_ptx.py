@@ -68,6 +68,11 @@ def test_reads_what_the_linker_says(tool):
     assert len(tool.row("k", figures, 9)) == len(tool.row("kernel", {}, 9))
 
 
+def test_a_linker_that_says_nothing_is_no_success(tool):
+    with pytest.raises(ValueError, match="nothing is said of registers: 'warning'"):
+        tool.parse_ptxas("warning\n")
+
+
 def test_allowance(tool):
     table = (("sums: *", 20), ("*: last", 5))
     assert [tool.allowance(n, table) for n in ("sums: last", "mix: last", "mix: first")] == [20, 5, 0]

@@ -78,7 +78,10 @@ def parse_ptxas(text: str) -> dict[str, int]:
     def add_up(pattern: str) -> int:
         return sum(int(n) for n in re.findall(pattern, text))
 
-    registers = max(int(n) for n in re.findall(r"Used (\d+) registers", text))
+    used = re.findall(r"Used (\d+) registers", text)
+    if not used:
+        raise ValueError(f"nothing is said of registers: {text.strip()[:300]!r}")
+    registers = max(map(int, used))
     return {
         "registers": registers,
         "warps": min(WARPS, REGISTERS // (-(-registers // 8) * 8 * 32)),  # registers come in eights
@@ -134,10 +137,11 @@ def examine(name: str, kernel: Any, signature: Any, capability: tuple[int, int])
     begin = time.perf_counter()
     try:
         words, ptx = build(kernel, signature, capability)
+        assembled = parse_ptxas(words)
     except Exception as error:  # whatever the compiler raises: it is the result
         return {}, "", f"{type(error).__name__}: {error}"
     figures = {"PTX": sum(1 for _ in opcodes(ptx)), "float64": count_float64(ptx), "local": local_bytes(ptx)}
-    figures |= parse_ptxas(words) | {"seconds": round(time.perf_counter() - begin, 1)}
+    figures |= assembled | {"seconds": round(time.perf_counter() - begin, 1)}
     return figures, ptx, "; ".join(faults(name, figures))
 
 
