@@ -8,7 +8,7 @@ import sdie_fast as sdie
 from sdie_fast import FilterParams
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import driver, graph, memory, run
+from sdie_fast.cuda import driver, graph, memory, run, streams
 
 
 class Code(IntEnum):
@@ -101,7 +101,7 @@ class Recorded:
 
     def __init__(self, enqueue, on):
         type(self).made += 1
-        self.enqueue = enqueue
+        self.enqueue, self.stream = enqueue, on
 
     def launch(self, on):
         self.enqueue(on)
@@ -123,6 +123,13 @@ class TestReplay:
             replay("kind", lambda s, k=k: done.append(k), 0)
         assert recorded.made == 1
         assert done == [0, 1, 1, 1]  # what was recorded is what runs
+
+    def test_recordings_are_made_on_a_stream_that_waits_for_no_other(self, recorded, monkeypatch):
+        monkeypatch.setattr(streams, "own", lambda: "our own")
+        replay = graph.Recorder()
+        for _ in range(2):
+            replay("kind", lambda s: None, 0)
+        assert replay._graphs["kind"].stream == "our own"
 
     def test_kinds_are_recorded_apart_and_few_are_kept(self, recorded):
         replay = graph.Recorder()

@@ -205,6 +205,15 @@ class TestOnTheHost:
         for k in range(5):
             np.testing.assert_allclose(result[k].astype(int), reference(batch[k], weights[k]).astype(int), atol=1)
 
+    def test_streams_wait_for_no_others(self, rng, picture, chunks, monkeypatch):
+        made = []
+        real = streams.own
+        monkeypatch.setattr(streams, "own", lambda: made.append(1) or real())
+        on_cuda(picture(rng, (2, 9, 10), np.uint8), IDENTITY)
+        assert len(made) == 1
+        on_cuda(picture(rng, (5, 9, 10), np.uint8), IDENTITY)
+        assert len(made) == 1 + 3
+
     def test_more_chunks_than_slots_come_back_in_their_places(self, rng, picture, chunks):
         batch = picture(rng, (7, 9, 10), np.uint8)
         np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
