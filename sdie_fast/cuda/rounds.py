@@ -10,7 +10,6 @@ from numba import cuda
 from ..filters import TABLE, FilterParams
 from . import WHOLE, local, pixels
 from .kernels import POSITION, ceil_div, launch
-from .parts import COLUMNS
 from .spatiogram import Spatiogram
 from .views import Batch
 from .wls_exact import ExactWls
@@ -155,10 +154,10 @@ class Rounds:
                 active=self._share[SPATIOGRAM],
                 stream=stream,
             )
-        mix = local.local_mix(local.parts_of(p, active))
         _, height, width = state.whole.shape
+        mix = local.local_mix(local.parts_of(p, active), local.columns_of(width))
         launch(
-            mix.kernel, (ceil_div(width, COLUMNS), ceil_div(height, mix.rows), count), mix.block, stream,
+            mix.kernel, mix.grid(height, width, count), mix.block, stream,
             state.pixels, to.pixels, equalised.pixels, to.pixels, height, width, weights, turn, self._channels,
             self._numbers,
         )  # fmt: skip
