@@ -174,8 +174,8 @@ def barrier(crew):
         if cuda.threadIdx.x == 0:
             own = 1
             if rank == 0:  # without it the turn cannot end
-                turned = look(teams, team, PHASE) & TURNED
-                own = TURNED - 2 * turned - (size - 1)
+                turn = TURNED if (look(teams, team, PHASE) & TURNED) == 0 else -TURNED
+                own = turn - (size - 1)
             cuda.threadfence()
             before = cuda.atomic.add(teams, (team, PHASE), np.int32(own))
             while ((look(teams, team, PHASE) ^ before) & TURNED) == 0:

@@ -235,8 +235,8 @@ def test_team_of_blocks_that_run_together(cuda, side_by_side, rng, monkeypatch):
     # Groups of one tile, so that both blocks have some; and time, which a busy machine may take.
     planes = picture(rng, 1, 5, 18)
     monkeypatch.setattr(team, "PATIENCE", 10**9)
-    alone, _ = solve_by(cuda, planes, 1)
     monkeypatch.setattr(smoother, "FIVE_TILES", 1)
+    alone, _ = solve_by(cuda, planes, 1)
     got, teams = solve_by(cuda, planes, 2)
     assert teams[0, team.SIZE] == 2
     np.testing.assert_array_equal(got, alone)
