@@ -133,8 +133,7 @@ class Rounds:
             )
         if active[WLS]:
             own = p.of("wls")
-            on_lightness = own.domain == "lightness"
-            settings = {"tol": own.tol, "on_lightness": on_lightness} if own.solver == "exact" else {}
+            settings = {"tol": own.tol} if own.solver == "exact" else {}
             self._wls(
                 state.first(count),
                 to.first(count),
@@ -178,7 +177,7 @@ class Rounds:
 def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
     """The solver's class, and what it has to be told beside the planes' size."""
     own = params.of("wls")
-    return (FastWls, {"on_lightness": own.domain == "lightness"}) if own.solver == "fast" else (ExactWls, {})
+    return (FastWls if own.solver == "fast" else ExactWls), {"on_lightness": own.domain == "lightness"}
 
 
 def _spatiogram_arguments(params: FilterParams) -> dict[str, Any]:

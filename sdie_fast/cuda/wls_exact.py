@@ -407,6 +407,8 @@ class ExactWls:
     ----------
     planes, height, width : int
         The most planes of a call, and their size: at least 1.
+    on_lightness : bool
+        Smooth CIE L* instead of intensity.
 
     Attributes
     ----------
@@ -418,22 +420,23 @@ class ExactWls:
     Memory is for as many planes as the device works on at once, about 43 bytes a pixel each.
     """
 
-    def __init__(self, planes: int, height: int, width: int) -> None:
+    def __init__(self, planes: int, height: int, width: int, *, on_lightness: bool) -> None:
         self._layout = lay_out(height, width)
         teams = min(planes, _room())
         self._memory = cuda.device_array((teams, self._layout.floats), "float32")
         self._levels = cuda.to_device(self._layout.table)
         self._teams = cuda.device_array((teams, TEAM), "int32")
         self._all = cuda.to_device(np.ones(planes, np.float32))
-        self._start = FastWls(planes, height, width)
+        self._start = FastWls(planes, height, width, on_lightness=on_lightness)
+        self._light = on_lightness
         self.iterations = cuda.to_device(np.zeros(planes, np.int32))
 
     @classmethod
-    def workspace_bytes(cls, planes: int, height: int, width: int) -> int:
+    def workspace_bytes(cls, planes: int, height: int, width: int, *, on_lightness: bool) -> int:
         """Bytes of device memory an instance holds."""
         at = lay_out(height, width)
         own = min(planes, _room()) * 4 * (at.floats + TEAM) + at.table.nbytes + 8 * planes
-        return own + FastWls.workspace_bytes(planes, height, width)
+        return own + FastWls.workspace_bytes(planes, height, width, on_lightness=on_lightness)
 
     def __call__(
         self,
@@ -443,7 +446,6 @@ class ExactWls:
         lambda_: float,
         alpha: float,
         tol: float,
-        on_lightness: bool,
         active: Any = None,
         stream: Any = 0,
     ) -> None:
@@ -457,8 +459,6 @@ class ExactWls:
             As `sdie_fast.FilterParams` has them.
         tol : float
             The largest error accepted.
-        on_lightness : bool
-            Smooth CIE L* instead of intensity.
         active : device (n,) float32, C-contiguous, or None
             A plane whose entry is 0 is not computed. None: all.
         stream : Numba stream
@@ -469,15 +469,13 @@ class ExactWls:
         tiles = ceil_div(height, SIDE) * ceil_div(width, SIDE)
         blocks = max(1, min(room // planes, ceil_div(tiles, FIVE_TILES)))
         teams = min(planes, room // blocks)
-        self._start(
-            guide, out, lambda_=lambda_, alpha=alpha, on_lightness=on_lightness, active=active, stream=stream
-        )  # fmt: skip
+        self._start(guide, out, lambda_=lambda_, alpha=alpha, active=active, stream=stream)
         reset[1, THREADS, stream](self._teams)
         # On L* / 100 the definition's small constant is a hundredth, too.
         solve[teams * blocks, THREADS, stream](
             guide.reshape(planes, height * width), out.reshape(planes, height * width),
-            self._all if active is None else active, int(on_lightness), F32(lambda_), F32(alpha),
-            F32(SMALL / 100 if on_lightness else SMALL), F32(tol / STEEPEST if on_lightness else tol),
+            self._all if active is None else active, int(self._light), F32(lambda_), F32(alpha),
+            F32(SMALL / 100 if self._light else SMALL), F32(tol / STEEPEST if self._light else tol),
             self._memory, self._levels, at.inverse, at.sums, at.other_sums, at.direction,
             at.image_of_direction, at.chunks, self._teams, blocks, self.iterations,
         )  # fmt: skip

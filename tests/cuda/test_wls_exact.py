@@ -32,12 +32,9 @@ def smooth(cuda):
 
     def run(planes, *, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False, active=None, planes_held=0):
         n, height, width = planes.shape
-        run.filter = wls_exact.ExactWls(planes_held or n, height, width)
+        run.filter = wls_exact.ExactWls(planes_held or n, height, width, on_lightness=on_lightness)
         out = cuda.to_device(np.full_like(planes, np.nan))
-        run.filter(
-            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, tol=tol,
-            on_lightness=on_lightness, active=active,
-        )  # fmt: skip
+        run.filter(cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, tol=tol, active=active)
         return out.copy_to_host()
 
     return run
@@ -146,8 +143,8 @@ def test_workspace_bytes(cuda, monkeypatch):
     monkeypatch.setattr(wls_exact.cuda, "to_device", lambda *a, **k: count(copy(*a, **k)))
     for arguments in ((1, 3, 3), (7, 20, 33), (2000, 9, 8)):
         taken.clear()
-        wls_exact.ExactWls(*arguments)
-        assert sum(taken) == wls_exact.ExactWls.workspace_bytes(*arguments)
+        wls_exact.ExactWls(*arguments, on_lightness=False)
+        assert sum(taken) == wls_exact.ExactWls.workspace_bytes(*arguments, on_lightness=False)
 
 
 def test_levels_do_not_overlap():
@@ -217,7 +214,7 @@ def solve_by(cuda, planes, blocks, sizes=None):
     Returns the result and the teams' table.
     """
     n, height, width = planes.shape
-    filter_ = wls_exact.ExactWls(n, height, width)
+    filter_ = wls_exact.ExactWls(n, height, width, on_lightness=False)
     at = filter_._layout
     filter_._teams = cuda.to_device(np.zeros((n, team.TEAM), np.int32))
     out = cuda.to_device(planes.reshape(n, -1))
