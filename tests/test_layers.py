@@ -25,7 +25,7 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# `cuda.arrays` describes arrays by the driver and the errors alone.
+# `cuda.arrays` and `cuda.views` describe arrays by the driver and the errors alone.
 BESIDE = {("cuda", "actor"), ("_validate", "cuda")}
 # A filter's function calls the backends, an actor ONNX Runtime, the device's path its backend: each when it is called.
 WHEN_CALLED = {("filters", "_backends"), ("actor", "segment")}

@@ -134,6 +134,7 @@ def ours_replayed(setup: Setup) -> Method:
     """The launches of `Rounds` alone, recorded as CUDA graphs, each on a set of its own."""
     from numba import cuda
 
+    from sdie_fast.cuda import streams
     from sdie_fast.cuda.graph import Graph
     from sdie_fast.cuda.rounds import Rounds
 
@@ -144,17 +145,18 @@ def ours_replayed(setup: Setup) -> Method:
     normalised[..., list(active)] = work.weights
     weights = cuda.to_device(normalised)
     rounds = Rounds((*work.shape, 1), setup.params, active=active)
-    own = cuda.stream()
+    own = streams.own()
     src, dst = ([cuda.as_cuda_array(t[k][..., None]) for k in range(sets)] for t in (setup.src, setup.dst))
 
     def enqueue(k: int, stream: Any) -> None:
         rounds(src[k], dst[k], weights, active, white_level=255.0, stream=stream)
 
+    setup.runner.wait()  # for what was copied to the device on another stream
     enqueue(0, own)  # compiles, which cannot be recorded
     own.synchronize()
     graphs = [Graph(partial(enqueue, k), own) for k in range(sets)]
     setup.runner.wait()
-    on = cuda.external_stream(setup.runner.stream.cuda_stream)
+    on = streams.stream(setup.runner.stream.cuda_stream)
 
     def call(k: int, _held: Any = (rounds, weights)) -> Any:  # of which the graphs know the addresses alone
         graphs[k % sets].launch(on)

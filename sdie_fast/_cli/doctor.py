@@ -28,19 +28,19 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _started(backend: _backends.Backend) -> _backends.Backend:
-    """Whether numba.cuda starts is known when it has been started: here there is time for that."""
+def _proved(backend: _backends.Backend) -> _backends.Backend:
+    """Whether kernels run is known when one has been compiled and run: here there is time for that."""
     if backend.name != "cuda" or not backend.available:
         return backend
     from ..cuda import driver
 
-    found = driver.start()
+    found = driver.proved()
     return dataclasses.replace(backend, available=found.available, reason=found.reason, fix=found.fix)
 
 
 def examine() -> dict[str, Any]:
     """Gather the facts; nothing here fails because something is missing."""
-    backends = [_started(b) for b in _backends.backends()]
+    backends = [_proved(b) for b in _backends.backends()]
     usable = [b.name for b in backends if b.available]
     host = [name for name in _backends.HOST if name in usable]
     core: dict[str, Any] | None = None

@@ -9,7 +9,8 @@ Streams. The work is enqueued on the stream on which the image's own library ord
 current stream of this thread, of Numba the stream the array is bound to, of CAI the stream it names, of DLPack the legacy
 default stream, for which the producer is asked to wait. So the image is complete before it is read, and what the caller
 enqueues next through the same library sees the result: nobody waits on the host. Where `out` belongs to another stream,
-events order the two.
+events order the two. A stream that is being captured is refused: a graph of the caller's would hold addresses of memory
+that is shared and given back here, and calls replay graphs of their own.
 
 This module imports none of these libraries: an array can only come from one that has been imported.
 """
@@ -17,120 +18,17 @@ This module imports none of these libraries: an array can only come from one tha
 from __future__ import annotations
 
 import contextlib
-import importlib
-import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InvalidArgumentError, InvalidTypeError
-from . import driver
+from . import driver, streams
+from .views import DeviceArray, contiguous_strides
 
-__all__ = ["DeviceArray", "contiguous_strides", "describe", "empty_like", "numba_array", "on_device", "ordered"]
-
-
-class _Interface:
-    """What NumPy or Numba makes an array of: an address and a layout, and who keeps the memory."""
-
-    def __init__(self, array: DeviceArray, protocol: str, read_only: bool) -> None:
-        self.owner = array
-        described = {
-            "version": 3,
-            "shape": array.shape,
-            "strides": array.strides,
-            "typestr": array.dtype.str,
-            "data": (array.pointer, read_only),
-        }
-        setattr(self, protocol, described)
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceArray:
-    """An array that lies on a CUDA device.
-
-    Attributes
-    ----------
-    pointer : int
-        Address of its first element on the device.
-    shape, strides : tuple of int
-        In elements and in bytes.
-    dtype : numpy.dtype
-        Of its elements.
-    writeable : bool
-        Whether it may be written to.
-    device : int
-        Number of the device.
-    stream : int
-        Handle of the stream on which the work that fills it is ordered, and on which the caller
-        expects what follows: 1 is the legacy default stream, 2 the one of the thread.
-    library : str
-        Whose it is: "torch", "cupy", "numba" or "other".
-    owner : object
-        The caller's array; it keeps the memory.
-    """
-
-    pointer: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: np.dtype[Any]
-    writeable: bool
-    device: int
-    stream: int
-    library: str
-    owner: Any
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of an element."""
-        return self.dtype.itemsize
-
-    @property
-    def addresses(self) -> npt.NDArray[Any]:
-        """An ndarray of the same addresses and layout, for arithmetic on those alone.
-
-        Its elements are not the host's: reading one, printing it or copying it is an access to
-        memory that the process does not have.
-        """
-        return np.asarray(_Interface(self, "__array_interface__", not self.writeable))
-
-    @property
-    def flags(self) -> Any:
-        """As of an ndarray."""
-        return self.addresses.flags
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> DeviceArray:
-        """View a part: slices, new axes, integers."""
-        whole = index if isinstance(index, tuple) else (index,)
-        if Ellipsis not in whole:
-            whole = (*whole, Ellipsis)  # so that NumPy answers with a view, never with an element
-        view = self.addresses[whole]
-        pointer = int(view.__array_interface__["data"][0])
-        return replace(self, pointer=pointer, shape=view.shape, strides=view.strides)
-
-
-def numba_array(array: DeviceArray) -> Any:
-    """View a device array as Numba's kernels take it: no copy, no synchronisation."""
-    if driver.simulated():
-        simulator: Any = importlib.import_module("numba.cuda.cudadrv.devicearray")
-        return simulator.FakeCUDAArray(array.addresses)
-    return driver.cuda().as_cuda_array(_Interface(array, "__cuda_array_interface__", False), sync=False)
+__all__ = ["DeviceArray", "describe", "empty_like", "on_device", "ordered"]
 
 
 _DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged of dlpack.h
@@ -180,7 +78,7 @@ def describe(name: str, value: Any) -> DeviceArray:
     ------
     InvalidArgumentError, InvalidTypeError
         Elements of a type that NumPy does not know, a mask, a sparse tensor or one that requires
-        its gradient, an array that is not on the current device.
+        its gradient, an array that is not on the current device, a stream that is being captured.
     """
     if isinstance(value, DeviceArray):
         return value
@@ -195,6 +93,11 @@ def describe(name: str, value: Any) -> DeviceArray:
     else:
         array = _dlpack(name, value)
     current = driver.current_device()
+    if streams.captured(array.stream):
+        raise InvalidArgumentError(
+            f"{name}: received an array whose stream is being captured, as by torch.cuda.graph; accepted: one on a "
+            "stream that is not (to fix: call it outside; small images are replayed from a graph of its own)"
+        )
     if array.size and array.device != current:
         raise InvalidArgumentError(
             f"{name}: received {array.dtype} array of shape {array.shape} on CUDA device "
@@ -235,7 +138,7 @@ def _torch(name: str, value: Any) -> DeviceArray:
         dtype=dtype,
         writeable=True,
         device=int(value.device.index),
-        stream=int(torch.cuda.current_stream(value.device).cuda_stream) or driver.LEGACY_STREAM,
+        stream=int(torch.cuda.current_stream(value.device).cuda_stream) or streams.LEGACY,
         library="torch",
         owner=value,
     )
@@ -272,7 +175,7 @@ def _interface(name: str, value: Any, library: str, interface: Any) -> DeviceArr
         dtype=dtype,
         writeable=not read_only,
         device=driver.device_of(int(pointer or 0)),
-        stream=int(interface.get("stream") or driver.LEGACY_STREAM),
+        stream=int(interface.get("stream") or streams.LEGACY),
         library=library,
         owner=value,
     )
@@ -283,7 +186,7 @@ def _dlpack(name: str, value: Any) -> DeviceArray:
 
     received = f"{name}: received a {type(value).__name__}"
     # The producer makes the stream wait for its own work: that is what the argument is for.
-    stream = driver.LEGACY_STREAM
+    stream = streams.LEGACY
     try:
         view = StridedMemoryView.from_dlpack(value, stream_ptr=stream)
         dtype = view.dtype
@@ -308,27 +211,36 @@ def _dlpack(name: str, value: Any) -> DeviceArray:
     )
 
 
-def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Strides in bytes of a C-contiguous array."""
-    strides = [itemsize] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
-    return tuple(strides)
-
-
 def empty_like(array: DeviceArray) -> Any:
     """Make a C-contiguous array of the same kind, shape and dtype on the same device.
 
     Of the same kind: a torch tensor, a CuPy array, or a Numba device array bound to the stream on
     which it will be filled.
+
+    Raises
+    ------
+    DeviceMemoryError
+        Memory does not suffice, even without what is kept here between calls.
     """
-    if array.library == "torch":
-        torch = sys.modules["torch"]
-        return torch.empty(array.shape, dtype=array.owner.dtype, device=array.owner.device)
-    if array.library == "cupy":
-        return sys.modules["cupy"].empty(array.shape, array.dtype)
-    stream = array.owner.stream if array.library == "numba" and not driver.simulated() else driver.stream(array.stream)
-    return driver.cuda().device_array(array.shape, array.dtype, stream=stream)
+
+    def make() -> Any:
+        if array.library == "torch":
+            torch = sys.modules["torch"]
+            return torch.empty(array.shape, dtype=array.owner.dtype, device=array.owner.device)
+        if array.library == "cupy":
+            return sys.modules["cupy"].empty(array.shape, array.dtype)
+        bound = array.library == "numba" and not driver.simulated()
+        stream = array.owner.stream if bound else streams.stream(array.stream)
+        return driver.cuda().device_array(array.shape, array.dtype, stream=stream)
+
+    try:
+        return make()
+    except Exception as error:
+        if not driver.is_out_of_memory(error):
+            raise
+    from .memory import allocated
+
+    return allocated(make, array.nbytes)
 
 
 @contextlib.contextmanager
@@ -338,8 +250,8 @@ def ordered(source: DeviceArray, target: DeviceArray) -> Iterator[Any]:
     It is the source's. Where the target belongs to another stream, the work waits for what is
     enqueued there, and what is enqueued there later waits for the work.
     """
-    stream = driver.stream(source.stream)
-    other = None if target.stream == source.stream else driver.stream(target.stream)
+    stream = streams.stream(source.stream)
+    other = None if target.stream == source.stream else streams.stream(target.stream)
     if other is not None:
         _follow(stream, other)
     try:
@@ -350,6 +262,6 @@ def ordered(source: DeviceArray, target: DeviceArray) -> Iterator[Any]:
 
 
 def _follow(later: Any, earlier: Any) -> None:
-    event = driver.event()
+    event = streams.event()
     event.record(earlier)
     event.wait(later)

@@ -1,8 +1,9 @@
 """Whether CUDA can be used here, and if not, why not and what to do; numba.cuda, loaded when it is first used.
 
-Three layers. `state` asks the packages' metadata and, through ctypes, the driver: it imports neither Numba nor any part
-of CUDA, creates no context, and takes a few milliseconds where there is no GPU. `cuda` imports numba.cuda. The
-functions below it are the few calls that differ between a GPU and Numba's simulator.
+Four layers. `state` asks the packages' metadata and, through ctypes, the driver: it imports neither Numba nor any part
+of CUDA, creates no context, and takes a few milliseconds where there is no GPU. `start` imports numba.cuda, and `cuda`
+gives it. `proved` compiles and runs a kernel: for `doctor`, and for a call that has failed. The functions below them are
+the few calls that differ between a GPU and Numba's simulator.
 
 The simulator runs kernels as Python, one thread after another, some 100,000 times slower than a GPU. It is for tests. A
 left-over NUMBA_ENABLE_CUDASIM must not turn a line's GPU into that silently: the backend is available in the simulator
@@ -17,31 +18,37 @@ import importlib
 import importlib.util
 import math
 import os
+import shutil
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import BackendUnavailableError
 
 __all__ = [
     "INSTALL",
-    "LEGACY_STREAM",
     "Availability",
+    "binding",
     "cuda",
     "current_device",
     "device_of",
-    "event",
-    "finished",
     "free_memory",
     "is_out_of_memory",
+    "prepare",
+    "proved",
+    "refusal",
     "simulated",
     "start",
     "state",
-    "stream",
 ]
 
 INSTALL = 'pip install "sdie-fast[gpu]"'
+_UPGRADE = INSTALL.replace("install", "install --upgrade")
 
 # CUDA 13's compilers know no older chips (Turing: 7.5); those of CUDA 12 begin at Maxwell.
 _LEAST_CAPABILITY = {13: (7, 5)}
@@ -49,7 +56,6 @@ _OLDEST_CAPABILITY = (5, 0)
 
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
-LEGACY_STREAM = 1  # CU_STREAM_LEGACY
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,12 @@ def simulated() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0").strip() not in ("", "0")
 
 
-def _bindings() -> str:
-    """Version of cuda-bindings; "" where they are missing."""
+def _version(package: str) -> str:
+    """Version of a package; "" where it is missing."""
     from importlib import metadata  # takes longer than all the rest of `import sdie_fast`
 
     try:
-        return metadata.version("cuda-bindings")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
 
@@ -84,7 +90,7 @@ def _missing_package() -> str:
     for module, name in (("numba", "numba"), ("numba_cuda", "numba-cuda")):
         if importlib.util.find_spec(module) is None:
             return name
-    return "" if _bindings() else "cuda-bindings"
+    return "" if _version("cuda-bindings") else "cuda-bindings"
 
 
 def _load_driver() -> ctypes.CDLL | None:
@@ -189,7 +195,48 @@ def state() -> Availability:
             "no NVIDIA driver is installed (libcuda is missing)",
             "install the NVIDIA driver; in a container, pass the GPU in (docker run --gpus all)",
         )
-    return _ask(library, int(_bindings().split(".")[0]))
+    return _ask(library, int(_version("cuda-bindings").split(".")[0]))
+
+
+_COMPILERS = ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12")  # the wheels that bring libnvvm, of CUDA 13 and 12
+
+
+def _toolkits(named: list[str]) -> Iterator[Path]:
+    """Where a CUDA toolkit may lie: as the environment says, beside nvcc, in the usual places."""
+    nvcc = shutil.which("nvcc")
+    beside = [] if nvcc is None else [Path(nvcc).resolve().parent.parent]
+    versions = sorted(Path("/usr/local").glob("cuda-*"), reverse=True)
+    places: list[str | Path] = [*named, *beside, "/usr/local/cuda", *versions, "/opt/cuda", "/usr/lib/cuda"]
+    return map(Path, places)
+
+
+def _point_at_toolkit() -> None:
+    """Let CUDA_PATH and CUDA_HOME name a toolkit that has libnvvm, unless a wheel brings it.
+
+    numba-cuda asks cuda-pathfinder for it, which remembers these variables when it first looks.
+    """
+    if any(map(_version, _COMPILERS)):
+        return
+    named = [os.environ[name] for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
+    for root in _toolkits(named):
+        found = sorted(root.glob("nvvm/lib*/libnvvm.so*")) or sorted(root.glob("nvvm/bin/**/nvvm*.dll"))
+        if found:
+            if not named or Path(named[0]) != root:
+                os.environ["CUDA_PATH"] = os.environ["CUDA_HOME"] = str(root)
+            return
+
+
+@functools.cache
+def prepare() -> None:
+    """Mend what keeps numba-cuda from compiling; for whoever compiles a kernel, before the first one."""
+    if not hasattr(np, "row_stack"):
+        # NumPy 2.5 removed it. numba-cuda 0.30.4 names it whenever it compiles, and makes of it what it makes of vstack.
+        np.row_stack = np.vstack  # noqa: NPY201
+    _point_at_toolkit()
+
+
+def _no_start(told: object, fix: str = INSTALL) -> Availability:
+    return Availability(False, f"numba.cuda does not start: {' '.join(str(told).split())}", fix)
 
 
 @functools.cache
@@ -198,15 +245,52 @@ def start() -> Availability:
     found = state()
     if not found.available:
         return found
+    prepare()
     try:
         module: Any = importlib.import_module("numba.cuda")
-    except ImportError as error:
-        return Availability(False, f"numba.cuda does not load: {error}", INSTALL)
-    if not simulated() and not module.is_available():
-        told = module.cuda_error() or "the compiler of CUDA kernels (libnvvm) is missing"
-        return Availability(False, f"numba.cuda does not start: {' '.join(str(told).split())}", INSTALL)
+    except Exception as error:  # versions that do not go together show here, too
+        return Availability(False, f"numba.cuda does not load: {error}", _UPGRADE)
+    if not simulated():
+        compiler = "the compiler of CUDA kernels (libnvvm) is missing"
+        try:
+            available = module.is_available()
+        except Exception as error:  # it raises what its packages raise, of classes of their own
+            return _no_start(f"{compiler}: {error}", f"{INSTALL}, or set CUDA_HOME to a CUDA toolkit that has nvvm")
+        if not available:
+            return _no_start(module.cuda_error() or compiler)
     # A small image fills no GPU; that is no news to who sends one.
     warnings.filterwarnings("ignore", message="Grid size .* low occupancy")
+    return found
+
+
+def _run_a_kernel() -> None:
+    module = cuda()
+
+    @module.jit
+    def one_line(out: Any) -> None:
+        out[module.threadIdx.x] = 7
+
+    out = module.to_device(np.zeros(32, np.int32))
+    one_line[1, 32](out)
+    if not (out.copy_to_host() == 7).all():
+        raise RuntimeError("its result is wrong")
+
+
+@functools.cache
+def proved() -> Availability:
+    """`start`, and compile and run a kernel of one line.
+
+    What breaks where versions of packages do not go together shows there. It takes half a second, nearly all of which
+    the first kernel of a process takes in any case.
+    """
+    found = start()
+    if not found.available or simulated():
+        return found
+    try:
+        _run_a_kernel()
+    except Exception as error:  # of NVVM, of the linker, of the driver, of Numba
+        told = f"a kernel of one line does not run: {type(error).__name__}: {' '.join(str(error).split())}"
+        return Availability(False, told, _UPGRADE)
     return found
 
 
@@ -221,25 +305,37 @@ def cuda() -> Any:
     """
     found = start()
     if not found.available:
-        raise BackendUnavailableError(f"backend: 'cuda' cannot run here: {found.reason}; to fix: {found.fix}")
+        raise refusal(found)
     return importlib.import_module("numba.cuda")
 
 
+def refusal(found: Availability) -> BackendUnavailableError:
+    """Make the error for what is not available."""
+    return BackendUnavailableError(f"backend: 'cuda' cannot run here: {found.reason}; to fix: {found.fix}")
+
+
+@functools.cache
+def binding() -> Any:
+    """Get the driver's functions, as cuda.bindings.driver has them; Numba's wrappers of them are slow, and log."""
+    cuda()
+    return importlib.import_module("cuda.bindings.driver")
+
+
 def current_device() -> int:
-    """Number of the device whose context is current in this thread; device 0 where none is."""
-    return 0 if simulated() else int(cuda().get_current_device().id)
+    """Number of the device whose context is current in this thread; device 0 where none is, which then is current."""
+    if simulated():
+        return 0
+    code, device = binding().cuCtxGetDevice()
+    return int(device if code == 0 else cuda().get_current_device().id)
 
 
 def device_of(pointer: int) -> int:
     """Number of the device on which an address lies."""
     if simulated() or pointer == 0:
         return 0
-    cuda()
-    from cuda.bindings import driver as binding
-
-    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    code, ordinal = binding.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer))
-    return int(ordinal) if int(code) == 0 else -1
+    attribute = binding().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    code, ordinal = binding().cuPointerGetAttribute(attribute, pointer)
+    return int(ordinal) if code == 0 else -1
 
 
 def free_memory() -> float:
@@ -259,22 +355,5 @@ def free_memory() -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is the device's lack of memory (or, in the simulator, the host's)."""
-    return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)
-
-
-def stream(handle: int) -> Any:
-    """Numba's object for a stream that another library made; handle 0 is the legacy default one."""
-    if simulated():
-        return 0
-    return cuda().external_stream(handle if handle else LEGACY_STREAM)
-
-
-def event() -> Any:
-    """Make an event for ordering streams; it keeps no times."""
-    return cuda().event() if simulated() else cuda().event(timing=False)
-
-
-def finished(event: Any) -> bool:
-    """Whether the work before an event is done; in the simulator it always is."""
-    return bool(event.query()) if hasattr(event, "query") else True
+    """Whether an error, of whichever library, is the device's lack of memory (or, in the simulator, the host's)."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower().replace("_", " ")

@@ -17,11 +17,12 @@ import numpy.typing as npt
 from .._resize import areas
 from ..actor import Actions
 from ..filters import TABLE, FilterParams
-from . import driver, pixels
-from .arrays import DeviceArray, describe, numba_array, ordered
+from . import driver, pixels, streams
+from .arrays import describe, ordered
 from .kernels import POSITION
 from .memory import allocate
 from .run import run
+from .views import DeviceArray, numba_array
 
 __all__ = ["Eye", "Rules", "follow", "look"]
 
@@ -46,11 +47,12 @@ class Eye:
         self._half = allocate((images, height, side), np.uint8)
         self._seen = allocate((images, side, side), np.uint8)
         self._pinned = cuda.pinned_array((images, side, side), np.uint8)
+        streams.settle()
 
     def __call__(self, planes: Any, stream: Any) -> npt.NDArray[np.uint8]:
         """Look at (n, H, W) planes in [0, 1]; waits for them. Returns uint8 (n, side, side)."""
         pixels.shrink(planes, self._rows, self._columns, self._half, self._seen, stream)
-        self._seen.copy_to_host(self._pinned, stream=stream)
+        streams.download(streams.address(self._pinned), streams.address(self._seen), self._pinned.nbytes, stream)
         if stream:
             stream.synchronize()
         return np.array(self._pinned)
@@ -59,7 +61,7 @@ class Eye:
 def look(src: DeviceArray, white: float, side: int) -> npt.NDArray[np.uint8]:
     """What a network sees of (N, H, W, C) images: uint8 (N, side, side)."""
     images, height, width, channels = src.shape
-    stream = driver.stream(src.stream)
+    stream = streams.stream(src.stream)
     grey = allocate((images, height, width), np.float32)
     pixels.load(numba_array(src), grey, luma=channels == 3, white=white, stream=stream)
     return Eye(images, height, width, side)(grey, stream)

@@ -10,14 +10,13 @@ stream is being recorded.
 
 from __future__ import annotations
 
-import importlib
 import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from . import driver
+from . import driver, streams
 
 __all__ = ["Graph", "Recorder", "RecordingError", "worth_recording"]
 
@@ -38,14 +37,6 @@ class RecordingError(RuntimeError):
     """Work cannot be recorded."""
 
 
-def _checked(binding: Any, answer: tuple[Any, ...], call: str) -> Any:
-    """Unpack what a function of cuda.bindings returns: a code, then at most one value."""
-    code, *values = answer
-    if int(code) != 0:
-        raise RecordingError(f"{call} answers {getattr(code, 'name', code)}")
-    return values[0] if values else None
-
-
 class Graph:
     """Work recorded from a stream, ready to be launched on any.
 
@@ -54,9 +45,7 @@ class Graph:
     enqueue : callable
         Enqueues the work on the Numba stream it is given, and nowhere else.
     stream : Numba stream
-        To record from: one of our own, since default streams cannot be recorded. Nothing runs.
-    binding : module, optional
-        The driver's functions, as cuda.bindings.driver has them.
+        To record from: one of our own (`streams.own`), since default streams cannot be recorded. Nothing runs.
 
     Raises
     ------
@@ -64,36 +53,37 @@ class Graph:
         The driver refuses, or the work is of a kind that cannot be recorded.
     """
 
-    def __init__(self, enqueue: Enqueue, stream: Any, binding: Any = None) -> None:
-        if binding is None:
-            binding = importlib.import_module("cuda.bindings.driver")
-        self._binding = binding
-        handle = binding.CUstream(int(stream.handle))
-        # Relaxed: what other threads, or Numba's clean-up, do meanwhile does not spoil the recording.
-        mode = binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
-        _checked(binding, binding.cuStreamBeginCapture(handle, mode), "cuStreamBeginCapture")
-        failure: Exception | None = None
+    def __init__(self, enqueue: Enqueue, stream: Any) -> None:
         try:
-            enqueue(stream)
-        except Exception as error:
-            failure = error
-        # A recording that was begun must be ended, or the stream stays unusable.
-        answer = binding.cuStreamEndCapture(handle)
-        if failure is not None:
-            if int(answer[0]) == 0 and len(answer) > 1:
-                binding.cuGraphDestroy(answer[1])
-            raise RecordingError(f"the launches cannot be recorded: {failure}") from failure
-        graph = _checked(binding, answer, "cuStreamEndCapture")
-        try:
-            self._handle = _checked(binding, binding.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
-        finally:
-            binding.cuGraphDestroy(graph)
-        weakref.finalize(self, binding.cuGraphExecDestroy, self._handle)
+            graph = _recorded(enqueue, stream)
+            try:
+                self._handle = streams.call("cuGraphInstantiate", graph, 0)
+            finally:
+                driver.binding().cuGraphDestroy(graph)
+        except streams.DriverError as error:
+            raise RecordingError(str(error)) from error
+        weakref.finalize(self, driver.binding().cuGraphExecDestroy, self._handle)
 
     def launch(self, stream: Any) -> None:
         """Enqueue the recorded work on a Numba stream."""
-        handle = self._binding.CUstream(int(stream.handle))
-        _checked(self._binding, self._binding.cuGraphLaunch(self._handle, handle), "cuGraphLaunch")
+        streams.call("cuGraphLaunch", self._handle, stream.handle)
+
+
+def _recorded(enqueue: Enqueue, stream: Any) -> Any:
+    """Capture what is enqueued; gives the driver's graph."""
+    binding = driver.binding()
+    # Relaxed: what other threads, or Numba's clean-up, do meanwhile does not spoil the recording.
+    mode = binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+    streams.call("cuStreamBeginCapture", stream.handle, mode)
+    try:
+        enqueue(stream)
+    except Exception as error:
+        # A recording that was begun must be ended, or the stream stays unusable.
+        code, graph = binding.cuStreamEndCapture(stream.handle)
+        if code == 0:
+            binding.cuGraphDestroy(graph)
+        raise RecordingError(f"the launches cannot be recorded: {error}") from error
+    return streams.call("cuStreamEndCapture", stream.handle)
 
 
 class Recorder:
@@ -131,7 +121,7 @@ class Recorder:
     def _record(self, key: Hashable, enqueue: Enqueue) -> Graph | None:
         try:
             if self._stream is None:
-                self._stream = driver.cuda().stream()
+                self._stream = streams.own()
             self._graphs[key] = Graph(enqueue, self._stream)
         except RecordingError as error:
             self._refused = True

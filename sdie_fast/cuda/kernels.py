@@ -12,9 +12,12 @@ import numpy as np
 from numba import config, cuda, float32
 
 from ..filters import TABLE
+from . import driver
 from .cache import KernelCache
 
 __all__ = ["every_kernel", "exact_part", "kept", "kernel", "launch", "listed", "part", "section"]
+
+driver.prepare()
 
 # Python numbers are float64 to the compiler; these keep the arithmetic in float32.
 F32 = np.float32
@@ -41,7 +44,7 @@ log2: Callable[[Any], Any]
 bits_of: Callable[[Any], Any]
 float_of: Callable[[Any], Any]
 if SIMULATED:
-    exp2, log2 = np.exp2, np.log2
+    exp2, log2 = np.exp2, np.errstate(divide="ignore")(np.log2)
     bits_of, float_of = (lambda v: np.float32(v).view(np.int32)), (lambda v: np.int32(v).view(np.float32))
 else:
     from numba.cuda import libdevice

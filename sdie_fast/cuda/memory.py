@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from ..errors import DeviceMemoryError
 from ..filters import TABLE, FilterParams
-from . import driver
+from . import driver, streams
 from .graph import Recorder
 from .rounds import Active, Rounds, Shape
+from .views import Batch
 
-__all__ = ["Buffers", "Job", "WeightBuffer", "Workspace", "allocate", "cache", "turn", "with_workspace"]
+__all__ = ["Buffers", "Job", "WeightBuffer", "Workspace", "allocate", "allocated", "cache", "turn", "with_workspace"]
 
 Weights = npt.NDArray[np.float32]
 
@@ -41,8 +42,9 @@ class WeightBuffer:
     """
 
     def __init__(self, images: int, rounds: int) -> None:
-        self._device = driver.cuda().device_array((images, rounds, len(TABLE)), np.float32)
-        self._held: Weights | None = None
+        self._shape = images, rounds, len(TABLE)
+        self._device = Batch(self._shape, np.float32)
+        self._held = b""
         self._pinned: list[tuple[Any, Any]] = []  # the oldest upload first
 
     @staticmethod
@@ -52,32 +54,30 @@ class WeightBuffer:
 
     def put(self, weights: Weights, stream: Any) -> Any:
         """Enqueue the upload of (n, T, filters) weights; returns the device array they will be in."""
-        target = self._device[: len(weights)]
-        if self._held is None or not np.array_equal(self._held, weights):
+        given = weights.tobytes()
+        if given != self._held:
             pinned, event = self._next()
             pinned[: len(weights)] = weights
-            target.copy_to_device(pinned[: len(weights)], stream=stream)
+            streams.upload(self._device.address, streams.address(pinned), weights.nbytes, stream)
             event.record(stream)
             self._pinned.append((pinned, event))
-            self._held = weights.copy()
-        return target
+            self._held = given
+        return self._device.first(len(weights))
 
     def _next(self) -> tuple[Any, Any]:
-        if self._pinned and (len(self._pinned) >= _UPLOADS or driver.finished(self._pinned[0][1])):
+        if self._pinned and (len(self._pinned) >= _UPLOADS or streams.finished(self._pinned[0][1])):
             pinned, event = self._pinned.pop(0)
             event.synchronize()
             return pinned, event
-        return driver.cuda().pinned_array(self._device.shape, np.float32), driver.event()
+        return driver.cuda().pinned_array(self._shape, np.float32), streams.event()
 
 
 class Buffers:
     """A batch and its result on the device, C-contiguous, at addresses that stay."""
 
     def __init__(self, shape: Shape, dtype: np.dtype[Any], rounds: int) -> None:
-        cuda = driver.cuda()
         self.images = shape[0]
-        self.src = cuda.device_array(shape, dtype)
-        self.dst = cuda.device_array(shape, dtype)
+        self.src, self.dst = Batch(shape, dtype), Batch(shape, dtype)
         self.weights = WeightBuffer(shape[0], rounds)
         self.recorder = Recorder()
 
@@ -112,7 +112,7 @@ def turn(stream: Any) -> Iterator[None]:
         turns = _turns.setdefault(device, _Turns())
     with turns.lock:
         if turns.last is None:
-            turns.last = driver.event()
+            turns.last = streams.event()
         else:
             turns.last.wait(stream)
         try:
@@ -155,6 +155,7 @@ class Workspace:
         self.shape = (images, *job.shape[1:])
         self.active = active
         self.rounds = Rounds(self.shape, job.params, per_channel=job.per_channel, active=active)
+        streams.settle()  # what it copied to the device is there, for whichever stream
         self.lock = threading.Lock()
         self.streams: dict[bool, Any] = {}  # of the host's way: for one chunk, for several
         self._kinds: OrderedDict[tuple[np.dtype[Any], int], dict[int, Any]] = OrderedDict()
@@ -299,14 +300,26 @@ def allocate(shape: tuple[int, ...], dtype: Any) -> Any:
     DeviceMemoryError
         Memory does not suffice.
     """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return allocated(lambda: driver.cuda().device_array(shape, dtype), size)
+
+
+def allocated(make: Callable[[], Any], size: int) -> Any:
+    """Let any library allocate so many bytes; the workspaces give way to it.
+
+    Raises
+    ------
+    DeviceMemoryError
+        Memory does not suffice.
+    """
     for _ in range(2):
         try:
-            return driver.cuda().device_array(shape, dtype)
+            return make()
         except Exception as error:
             if not driver.is_out_of_memory(error):
                 raise
         cache.clear()
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+        driver.free_memory()  # so that it is given back to the driver now
     raise DeviceMemoryError(
         f"backend 'cuda': needs {_mebibytes(size)} more of GPU memory; free: "
         f"{_mebibytes(driver.free_memory())}; to fix: {_FIX}"

@@ -10,8 +10,8 @@ from numba import cuda
 from ..filters import TABLE, FilterParams
 from . import WHOLE, local, pixels
 from .kernels import POSITION, ceil_div, launch
-from .parts import COLUMNS
 from .spatiogram import Spatiogram
+from .views import Batch
 from .wls_exact import ExactWls
 from .wls_fast import FastWls
 
@@ -28,12 +28,12 @@ def _planes(shape: Shape, per_channel: bool) -> tuple[int, int, int]:
     return images * (channels if per_channel else 1), height, width
 
 
-class _Planes:
+class _Planes(Batch):
     """A buffer of planes, (n, H, W), also as the plain run of pixels that the fused kernel takes."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.pixels = cuda.device_array(math.prod(shape), "float32")
-        self.planes = self.pixels.reshape(shape)
+        super().__init__(shape, "float32")
+        self.pixels = self.whole.reshape(math.prod(shape))
 
 
 class Rounds:
@@ -60,12 +60,14 @@ class Rounds:
         planes = _planes(shape, per_channel)
         self._state, self._next = _Planes(planes), _Planes(planes)
         if active[WLS]:
-            self._wls = _wls_class(params)(*planes)
+            made, settings = _wls_class(params)
+            self._wls = made(*planes, **settings)
         if active[SPATIOGRAM]:
             self._equalised = _Planes(planes)
             self._spatiogram = Spatiogram(*planes, **_spatiogram_arguments(params))
         # Every filter's weights in a round, for those with kernels of their own: they skip planes of weight 0.
         self._shares = cuda.device_array((len(TABLE), planes[0]), "float32")
+        self._share = {at: self._shares[at] for at in (WLS, SPATIOGRAM)}
         self._numbers = cuda.to_device(local.numbers(params))
         self._taken = active
 
@@ -78,7 +80,8 @@ class Rounds:
         plane_bytes = 4 * math.prod(planes)
         total = 2 * plane_bytes + 4 * (len(TABLE) * planes[0] + local.NUMBERS)
         if active[WLS]:
-            total += _wls_class(params).workspace_bytes(*planes)
+            made, settings = _wls_class(params)
+            total += made.workspace_bytes(*planes, **settings)
         if active[SPATIOGRAM]:
             total += plane_bytes + Spatiogram.workspace_bytes(*planes, **_spatiogram_arguments(params))
         return total
@@ -112,11 +115,11 @@ class Rounds:
         """
         self._check(src, dst, weights, active)
         state, other = self._state, self._next
-        pixels.load(src, state.planes, luma=self._luma, white=white_level, stream=stream)
+        pixels.load(src, state.whole, luma=self._luma, white=white_level, stream=stream)
         for turn in range(weights.shape[1]):
             self._round(state, other, src.shape[0] * self._channels, weights, turn, active, stream)
             state, other = other, state
-        pixels.store(state.planes, src, dst, luma=self._luma, white=white_level, stream=stream)
+        pixels.store(state.whole, src, dst, luma=self._luma, white=white_level, stream=stream)
 
     def _round(
         self, state: _Planes, to: _Planes, count: int, weights: Any, turn: int, active: Active, stream: Any
@@ -132,29 +135,28 @@ class Rounds:
             own = p.of("wls")
             settings = {"tol": own.tol} if own.solver == "exact" else {}
             self._wls(
-                state.planes[:count],
-                to.planes[:count],
+                state.first(count),
+                to.first(count),
                 lambda_=own.lambda_,
                 alpha=own.alpha,
                 **settings,
-                on_lightness=own.domain == "lightness",
-                active=self._shares[WLS],
+                active=self._share[WLS],
                 stream=stream,
             )
         equalised = state
         if active[SPATIOGRAM]:
             equalised = self._equalised
             self._spatiogram(
-                state.planes[:count],
-                equalised.planes[:count],
+                state.first(count),
+                equalised.first(count),
                 clip_limit=p.spatiogram_clip_limit,
-                active=self._shares[SPATIOGRAM],
+                active=self._share[SPATIOGRAM],
                 stream=stream,
             )
-        mix = local.local_mix(local.parts_of(p, active))
-        _, height, width = state.planes.shape
+        _, height, width = state.whole.shape
+        mix = local.local_mix(local.parts_of(p, active), local.columns_of(width))
         launch(
-            mix.kernel, (ceil_div(width, COLUMNS), ceil_div(height, mix.rows), count), mix.block, stream,
+            mix.kernel, mix.grid(height, width, count), mix.block, stream,
             state.pixels, to.pixels, equalised.pixels, to.pixels, height, width, weights, turn, self._channels,
             self._numbers,
         )  # fmt: skip
@@ -172,8 +174,10 @@ class Rounds:
                 raise ValueError(f"made without memory for the filter {name!r}")
 
 
-def _wls_class(params: FilterParams) -> Any:
-    return FastWls if params.wls_solver == "fast" else ExactWls
+def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
+    """The solver's class, and what it has to be told beside the planes' size."""
+    own = params.of("wls")
+    return (FastWls if own.solver == "fast" else ExactWls), {"on_lightness": own.domain == "lightness"}
 
 
 def _spatiogram_arguments(params: FilterParams) -> dict[str, Any]:

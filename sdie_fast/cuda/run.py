@@ -10,18 +10,20 @@ batch of one chunk uses the compute stream alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import SdieError
 from ..filters import FilterParams
-from . import driver
-from .arrays import DeviceArray, contiguous_strides, numba_array, ordered
+from . import driver, streams
+from .arrays import ordered
 from .graph import worth_recording
 from .memory import Buffers, Job, WeightBuffer, Workspace, turn, with_workspace
 from .rounds import Shape
+from .views import DeviceArray, numba_array
 
 __all__ = ["run"]
 
@@ -64,19 +66,25 @@ def run(
     Raises
     ------
     BackendUnavailableError
-        numba.cuda does not start.
+        numba.cuda does not start, or no kernel compiles.
     DeviceMemoryError
         Not even one image fits in the memory that is free. What was cached has been dropped, and
         the next call works as ever.
     """
     del threads
-    driver.cuda()
-    active = tuple(bool(used) for used in np.any(weights, axis=(0, 1)))
+    active = tuple(np.logical_or.reduce(weights, axis=(0, 1)).tolist())
     call = _Call(Job(src.shape, params, per_channel, active), src, dst, weights, white_level)
-    if isinstance(src, DeviceArray):
-        call.on_device()
-    else:
-        call.on_host()
+    # With a context current, for which Numba would else ask the driver at each of its calls.
+    way = driver.cuda().require_context(call.on_device if isinstance(src, DeviceArray) else call.on_host)
+    try:
+        way()
+    except SdieError:
+        raise
+    except Exception as error:
+        # What a GPU answers is an error of this call; that nothing compiles is one of the installation.
+        if "CUDA_ERROR" in str(error) or driver.proved().available:
+            raise
+        raise driver.refusal(driver.proved()) from error
 
 
 @dataclass(frozen=True)
@@ -95,15 +103,18 @@ class _Call:
 
     def recorded(self, workspace: Workspace, buffers: Buffers, count: int, weights: Any, stream: Any) -> None:
         """Enqueue the rounds of the buffers' first images as one launch, from the second time on."""
-        src, dst = buffers.src[:count], buffers.dst[:count]
         key = count, self.job.active, self.white
-        buffers.recorder(key, lambda on: self.rounds(workspace, src, dst, weights, on), stream)
+
+        def enqueue(on: Any) -> None:
+            self.rounds(workspace, buffers.src.first(count), buffers.dst.first(count), weights, on)
+
+        buffers.recorder(key, enqueue, stream)
 
     def on_device(self) -> None:
         """From the caller's array into the caller's array, or through buffers whose addresses stay."""
         src, dst = self.src, self.dst
         images, rounds = self.weights.shape[:2]
-        size = src.size * src.itemsize
+        size = src.nbytes
         small = worth_recording(size) and src.flags.c_contiguous and dst.flags.c_contiguous
 
         def use(workspace: Workspace, at_a_time: int) -> None:
@@ -118,9 +129,9 @@ class _Call:
                 # Between copies into and out of the buffers that the recording holds.
                 buffers = workspace.buffers(_DEVICE_SLOT, images, src.dtype, rounds, Buffers)
                 weights = buffers.weights.put(self.weights, stream)
-                buffers.src[:images].copy_to_device(numba_array(_plainly_laid(src)), stream=stream)
+                streams.exchange(buffers.src.address, src.pointer, size, stream)
                 self.recorded(workspace, buffers, images, weights, stream)
-                numba_array(_plainly_laid(dst)).copy_to_device(buffers.dst[:images], stream=stream)
+                streams.exchange(dst.pointer, buffers.dst.address, size, stream)
 
         with_workspace(images, self.job, lambda n: WeightBuffer.bytes(n, rounds) + (2 * size if small else 0), use)
 
@@ -144,11 +155,6 @@ class _Call:
         with_workspace(at_a_time, self.job, more, use)
 
 
-def _plainly_laid(array: DeviceArray) -> DeviceArray:
-    """The same contiguous array: axes of one element may come with any stride, which Numba minds."""
-    return replace(array, strides=contiguous_strides(array.shape, array.itemsize))
-
-
 class _Slot(Buffers):
     """Buffers with their pinned twins on the host, and how far the chunk in them has come."""
 
@@ -157,17 +163,17 @@ class _Slot(Buffers):
         cuda = driver.cuda()
         self.pinned_src = cuda.pinned_array(shape, dtype)
         self.pinned_dst = cuda.pinned_array(shape, dtype)
-        self.uploaded, self.computed, self.downloaded = (driver.event() for _ in range(3))
+        self.source, self.target = map(streams.address, (self.pinned_src, self.pinned_dst))
+        self.uploaded, self.computed, self.downloaded = (streams.event() for _ in range(3))
 
 
 class _Streams:
     """The three streams of a device; a chunk on its own passes through the middle one."""
 
     def __init__(self, pipelined: bool) -> None:
-        cuda = driver.cuda()
-        self.compute = cuda.stream()
-        self.up = cuda.stream() if pipelined else self.compute
-        self.down = cuda.stream() if pipelined else self.compute
+        self.compute = streams.own()
+        self.up = streams.own() if pipelined else self.compute
+        self.down = streams.own() if pipelined else self.compute
 
 
 class _Pipeline:
@@ -207,8 +213,8 @@ class _Pipeline:
         up, compute, down = self._streams.up, self._streams.compute, self._streams.down
         count = part.stop - part.start
         np.copyto(slot.pinned_src[:count], call.src[part])
-        src, dst = slot.src[:count], slot.dst[:count]
-        src.copy_to_device(slot.pinned_src[:count], stream=up)
+        size = call.src[part].nbytes
+        streams.upload(slot.src.address, slot.source, size, up)
         weights = slot.weights.put(call.weights[part], up)
         if up is not compute:
             slot.uploaded.record(up)
@@ -217,11 +223,11 @@ class _Pipeline:
             if self._recorded:
                 call.recorded(workspace, slot, count, weights, compute)
             else:
-                call.rounds(workspace, src, dst, weights, compute)
+                call.rounds(workspace, slot.src.first(count), slot.dst.first(count), weights, compute)
         if down is not compute:
             slot.computed.record(compute)
             slot.computed.wait(down)
-        dst.copy_to_host(slot.pinned_dst[:count], stream=down)
+        streams.download(slot.target, slot.dst.address, size, down)
         slot.downloaded.record(down)
 
     def _take(self, slot: _Slot, part: slice) -> None:
@@ -230,5 +236,5 @@ class _Pipeline:
 
     def wait(self) -> None:
         """Wait for all that was sent, so that nothing is under way in buffers that others may get."""
-        for stream in (self._streams.up, self._streams.compute, self._streams.down):
+        for stream in {self._streams.up, self._streams.compute, self._streams.down}:
             stream.synchronize()

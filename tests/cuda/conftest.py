@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-_KNOWN = (driver.state, driver.start, driver.cuda, _backends.get)
+_KNOWN = (driver.state, driver.start, driver.cuda, driver.proved, driver.prepare, _backends.get)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import sdie_fast as sdie
-from sdie_fast import InvalidArgumentError, InvalidTypeError, _backends, _validate
-from sdie_fast.cuda import arrays, driver
-from sdie_fast.cuda.arrays import DeviceArray
+from sdie_fast import DeviceMemoryError, InvalidArgumentError, InvalidTypeError, _backends, _validate
+from sdie_fast.cuda import arrays, driver, streams
+from sdie_fast.cuda.views import DeviceArray
 
 # In the simulator device memory is the host's: these stand for arrays of other libraries.
 
@@ -156,7 +156,7 @@ class TestWhatIsTaken:
     def test_interface_without_a_stream(self):
         foreign = Foreign(IMAGE)
         del foreign.__cuda_array_interface__["stream"]  # versions 0 to 2
-        assert arrays.describe("image", foreign).stream == driver.LEGACY_STREAM
+        assert arrays.describe("image", foreign).stream == streams.LEGACY
 
     def test_masks_are_refused(self):
         with pytest.raises(InvalidTypeError, match="image: received a masked array"):
@@ -167,7 +167,7 @@ class TestWhatIsTaken:
             capsuled = Capsuled(view)
             assert arrays.on_device(capsuled)
             found = arrays.describe("image", capsuled)
-            assert capsuled.streams == [driver.LEGACY_STREAM]  # the producer is told who reads
+            assert capsuled.streams == [streams.LEGACY]  # the producer is told who reads
             assert (found.shape, found.strides, found.dtype) == (view.shape, view.strides, view.dtype)
             np.testing.assert_array_equal(values(found), view)
 
@@ -223,6 +223,42 @@ class TestWhatIsTaken:
         with pytest.raises(InvalidTypeError, match=r"layout torch.sparse_coo"):
             arrays._torch("image", sparse)
 
+    @pytest.mark.parametrize("library", ["torch", "cupy", "numba"])
+    def test_what_is_kept_gives_way_to_a_result(self, monkeypatch, tensor, cupy, cuda, library):
+        from sdie_fast.cuda import memory
+
+        given = {"torch": tensor, "cupy": _CupyArray, "numba": cuda.to_device}[library](IMAGE.copy())
+        found = arrays.describe("image", given)
+        place, name = {
+            "torch": (sys.modules["torch"], "empty"),
+            "cupy": (cupy, "empty"),
+            "numba": (cuda, "device_array"),
+        }[library]
+        real, dropped = getattr(place, name), []
+
+        def full(*arguments, **options):
+            if not dropped:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(memory.cache, "clear", lambda: dropped.append(1))
+        monkeypatch.setattr(place, name, full)
+        assert type(arrays.empty_like(found)) is type(given)
+        assert dropped == [1]
+        monkeypatch.setattr(memory.cache, "clear", lambda: None)
+        dropped.clear()
+        with pytest.raises(DeviceMemoryError, match=r"needs 0 MiB more of GPU memory; free: .*torch.cuda.empty_cache"):
+            arrays.empty_like(found)
+
+    def test_other_errors_of_a_result_stay(self, monkeypatch, tensor):
+        def fail(*arguments, **options):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        found = arrays.describe("image", tensor(IMAGE.copy()))
+        monkeypatch.setattr(sys.modules["torch"], "empty", fail)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            arrays.empty_like(found)
+
     def test_another_device(self, monkeypatch, tensor):
         monkeypatch.setattr(driver, "current_device", lambda: 3)
         told = r"uint8 array of shape \(6, 8\) on CUDA device 0; accepted: .* current device, 3"
@@ -260,6 +296,27 @@ class TestDeviceArray:
             part = array[index]
             assert (part.shape, part.strides) == (view.shape, view.strides)
             assert part.pointer == view.__array_interface__["data"][0]
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    def test_flags_are_numpys(self, dtype):
+        base = np.zeros((4, 6, 1, 3), dtype)
+        for view in (
+            base,
+            base[1:3],
+            base[:, ::2],
+            base[:1, :1, :, 1:2],
+            base[::-1],
+            base[:1, ::-1],
+            base.transpose(1, 0, 2, 3),
+            base[:, :, 0],
+            base[:0, ::2],
+            np.broadcast_to(base[:1], base.shape),
+            np.zeros((3, 8 * base.itemsize + 1), np.uint8)[:, 1:].view(dtype),
+            np.zeros(8 * base.itemsize + 1, np.uint8)[1:].view(dtype),
+        ):
+            flags = device_array(view).flags
+            assert flags.c_contiguous == view.flags.c_contiguous
+            assert flags.aligned == view.flags.aligned
 
     def test_no_element_is_read(self):
         nowhere = DeviceArray(4096, (2, 3), (12, 4), np.dtype("f4"), True, 0, 1, "other", None)
@@ -347,6 +404,35 @@ class TestChecks:
             sdie.enhance(Foreign(IMAGE), Foreign(np.ones(6)))
 
 
+class TestCapture:
+    """A stream that is being captured into a graph of the caller's."""
+
+    told = r"image: received an array whose stream is being captured, as by torch.cuda.graph; accepted: .*outside"
+
+    def test_is_refused(self, monkeypatch):
+        monkeypatch.setattr(streams, "captured", lambda handle: handle == 12345)
+        assert arrays.describe("image", device_array(IMAGE, stream=12345))  # it was asked about before
+        if driver.simulated():
+            assert arrays.describe("image", Foreign(IMAGE, 1)).stream == 1
+            with pytest.raises(InvalidArgumentError, match=self.told):
+                sdie.enhance(Foreign(IMAGE, 12345), np.ones(6))
+
+    def test_by_the_driver(self, cuda):
+        if driver.simulated():
+            pytest.skip("the simulator has no graphs")
+        binding, stream = driver.binding(), streams.own()
+        image, out = (cuda.device_array((9, 9), np.uint8, stream=stream) for _ in range(2))
+        mode = binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
+        streams.call("cuStreamBeginCapture", stream.handle, mode)
+        try:
+            with pytest.raises(InvalidArgumentError, match=self.told):
+                sdie.enhance(image, np.ones(6), out=out)
+        finally:
+            graph = streams.call("cuStreamEndCapture", stream.handle)
+        binding.cuGraphDestroy(graph)
+        sdie.enhance(image, [1, 0, 1, 0, 0, 0], out=out)
+
+
 class TestOrder:
     """Events between streams, told by a driver that writes down what it is asked for."""
 
@@ -361,8 +447,8 @@ class TestOrder:
             def wait(self, stream):
                 log.append(("wait", stream))
 
-        monkeypatch.setattr(driver, "event", Event)
-        monkeypatch.setattr(driver, "stream", lambda handle: f"stream {handle}")
+        monkeypatch.setattr(streams, "event", Event)
+        monkeypatch.setattr(streams, "stream", lambda handle: f"stream {handle}")
         return log
 
     def test_one_stream_needs_no_event(self, log):

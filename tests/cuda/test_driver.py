@@ -1,15 +1,18 @@
 import ctypes
 import importlib.util
+import logging
+import os
 import sys
 import types
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sdie_fast as sdie
 from sdie_fast import BackendUnavailableError, _backends
-from sdie_fast.cuda import driver
+from sdie_fast.cuda import driver, streams
 
 
 class Driver:
@@ -157,17 +160,131 @@ def test_numba_that_does_not_start(monkeypatch, forget):
     forget()
     assert "libnvvm" in driver.start().reason
 
-    def fail(name):
-        raise ImportError("a library is damaged")
+    def fail(*name):
+        raise RuntimeError("a library is damaged")
+
+    broken.is_available = fail  # as cuda-pathfinder does where it finds no libnvvm
+    forget()
+    found = driver.start()
+    assert "(libnvvm) is missing: a library is damaged" in found.reason
+    assert "set CUDA_HOME" in found.fix
 
     monkeypatch.setattr(driver.importlib, "import_module", fail)
     forget()
-    assert "numba.cuda does not load: a library is damaged" in driver.start().reason
+    found = driver.start()
+    assert "numba.cuda does not load: a library is damaged" in found.reason
+    assert "--upgrade" in found.fix
+
+
+TOOLKITS = driver._toolkits
+
+
+class TestToolkit:
+    """Where libnvvm is looked for."""
+
+    @pytest.fixture(autouse=True)
+    def _nowhere(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(driver, "_version", lambda package: "")
+        monkeypatch.setattr(driver.shutil, "which", lambda name: None)
+        # None of this machine's own.
+        monkeypatch.setattr(driver, "_toolkits", lambda named: (p for p in TOOLKITS(named) if tmp_path in p.parents))
+        for name in ("CUDA_PATH", "CUDA_HOME"):
+            monkeypatch.setenv(name, "")  # so that it is restored
+            monkeypatch.delenv(name)
+
+    @pytest.fixture
+    def toolkit(self, tmp_path):
+        root = tmp_path / "cuda"
+        (root / "nvvm" / "lib64").mkdir(parents=True)
+        (root / "nvvm" / "lib64" / "libnvvm.so").touch()
+        return root
+
+    def named(self):
+        driver._point_at_toolkit()
+        return os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME")
+
+    def test_there_is_none(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("CUDA_HOME", str(tmp_path / "gone"))
+        assert self.named() == (None, str(tmp_path / "gone"))
+
+    def test_beside_nvcc(self, monkeypatch, toolkit):
+        monkeypatch.setattr(driver.shutil, "which", lambda name: str(toolkit / "bin" / name))
+        assert self.named() == (str(toolkit), str(toolkit))
+
+    def test_what_is_named_stays_where_it_will_do(self, monkeypatch, toolkit):
+        monkeypatch.setenv("CUDA_HOME", str(toolkit))
+        assert self.named() == (None, str(toolkit))
+
+    def test_the_second_name_counts_where_the_first_is_wrong(self, monkeypatch, toolkit, tmp_path):
+        monkeypatch.setenv("CUDA_PATH", str(tmp_path / "gone"))
+        monkeypatch.setenv("CUDA_HOME", str(toolkit))
+        assert self.named() == (str(toolkit), str(toolkit))
+
+    def test_a_wheel_is_enough(self, monkeypatch, toolkit):
+        monkeypatch.setattr(driver, "_version", lambda package: "13.0")
+        monkeypatch.setattr(driver.shutil, "which", lambda name: str(toolkit / "bin" / name))
+        assert self.named() == (None, None)
+
+    def test_the_usual_places(self):
+        assert Path("/usr/local/cuda") in TOOLKITS([])
+
+
+# NumPy 2.5 and newer, which older Pythons cannot have.
+NEWEST_NUMPY = "import numpy as np; vars(np).pop('row_stack', None)\n"
+
+
+def test_kernels_compile_without_row_stack(python):
+    """To PTX: that takes NVVM, and no driver."""
+    if not driver._version("nvidia-nvvm"):
+        pytest.skip("nvidia-nvvm is missing")
+    code = """
+from sdie_fast.cuda import pixels
+from numba import cuda, float32, int64
+made = pixels.spread_weights
+ptx, _ = cuda.compile_ptx(made.py_func, (float32[:, :, ::1], int64, int64, float32[:, ::1]), cc=(9, 0))
+print(".entry" in ptx)
+"""
+    assert python(NEWEST_NUMPY + code, NUMBA_ENABLE_CUDASIM="0") == "True"
+
+
+def test_kernels_run_without_row_stack(python):
+    if driver.simulated():
+        pytest.skip("the simulator compiles nothing")
+    code = "from sdie_fast.cuda import driver; print(driver.proved())"
+    root = Path(sdie.__file__).parents[1]
+    told = python(NEWEST_NUMPY + code, f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert told.startswith("Availability(available=True")
+
+
+def test_a_kernel_that_does_not_run(monkeypatch, forget):
+    monkeypatch.setattr(driver, "simulated", lambda: False)
+    monkeypatch.setattr(driver, "start", lambda: driver.Availability(True, note="a GPU"))
+
+    def fail():
+        raise AttributeError("module 'numpy' has no\n attribute 'row_stack'")
+
+    monkeypatch.setattr(driver, "_run_a_kernel", fail)
+    found = driver.proved()
+    told = "a kernel of one line does not run: AttributeError: module 'numpy' has no attribute 'row_stack'"
+    assert found == driver.Availability(False, told, 'pip install --upgrade "sdie-fast[gpu]"')
+    forget()
+    monkeypatch.setattr(driver, "_run_a_kernel", lambda: None)
+    assert driver.proved().available
+
+
+def test_nothing_is_compiled_to_import_or_to_ask(python):
+    code = (
+        "import sys, sdie_fast; from sdie_fast.cuda import driver; driver.state();"
+        "print([name for name in sys.modules if name.split('.')[0] in ('numba', 'llvmlite', 'cuda')])"
+    )
+    assert python(code, NUMBA_ENABLE_CUDASIM="0") == "[]"
 
 
 def test_out_of_memory_is_known_by_its_name(cuda):
     assert driver.is_out_of_memory(MemoryError())
     assert driver.is_out_of_memory(RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY"))
+    assert driver.is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB."))  # torch
+    assert driver.is_out_of_memory(RuntimeError("Out of memory allocating 512 bytes"))  # CuPy
     assert not driver.is_out_of_memory(RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS"))
     assert driver.free_memory() > 0
 
@@ -179,7 +296,7 @@ def test_doctor_tells(monkeypatch):
     assert found["name"] == "cuda"
     assert found["available"]
     assert found["note"]
-    monkeypatch.setattr(driver, "start", lambda: driver.Availability(False, "it broke", "mend it"))
+    monkeypatch.setattr(driver, "proved", lambda: driver.Availability(False, "it broke", "mend it"))
     facts = examine()
     assert (facts["backends"][0]["reason"], facts["auto_on_device"]) == ("it broke", None)
 
@@ -190,3 +307,90 @@ def test_real_driver_is_asked(python):
         "from sdie_fast.cuda import driver as d; s = d.state();print(s.available == (not s.reason) == (not s.fix), s)"
     )
     assert python(code, NUMBA_ENABLE_CUDASIM="0").startswith("True Availability(available=")
+
+
+class Functions:
+    """Functions of the driver that write down their calls and answer as a test wants."""
+
+    def __init__(self, **answers):
+        self.answers, self.calls = answers, []
+
+    def __getattr__(self, name):
+        def function(*arguments):
+            self.calls.append((name, *arguments))
+            return self.answers.get(name, (0, 5))
+
+        return function
+
+
+class Stream:
+    """A stream of which nothing is asked."""
+
+
+class TestStreams:
+    @pytest.fixture
+    def functions(self, monkeypatch):
+        def make(**answers):
+            found = Functions(**answers)
+            monkeypatch.setattr(driver, "simulated", lambda: False)
+            monkeypatch.setattr(driver, "binding", lambda: found)
+            return found
+
+        return make
+
+    def test_our_own_wait_for_no_default_stream(self, monkeypatch, functions):
+        found = functions()
+        monkeypatch.setattr(driver, "cuda", lambda: types.SimpleNamespace(external_stream=lambda handle: Stream()))
+        made = streams.own()
+        assert found.calls == [("cuStreamCreate", 1)]  # CU_STREAM_NON_BLOCKING
+        del made
+        assert found.calls[1:] == [("cuStreamDestroy", 5)]
+
+    def test_of_one_handle_there_is_one(self):
+        if driver.simulated():
+            pytest.skip("a stream of the simulator is a number")
+        assert streams.stream(0) is streams.stream(streams.LEGACY)
+        assert streams.stream(0) is not streams.stream(2)
+
+    def test_pageable_copies_are_waited_for(self, functions):
+        found = functions()
+        streams.settle()
+        assert found.calls == [("cuStreamSynchronize", streams.LEGACY)]
+
+    @pytest.mark.parametrize(
+        ("answer", "expected"),
+        [((0, 0), False), ((0, 1), True), ((0, 2), True), ((906, None), True), ((400, None), False)],
+    )
+    def test_what_is_captured(self, functions, answer, expected):
+        functions(cuStreamIsCapturing=answer)
+        assert streams.captured(7) == expected
+
+    def test_errors_are_named(self, functions):
+        functions(cuEventCreate=(types.SimpleNamespace(name="CUDA_ERROR_UNKNOWN"),))
+        with pytest.raises(streams.DriverError, match="cuEventCreate answers CUDA_ERROR_UNKNOWN"):
+            streams.event()
+
+    def test_an_event_that_is_not_ready_is_no_error(self, cuda, functions, caplog):
+        caplog.set_level(logging.DEBUG)
+        functions(cuEventQuery=(600,))
+        event = streams.event()
+        assert not streams.finished(event)
+        functions(cuEventQuery=(0,))
+        assert streams.finished(event)
+        assert not caplog.records
+        functions(cuEventQuery=(types.SimpleNamespace(name="CUDA_ERROR_ILLEGAL_ADDRESS"),))
+        with pytest.raises(streams.DriverError, match="ILLEGAL_ADDRESS"):
+            streams.finished(event)
+
+    def test_copies(self, cuda):
+        shape = (5, 7)
+        there, back = (cuda.pinned_array(shape, np.float32) for _ in range(2))
+        there[:] = np.arange(35).reshape(shape)
+        first, second = (cuda.device_array(shape, np.float32) for _ in range(2))
+        stream = streams.own()
+        at = [streams.address(array) for array in (there, first, second, back)]
+        streams.upload(at[1], at[0], 4 * 35, stream)
+        streams.exchange(at[2], at[1], 4 * 35, stream)
+        streams.download(at[3], at[2], 4 * 35, stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(back, there)

@@ -8,7 +8,7 @@ import sdie_fast as sdie
 from sdie_fast import FilterParams
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import driver, graph, memory, run
+from sdie_fast.cuda import driver, graph, memory, run, streams
 
 
 class Code(IntEnum):
@@ -47,10 +47,22 @@ def stream(handle):
     return types.SimpleNamespace(handle=handle)
 
 
+@pytest.fixture
+def told(monkeypatch):
+    """Makes a driver that refuses a function, and puts it in the place of the real one."""
+
+    def make(refuse=""):
+        binding = Binding(refuse)
+        monkeypatch.setattr(driver, "binding", lambda: binding)
+        return binding
+
+    return make
+
+
 class TestGraph:
-    def test_records_and_launches(self):
-        binding = Binding()
-        recorded = graph.Graph(lambda s: binding.calls.append(("work", s.handle)), stream(5), binding)
+    def test_records_and_launches(self, told):
+        binding = told()
+        recorded = graph.Graph(lambda s: binding.calls.append(("work", s.handle)), stream(5))
         assert binding.calls == [
             ("cuStreamBeginCapture", 5, "relaxed"),
             ("work", 5),
@@ -64,22 +76,21 @@ class TestGraph:
         assert binding.calls[-1] == ("cuGraphExecDestroy", "executable")
 
     @pytest.mark.parametrize("refuse", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"])
-    def test_a_driver_that_refuses(self, refuse):
-        binding = Binding(refuse)
-        told = f"{refuse} answers CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
-        with pytest.raises(graph.RecordingError, match=told):
-            graph.Graph(lambda s: None, stream(5), binding)
+    def test_a_driver_that_refuses(self, told, refuse):
+        binding = told(refuse)
+        with pytest.raises(graph.RecordingError, match=f"{refuse} answers CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
+            graph.Graph(lambda s: None, stream(5))
         if refuse == "cuGraphInstantiate":
             assert binding.names()[-1] == "cuGraphDestroy"
 
-    def test_work_that_fails_ends_the_recording(self):
-        binding = Binding()
+    def test_work_that_fails_ends_the_recording(self, told):
+        binding = told()
 
         def work(s):
             raise ValueError("not now")
 
         with pytest.raises(graph.RecordingError, match="cannot be recorded: not now"):
-            graph.Graph(work, stream(5), binding)
+            graph.Graph(work, stream(5))
         assert binding.names() == ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphDestroy"]
 
 
@@ -90,7 +101,7 @@ class Recorded:
 
     def __init__(self, enqueue, on):
         type(self).made += 1
-        self.enqueue = enqueue
+        self.enqueue, self.stream = enqueue, on
 
     def launch(self, on):
         self.enqueue(on)
@@ -112,6 +123,13 @@ class TestReplay:
             replay("kind", lambda s, k=k: done.append(k), 0)
         assert recorded.made == 1
         assert done == [0, 1, 1, 1]  # what was recorded is what runs
+
+    def test_recordings_are_made_on_a_stream_that_waits_for_no_other(self, recorded, monkeypatch):
+        monkeypatch.setattr(streams, "own", lambda: "our own")
+        replay = graph.Recorder()
+        for _ in range(2):
+            replay("kind", lambda s: None, 0)
+        assert replay._graphs["kind"].stream == "our own"
 
     def test_kinds_are_recorded_apart_and_few_are_kept(self, recorded):
         replay = graph.Recorder()

@@ -11,7 +11,7 @@ from sdie_fast import FilterParams, reference
 from sdie_fast.filters import FILTERS, TABLE
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import arrays, driver, kernels, pixels
+from sdie_fast.cuda import driver, kernels, pixels, views
 from sdie_fast.cuda.rounds import Rounds
 
 FAST = FilterParams(wls_solver="fast")
@@ -119,7 +119,7 @@ def view(array, index):
         return array[index]
     given = array.__cuda_array_interface__
     place = given["data"][0], array.shape, array.strides, array.dtype
-    return arrays.numba_array(arrays.DeviceArray(*place, True, 0, 1, "numba", array)[index])
+    return views.numba_array(views.DeviceArray(*place, True, 0, 1, "numba", array)[index])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

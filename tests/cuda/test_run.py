@@ -9,7 +9,7 @@ from sdie_fast import DeviceMemoryError, FilterParams, InvalidArgumentError
 from sdie_fast.filters import TABLE
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import driver, memory, rounds, run
+from sdie_fast.cuda import driver, memory, rounds, run, streams
 
 PARAMS = FilterParams(window=3)
 WEIGHTS = np.array([[2.0, 0, 1, 0, 0, 0], [1.0, 0, 3, 0, 0, 0]])
@@ -205,6 +205,15 @@ class TestOnTheHost:
         for k in range(5):
             np.testing.assert_allclose(result[k].astype(int), reference(batch[k], weights[k]).astype(int), atol=1)
 
+    def test_streams_wait_for_no_others(self, rng, picture, chunks, monkeypatch):
+        made = []
+        real = streams.own
+        monkeypatch.setattr(streams, "own", lambda: made.append(1) or real())
+        on_cuda(picture(rng, (2, 9, 10), np.uint8), IDENTITY)
+        assert len(made) == 1
+        on_cuda(picture(rng, (5, 9, 10), np.uint8), IDENTITY)
+        assert len(made) == 1 + 3
+
     def test_more_chunks_than_slots_come_back_in_their_places(self, rng, picture, chunks):
         batch = picture(rng, (7, 9, 10), np.uint8)
         np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
@@ -234,6 +243,19 @@ class TestOnTheHost:
                 on_cuda(batch[::-1], IDENTITY)
         np.testing.assert_array_equal(on_cuda(batch, IDENTITY), batch)
 
+    def test_that_nothing_compiles_is_told(self, monkeypatch):
+        def failing(self, *arguments, **options):
+            raise AttributeError("module 'numpy' has no attribute 'row_stack'")
+
+        image = np.zeros((9, 9), np.uint8)
+        monkeypatch.setattr(rounds.Rounds, "__call__", failing)
+        with pytest.raises(AttributeError, match="row_stack"):  # a kernel of one line runs: it is not that
+            on_cuda(image)
+        found = driver.Availability(False, "a kernel of one line does not run", "mend it")
+        monkeypatch.setattr(driver, "proved", lambda: found)
+        with pytest.raises(sdie.BackendUnavailableError, match="one line does not run; to fix: mend it"):
+            on_cuda(image)
+
     def test_values_are_checked_on_the_host(self):
         with pytest.raises(sdie.InvalidArgumentError, match="NaN"):
             on_cuda(np.full((9, 9), np.nan, np.float32))
@@ -250,6 +272,15 @@ class TestMemory:
         sdie.enhance(cuda.to_device(np.zeros((4, 9, 10), np.uint8)), IDENTITY, params=PARAMS)
         assert made[1:] == [(4, 9, 10, 1)]
         assert len(memory.cache) == 1
+
+    def test_its_copies_are_there_before_anybody_reads_it(self, cuda, made, still, monkeypatch):
+        order = []
+        monkeypatch.setattr(streams, "settle", lambda: order.append("settled"))
+        monkeypatch.setattr(rounds.Rounds, "__call__", lambda *arguments, **options: order.append("used"))
+        image = cuda.to_device(np.zeros((9, 10), np.uint8))
+        for _ in range(2):
+            sdie.enhance(image, IDENTITY, params=PARAMS)
+        assert order[:3] == ["settled", "used", "used"]
 
     def test_of_few_shapes_is_kept(self, cuda, made, still):
         for width in (9, 10, 11, 12, 13, 9):
@@ -358,8 +389,8 @@ class TestWeightBuffer:
             np.testing.assert_array_equal(held.copy_to_host(), weights)
 
     def test_no_pinned_memory_is_written_while_it_is_read(self, monkeypatch):
-        monkeypatch.setattr(driver, "finished", lambda event: False)
-        buffer = memory.WeightBuffer(1, 1)
+        monkeypatch.setattr(streams, "finished", lambda event: False)
+        buffer, stream = memory.WeightBuffer(1, 1), streams.own()
         waited = []
 
         class Event:
@@ -369,14 +400,14 @@ class TestWeightBuffer:
             def synchronize(self):
                 waited.append(self)
 
-        monkeypatch.setattr(driver, "event", Event)
+        monkeypatch.setattr(streams, "event", Event)
         for k in range(memory._UPLOADS):
-            buffer.put(np.full((1, 1, len(TABLE)), k, np.float32), 0)
+            buffer.put(np.full((1, 1, len(TABLE)), k, np.float32), stream)
         used = [pinned for pinned, _ in buffer._pinned]
         assert len({id(p) for p in used}) == memory._UPLOADS
         assert [p[0, 0, 0] for p in used] == list(range(memory._UPLOADS))
         assert not waited
-        buffer.put(np.full((1, 1, len(TABLE)), 99, np.float32), 0)  # there are enough: the oldest is waited for
+        buffer.put(np.full((1, 1, len(TABLE)), 99, np.float32), stream)  # there are enough: the oldest is waited for
         assert len(waited) == 1
         assert len(buffer._pinned) == memory._UPLOADS
         assert buffer._pinned[-1][0] is used[0]
@@ -428,7 +459,7 @@ def test_streams_take_turns_on_the_device(monkeypatch):
         def wait(self, stream):
             log.append(("after", stream))
 
-    monkeypatch.setattr(driver, "event", Event)
+    monkeypatch.setattr(streams, "event", Event)
     monkeypatch.setattr(memory, "_turns", {})
     with memory.turn("a"):
         log.append("work")

@@ -48,10 +48,26 @@ static int ranges, last_range;
 static std::vector<std::vector<GlobalWord>> global_words;
 static bool races;
 
-// Teams of blocks wait for each other by a barrier of their own, which counts its turns in the teams' table.
-static const int TEAM_BYTES = 32, TURN_AT = 12;
+// Teams of blocks wait for each other by a barrier of their own: a bit of the first word of a team's row in their table
+// changes with each of its turns.
+static const int TEAM_BYTES = 384;
+static const u32 TURNED = 1u << 30;
 static char* teams;
 static u64 blocks_of_team;
+struct TeamTurn {
+    u32 seen = 0, turn = 0;
+};
+static std::vector<TeamTurn> team_turns;
+
+static u32 turn_of(s64 team) {
+    u32 phase;
+    memcpy(&phase, teams + team * TEAM_BYTES, 4);
+    if (team_turns.size() <= (size_t)team) team_turns.resize(team + 1);
+    TeamTurn& own = team_turns[team];
+    if ((phase ^ own.seen) & TURNED) own.turn++;
+    own.seen = phase;
+    return own.turn;
+}
 
 static u32 random_number() {
     random_state ^= random_state << 13;
@@ -90,7 +106,7 @@ static void check_race(GlobalWord& word, int line, Access access) {
     s64 team = -1;
     if (teams) {
         team = block->id / (s64)blocks_of_team;
-        memcpy(&turn, teams + team * TEAM_BYTES + TURN_AT, 4);
+        turn = turn_of(team);
     }
     const auto of_this_turn = [&](u32 other_turn, s32 other_block) {
         return other_turn == turn && (other_block == SEVERAL || other_block / (s64)blocks_of_team == team);
@@ -289,6 +305,7 @@ static void look_up_teams() {
     int table = 58, blocks = 63;
     if (const char* given = getenv("EMULATOR_TEAM")) sscanf(given, "%199[^:]:%d:%d", name, &table, &blocks);
     teams = nullptr;
+    team_turns.clear();
     if (strstr(kernel->name, name)) {
         teams = *(char**)arguments[table];
         blocks_of_team = *(u64*)arguments[blocks];

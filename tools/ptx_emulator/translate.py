@@ -211,7 +211,7 @@ class Kernel:
         address = self._address(where)
         space = next((s for s in ("shared", "local", "global") if any(m.startswith(s) for m in modifiers)), "generic")
         elements = [r.strip() for r in registers.strip("{}").split(",")]
-        made = []
+        made = ["give_way();"] if "acquire" in modifiers else []  # others may run before it
         if len(elements) > 1 and space != "local":
             made.append(f"check_vector({address}, {len(elements) * size}, {self._line});")
         for k, element in enumerate(elements):
@@ -243,6 +243,8 @@ class Kernel:
             return f"barrier({self._line});"
         if operation in ("membar", "fence"):
             return ";"
+        if operation == "nanosleep":
+            return "give_way();"
         kind = modifiers[-1]
         c = _type(kind)
         if operation in ("atom", "red"):
