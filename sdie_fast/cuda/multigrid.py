@@ -283,23 +283,22 @@ def image_of(z, east, south, i, w):
     """Level 0's A times a plane, at pixel i, as fluxes: differences first, so that nothing large cancels."""
     own = get(z, i)
     across = get(east, i) * (own - get(z, i + 1)) + get(east, i - 1) * (own - get(z, i - 1))
-    down = get(south, i) * (own - get(z, i + w)) + get(south, i - w) * (own - get(z, i - w))
-    return own + across + down
+    above = get(plane(south, -w), i) * (own - get(plane(z, -w), i))
+    return own + across + above + get(south, i) * (own - get(plane(z, w), i))
 
 
 @part
 def _packed_image_of(z, edges, diagonals, ground, i, w, nine):
     """The same of a level's packed couplings; nine: with diagonal ones."""
+    north, south = plane(z, -w), plane(z, w)
     own, word = get(z, i), get(edges, i)
     value = one_of(word) * (own - get(z, i + 1)) + one_of(get(edges, i - 1)) * (own - get(z, i - 1))
-    value += other_of(word) * (own - get(z, i + w)) + other_of(get(edges, i - w)) * (own - get(z, i - w))
+    value += other_of(word) * (own - get(south, i)) + other_of(get(plane(edges, -w), i)) * (own - get(north, i))
     if not nine:
         return value + own
-    word = get(diagonals, i)
-    value += one_of(word) * (own - get(z, i + w + 1)) + one_of(get(diagonals, i - w - 1)) * (own - get(z, i - w - 1))
-    value += other_of(word) * (own - get(z, i + w - 1)) + other_of(get(diagonals, i - w + 1)) * (
-        own - get(z, i - w + 1)
-    )
+    word, above = get(diagonals, i), plane(diagonals, -w)
+    value += one_of(word) * (own - get(south, i + 1)) + one_of(get(above, i - 1)) * (own - get(north, i - 1))
+    value += other_of(word) * (own - get(south, i - 1)) + other_of(get(above, i + 1)) * (own - get(north, i + 1))
     return value + get(ground, i) * own
 
 

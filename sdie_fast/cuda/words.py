@@ -40,6 +40,8 @@ if SIMULATED:
 
     def plane(array: Any, place: int) -> Any:
         """View an array from a place on; indices below 0 are before it."""
+        if isinstance(array, _Part):
+            return _Part(array.array, array.place + int(place))
         return _Part(array, int(place))
 
     def below(i: int, n: int) -> bool:
