@@ -130,9 +130,11 @@ def _relax(tile, tiles, pitch, columns, odd, nine):
     while i < end:
         base, lane = (i >> 3) * pitch, i & 7
         if columns:
-            _solve_line(tile, base + ORIGIN + 2 * lane + odd, base + lane, _S, _E, PITCH, 1, nine)
+            _solve_line(tile, base + ORIGIN + 2 * lane + odd, base + lane, i32(_S), i32(_E), i32(PITCH), i32(1), nine)
         else:
-            _solve_line(tile, base + ORIGIN + (2 * lane + odd) * PITCH, base + lane, _E, _S, 1, PITCH, nine)
+            _solve_line(
+                tile, base + ORIGIN + (2 * lane + odd) * PITCH, base + lane, i32(_E), i32(_S), i32(1), i32(PITCH), nine
+            )
         i = u32(i + cuda.blockDim.x)
     cuda.syncthreads()
 
@@ -201,18 +203,19 @@ def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
                 row = i32(row + ROWS)
                 at += ROWS * PITCH
             column = i32(column + LANES)
-    which = 3 if fresh else 0
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, -1, 0, False, which)
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, SIDE, 0, False, which)
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, 0, -1, True, which)
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, 0, SIDE, True, which)
-    _load_margin(edges, tile, _E, origins, tiles, pitch, level, 0, -1, True, 1)
-    _load_margin(edges, tile, _S, origins, tiles, pitch, level, -1, 0, False, 2)
+    # Constants as numbers of 32 bits: for each set of Python's the compiler would make another function.
+    none, one, far, which = i32(0), i32(1), i32(SIDE), i32(3 if fresh else 0)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, i32(-1), none, none, which)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, far, none, none, which)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, none, i32(-1), one, which)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, none, far, one, which)
+    _load_margin(edges, tile, i32(_E), origins, tiles, pitch, level, none, i32(-1), one, one)
+    _load_margin(edges, tile, i32(_S), origins, tiles, pitch, level, i32(-1), none, none, i32(2))
     if nine:
-        _load_margin(diagonals, tile, _SE, origins, tiles, pitch, level, -1, -1, False, 1)
-        _load_margin(diagonals, tile, _SE, origins, tiles, pitch, level, 0, -1, True, 1)
-        _load_margin(diagonals, tile, _SW, origins, tiles, pitch, level, -1, 1, False, 2)
-        _load_margin(diagonals, tile, _SW, origins, tiles, pitch, level, 0, SIDE, True, 2)
+        _load_margin(diagonals, tile, i32(_SE), origins, tiles, pitch, level, i32(-1), i32(-1), none, one)
+        _load_margin(diagonals, tile, i32(_SE), origins, tiles, pitch, level, none, i32(-1), one, one)
+        _load_margin(diagonals, tile, i32(_SW), origins, tiles, pitch, level, i32(-1), one, none, i32(2))
+        _load_margin(diagonals, tile, i32(_SW), origins, tiles, pitch, level, none, far, one, i32(2))
         _load_corners(z_in, tile, origins, tiles, pitch, level, fresh)
 
 
@@ -295,13 +298,13 @@ def smooth(work, levels, k, z_in, z_out, fresh, step, image, offset, backwards, 
         cuda.syncthreads()
         if k == 0:
             product = _smooth_tiles(
-                planes, level, fresh, step, backwards, tile, origins, tiles, FIVE_SIZE, False
+                planes, level, fresh, step, backwards, tile, origins, tiles, i32(FIVE_SIZE), False
             )  # fmt: skip
             if sums >= 0:
                 product = sum_block(product, tile)
                 if cuda.threadIdx.x == 0:
                     put(work, sums + group, product)
         else:
-            _smooth_tiles(planes, level, fresh, ZERO, backwards, tile, origins, tiles, NINE_SIZE, True)
+            _smooth_tiles(planes, level, fresh, ZERO, backwards, tile, origins, tiles, i32(NINE_SIZE), True)
         group = i32(group + size)
     return groups

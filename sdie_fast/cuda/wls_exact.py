@@ -47,7 +47,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from .kernels import ACTIVE, F32, ONE, SIMULATED, ZERO, ceil_div, kernel, part, section
+from .kernels import ACTIVE, F32, ONE, SIMULATED, ZERO, ceil_div, kernel, section
 from .multigrid import cycle, image_of, row_of, set_up
 from .smoother import FIVE_TILES, ORIGINS, TILES_FLOATS
 from .team import (
