@@ -42,6 +42,9 @@ LEFT, UPPER, CORNERS = range(3)
 
 PAIRS = 6  # of a cell's four corners
 
+DOWN, ACROSS = 8, 16  # coarse pixels that a block takes at a time
+FINE_ROWS, FINE = 2 * DOWN + 1, 2 * ACROSS + 1  # and the fine ones they are made of
+
 
 @part
 def row_of(i, width):
@@ -216,38 +219,8 @@ def _finish_cell(work, levels, c, at):
     put(work, levels[c, DIAGONALS] + at, diagonals)
 
 
-@part
-def _restrict(work, levels, k, source, ones, p):
-    """The value of P^T f at pixel p of level k + 1, f the plane in column `source` of level k, or ones."""
-    h, w = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
-    columns, n = i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS])
-    i = row_of(p, columns)
-    y, x = i32(2 * i), i32(2 * (p - i * columns))
-    to = plane(work, levels[k, TO] + p)
-    f = plane(work, levels[k, source] + y * w + x)
-    # The planes of weights are at the coarse pixel above or to the left of a fine one.
-    value = ONE if ones else get(f, 0)
-    if x + 1 < w:
-        value += get(to, LEFT * n) * (ONE if ones else get(f, 1))
-    if x > 0:
-        value += (ONE - get(to, LEFT * n - 1)) * (ONE if ones else get(f, -1))
-    if y + 1 < h:
-        value += get(to, UPPER * n) * (ONE if ones else get(f, w))
-        if x + 1 < w:
-            value += get(to, CORNERS * n) * (ONE if ones else get(f, w + 1))
-        if x > 0:
-            value += get(to, (CORNERS + 1) * n - 1) * (ONE if ones else get(f, w - 1))
-    if y > 0:
-        value += (ONE - get(to, UPPER * n - columns)) * (ONE if ones else get(f, -w))
-        if x + 1 < w:
-            value += get(to, (CORNERS + 2) * n - columns) * (ONE if ones else get(f, 1 - w))
-        if x > 0:
-            value += get(to, (CORNERS + 3) * n - columns - 1) * (ONE if ones else get(f, -w - 1))
-    return value
-
-
 @section
-def coarsen(work, levels, k, crew):
+def coarsen(work, levels, k, crew, tile):
     """Set level k's interpolation and level k + 1's operator."""
     pairs = cuda.local.array(PAIRS, float32)
     n, columns = u32(levels[k + 1, PIXELS]), levels[k + 1, WIDTH]
@@ -268,9 +241,8 @@ def coarsen(work, levels, k, crew):
     while p < n:
         i = row_of(p, columns)
         _coarsen_cell(work, levels, k, i, i32(p - i * columns), pairs)
-        put(work, levels[k + 1, GROUND] + p, _restrict(work, levels, k, GROUND, k == 0, p))
         p = u32(p + step)
-    barrier(crew)
+    restrict(work, levels, k, -1, crew, tile)
     p = first
     while p < n:
         _finish_cell(work, levels, k + 1, p)
@@ -283,53 +255,89 @@ def image_of(z, east, south, i, w):
     """Level 0's A times a plane, at pixel i, as fluxes: differences first, so that nothing large cancels."""
     own = get(z, i)
     across = get(east, i) * (own - get(z, i + 1)) + get(east, i - 1) * (own - get(z, i - 1))
-    down = get(south, i) * (own - get(z, i + w)) + get(south, i - w) * (own - get(z, i - w))
-    return own + across + down
+    above = get(plane(south, -w), i) * (own - get(plane(z, -w), i))
+    return own + across + above + get(south, i) * (own - get(plane(z, w), i))
 
 
 @part
 def _packed_image_of(z, edges, diagonals, ground, i, w, nine):
     """The same of a level's packed couplings; nine: with diagonal ones."""
+    north, south = plane(z, -w), plane(z, w)
     own, word = get(z, i), get(edges, i)
     value = one_of(word) * (own - get(z, i + 1)) + one_of(get(edges, i - 1)) * (own - get(z, i - 1))
-    value += other_of(word) * (own - get(z, i + w)) + other_of(get(edges, i - w)) * (own - get(z, i - w))
+    value += other_of(word) * (own - get(south, i)) + other_of(get(plane(edges, -w), i)) * (own - get(north, i))
     if not nine:
         return value + own
-    word = get(diagonals, i)
-    value += one_of(word) * (own - get(z, i + w + 1)) + one_of(get(diagonals, i - w - 1)) * (own - get(z, i - w - 1))
-    value += other_of(word) * (own - get(z, i + w - 1)) + other_of(get(diagonals, i - w + 1)) * (
-        own - get(z, i - w + 1)
-    )
+    word, above = get(diagonals, i), plane(diagonals, -w)
+    value += one_of(word) * (own - get(south, i + 1)) + one_of(get(above, i - 1)) * (own - get(north, i - 1))
+    value += other_of(word) * (own - get(south, i - 1)) + other_of(get(above, i + 1)) * (own - get(north, i + 1))
     return value + get(ground, i) * own
 
 
 @section
-def go_down(work, levels, k, z_in, rest, crew):
-    """Level k + 1's right-hand side, P^T (r - A z), z in column `z_in`; overwrites column `rest`."""
-    first, step = places(crew)
+def restrict(work, levels, k, z_in, crew, tile):
+    """Level k + 1's right-hand side: P^T (r - A z), z in column `z_in` of level k. Below 0: its ground, P^T ground.
+
+    A block takes `DOWN` x `ACROSS` coarse pixels at a time; tile: shared memory for all fine ones that they are made of.
+    """
+    _, _, rank, size = crew
+    h, w = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
+    rows, columns, n = i32(levels[k + 1, HEIGHT]), i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS])
+    residual, ground = plane(work, levels[k, RESIDUAL]), plane(work, levels[k, GROUND])
     z, edges, diagonals = plane(work, levels[k, z_in]), plane(work, levels[k, PAIR]), plane(work, levels[k, DIAGONALS])
-    residual, ground, to = (
-        plane(work, levels[k, RESIDUAL]),
-        plane(work, levels[k, GROUND]),
-        plane(work, levels[k, rest]),
-    )
-    w, n = i32(levels[k, WIDTH]), u32(levels[k, PIXELS])
-    i = first
-    if k == 0:
-        while i < n:
-            put(to, i, get(residual, i) - _packed_image_of(z, edges, diagonals, ground, i, w, False))
-            i = u32(i + step)
-    else:
-        while i < n:
-            put(to, i, get(residual, i) - _packed_image_of(z, edges, diagonals, ground, i, w, True))
-            i = u32(i + step)
+    shares, coarse = plane(work, levels[k, TO]), plane(work, levels[k + 1, GROUND if z_in < 0 else RESIDUAL])
+    across = i32((columns + ACROSS - 1) // ACROSS)
+    number, end = i32(rank), i32(across * ((rows + DOWN - 1) // DOWN))
+    while number < end:
+        top = row_of(number, across)
+        left = i32((number - top * across) * ACROSS)
+        top = i32(top * DOWN)
+        i = u32(cuda.threadIdx.x)
+        while i < u32(FINE_ROWS * FINE):
+            row = row_of(i, FINE)
+            y, x = i32(2 * top - 1 + row), i32(2 * left - 1 + i - row * FINE)
+            value = ZERO
+            if below(y, h) and below(x, w):
+                pixel = u32(y * w + x)
+                if z_in < 0:
+                    value = ONE if k == 0 else get(ground, pixel)
+                elif k == 0:
+                    value = get(residual, pixel) - _packed_image_of(z, edges, diagonals, ground, pixel, w, False)
+                else:
+                    value = get(residual, pixel) - _packed_image_of(z, edges, diagonals, ground, pixel, w, True)
+            put(tile, i, value)
+            i = u32(i + cuda.blockDim.x)
+        cuda.syncthreads()
+        i = u32(cuda.threadIdx.x)
+        while i < u32(DOWN * ACROSS):
+            row, column = i32(i // ACROSS), i32(i % ACROSS)
+            y, x = i32(top + row), i32(left + column)
+            if y < rows and x < columns:
+                put(coarse, y * columns + x, _restricted(shares, tile, row, column, y, x, columns, n))
+            i = u32(i + cuda.blockDim.x)
+        cuda.syncthreads()
+        number = i32(number + size)
     barrier(crew)
-    coarse, n = plane(work, levels[k + 1, RESIDUAL]), u32(levels[k + 1, PIXELS])
-    i = first
-    while i < n:
-        put(coarse, i, _restrict(work, levels, k, rest, False, i))
-        i = u32(i + step)
-    barrier(crew)
+
+
+@part
+def _restricted(shares, tile, row, column, y, x, columns, n):
+    """The value of P^T f at the coarse pixel (y, x), (row, column) of those whose f, 0 outside the image, is in the tile."""
+    at = (2 * row + 1) * FINE + 2 * column + 1
+    # The planes of shares are at the coarse pixel above or to the left of a fine one.
+    to = plane(shares, y * columns + x)
+    value = get(tile, at) + get(to, LEFT * n) * get(tile, at + 1) + get(to, UPPER * n) * get(tile, at + FINE)
+    value += get(to, CORNERS * n) * get(tile, at + (FINE + 1))
+    if x > 0:
+        value += (ONE - get(to, LEFT * n - 1)) * get(tile, at - 1)
+        value += get(to, (CORNERS + 1) * n - 1) * get(tile, at + (FINE - 1))
+    if y > 0:
+        above = plane(to, -columns)
+        value += (ONE - get(above, UPPER * n)) * get(tile, at - FINE)
+        value += get(above, (CORNERS + 2) * n) * get(tile, at - (FINE - 1))
+        if x > 0:
+            value += get(above, (CORNERS + 3) * n - 1) * get(tile, at - (FINE + 1))
+    return value
 
 
 @section
@@ -420,7 +428,7 @@ def set_up(work, levels, inverse, crew, shared):
     """Set all coarse operators from level 0's couplings."""
     last = levels.shape[0] - 1
     for k in range(last):
-        coarsen(work, levels, k, crew)
+        coarsen(work, levels, k, crew, shared)
     if crew[2] == 0:
         _invert(work, levels, last, inverse, shared)
     barrier(crew)
@@ -485,5 +493,5 @@ def cycle(work, levels, inverse, deep, step, image, sums, crew, tile, origins):
                 listed = groups
             barrier(crew)
         if deep and not up:
-            go_down(work, levels, k, SECOND if k == 0 else FIRST, FIRST if k == 0 else SECOND, crew)
+            restrict(work, levels, k, SECOND if k == 0 else FIRST, crew, tile)
     return listed

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
-from .kernels import ZERO, ceil_div, part, section
+from .kernels import SIMULATED, ZERO, ceil_div, part, section
 from .words import get, i32, look, pause, put, u32
 
 __all__ = [
@@ -37,6 +37,9 @@ __all__ = [
     "total",
 ]
 
+# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
+# each is a thread of Python's.
+THREADS = 4 if SIMULATED else 128
 COARSEST = 16  # most unknowns of the last level, which is solved by its inverse
 SIDE = 16  # of the smoother's tiles
 CHUNK = 2048  # pixels whose products are summed by one block: what a sum's rounding depends on

@@ -47,7 +47,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from .kernels import ACTIVE, F32, HALF, ONE, SIMULATED, ZERO, ceil_div, kernel, part, section
+from .kernels import ACTIVE, F32, ONE, SIMULATED, ZERO, ceil_div, kernel, section
 from .multigrid import cycle, image_of, row_of, set_up
 from .smoother import FIVE_TILES, ORIGINS, TILES_FLOATS
 from .team import (
@@ -62,6 +62,7 @@ from .team import (
     SIDE,
     SOUTH,
     TEAM,
+    THREADS,
     WIDTH,
     barrier,
     clear_margins,
@@ -78,9 +79,6 @@ from .words import get, i32, pair, plane, put, u32
 
 __all__ = ["ExactWls"]
 
-# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
-# each is a thread of Python's.
-THREADS = 4 if SIMULATED else 128
 BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
 _bounded = {} if SIMULATED else {"launch_bounds": (THREADS, BLOCKS)}  # so that registers do, too
 
@@ -89,7 +87,9 @@ STEEPEST = 1.5  # most that intensity changes when lightness / 100 does
 MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
 SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
-GUESSES = 12  # of the preconditioned matrix's smallest eigenvalue: 1/2, 1/4, ...
+FINER = F32(math.sqrt(0.5))  # from one guess of the preconditioned matrix's smallest eigenvalue to the next
+GUESSES = 22  # FINER, FINER^2, ..., 1/2048
+BOUNDS = GUESSES + 1  # the last is that of the guess taken
 SEEN = 3  # steps after which the coefficients show how small it is; before, the last guess is taken
 HOPS = 8  # pixels to either side, at least, of the networks that bound the conductance to ground
 RUN = 32  # pixels whose networks one thread looks at
@@ -247,21 +247,21 @@ def _turn(work, levels, directions, result, ratio, taken, fresh, sums, chunks, c
         chunk = i32(chunk + size)
 
 
-@part
+@section
 def _left(bounds, since, alpha_before, beta, alpha):
     """Bound the squared energy norm of the error after a step, in units of z.r before it.
 
     bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
     before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
-    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: half
+    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: 0.7
     of it. since: steps before this one.
     """
     guess = ONE
     standing, value = 0, ZERO
     needed = 2 if since + 1 >= SEEN else GUESSES
     for j in range(GUESSES):
-        guess *= HALF
-        bound = bounds[j]
+        guess *= FINER
+        bound = get(bounds, j)
         if since == 0:
             bound = ONE / guess
         elif bound > ZERO:
@@ -269,7 +269,7 @@ def _left(bounds, since, alpha_before, beta, alpha):
             bound = rest / (guess * rest + beta)
         if bound <= alpha:
             bound = -ONE
-        bounds[j] = bound
+        put(bounds, j, bound)
         if standing < needed:
             if bound > ZERO:
                 standing += 1
@@ -280,7 +280,7 @@ def _left(bounds, since, alpha_before, beta, alpha):
 
 
 @section
-def _solve(work, levels, plan, result, tol, crew, tile, origins):
+def _solve(work, levels, plan, result, tol, crew, tile, origins, bounds):
     """Solve for one image; returns the number of iterations. Adds the solution of A x = r to the result.
 
     The sure preconditioner, without coarse levels, takes over should the other one show that it is
@@ -291,7 +291,6 @@ def _solve(work, levels, plan, result, tol, crew, tile, origins):
     set_up(work, levels, inverse, crew, tile)
     enough = SAFETY * tol
     enough = enough * enough * least
-    bounds = cuda.local.array(GUESSES, float32)
     zr_before, alpha = ONE, ZERO
     loss = ZERO  # what the residual is still to lose of the direction's image
     iterations, since = 0, 0  # since: iterations since the directions were begun
@@ -319,7 +318,11 @@ def _solve(work, levels, plan, result, tol, crew, tile, origins):
         alpha_before = alpha
         alpha = zr / pap
         loss = alpha
-        left = zr * _left(bounds, since, alpha_before, beta, alpha)
+        if cuda.threadIdx.x == 0:
+            put(bounds, GUESSES, _left(bounds, since, alpha_before, beta, alpha))
+        cuda.syncthreads()
+        left = zr * get(bounds, GUESSES)
+        cuda.syncthreads()
         since += 1
         zr_before = zr
         if left <= enough:
@@ -357,6 +360,7 @@ def solve(
     tile = cuda.shared.array(TILES_FLOATS, float32)
     origins = cuda.shared.array(ORIGINS, int32)
     told = cuda.shared.array(2, int32)
+    bounds = cuda.shared.array(BOUNDS, float32)
     team = cuda.blockIdx.x // blocks
     if cuda.threadIdx.x == 0:
         told[0], told[1] = join(teams, team, blocks)
@@ -373,7 +377,7 @@ def solve(
         if active[image] != ZERO:
             result = out[image]
             _prepare(work, levels, guide[image], result, scale, alpha, offset, light, crew)
-            taken = _solve(work, levels, plan, result, tol, crew, tile, origins)
+            taken = _solve(work, levels, plan, result, tol, crew, tile, origins, bounds)
             if light:
                 i = first
                 while i < u32(out.shape[1]):

@@ -209,7 +209,7 @@ def side_by_side(monkeypatch, simulated):
 
 
 def solve_by(cuda, planes, blocks, sizes=None):
-    """Solve, beginning with the planes themselves, with teams of several blocks, each of 2 threads.
+    """Solve, beginning with the planes themselves, with teams of several blocks.
 
     Returns the result and the teams' table.
     """
@@ -218,7 +218,7 @@ def solve_by(cuda, planes, blocks, sizes=None):
     at = filter_._layout
     filter_._teams = cuda.to_device(np.zeros((n, team.TEAM), np.int32))
     out = cuda.to_device(planes.reshape(n, -1))
-    wls_exact.solve[n * blocks, 2](
+    wls_exact.solve[n * blocks, team.THREADS](
         cuda.to_device(planes.reshape(n, -1)), out, filter_._all, 0, np.float32(1), np.float32(1.2),
         np.float32(1e-4), np.float32(TOL), filter_._memory, filter_._levels, at.inverse, at.sums,
         at.other_sums, at.direction, at.image_of_direction, at.chunks, filter_._teams, blocks,
