@@ -248,6 +248,25 @@ def test_dry_run(tmp_path, compiled, cases):
     assert not any("median_ms" in r for r in found["rows"])
 
 
+def test_every_workload_has_its_turn(program):
+    assert sorted(program.CASES) == sorted([*WORK, "crossover", "encoder"])
+
+
+def test_what_was_found_is_written_after_each_case(program, tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    bench = program.Bench(program.parse(["--dry-run", "--json", str(path), "--case", "single", "round"]), None)
+    seen = []
+
+    def enhancement(work, seconds, compiled):
+        seen.append([row["case"] for row in json.loads(path.read_text())["rows"]] if path.exists() else None)
+        bench.rows.append({"case": work.name})
+
+    monkeypatch.setattr(bench, "enhancement", enhancement)
+    bench.all(compiled=False)
+    assert seen == [None, ["single"]]
+    assert [row["case"] for row in json.loads(path.read_text())["rows"]] == ["single", "round"]
+
+
 def test_a_dry_run_writes_no_tables(program, tmp_path, capsys):
     with pytest.raises(SystemExit):
         program.main(["--dry-run", "--write", str(tmp_path / "RESULTS.md")])

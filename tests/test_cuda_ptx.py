@@ -1,4 +1,4 @@
-"""tools/cuda_ptx.py: what it reads from PTX and from ptxas, and that it fails where it should."""
+"""tools/cuda_ptx.py: what it reads from PTX and from nvJitLink, and that it fails where it should."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ $L__BB0_2:
 }
 """
 
-PTXAS = """ptxas info    : 8 bytes gmem
-ptxas info    : Compiling entry function 'k' for 'sm_90'
+PTXAS = """INFO: NVVM70 LTOIR Container created (374208 bytes)
+ptxas info    : 8 bytes gmem
+ptxas info    : Compiling entry function 'k' for 'sm_90a'
 ptxas info    : Function properties for k
-    48 bytes stack frame, 16 bytes spill stores, 24 bytes spill loads
-ptxas info    : Used 72 registers, used 1 barriers, 36648 bytes smem, 400 bytes cmem[0]
+ptxas         .     48 bytes stack frame, 16 bytes spill stores, 24 bytes spill loads
+ptxas info    : Used 72 registers, used 1 barriers, 48 bytes cumulative stack size, 36648 bytes smem
+ptxas info    : Compile time = 40.303 ms
 """
 
 
@@ -58,7 +60,7 @@ def test_reads_ptx(tool):
     assert tool.local_bytes(PTX) == 48
 
 
-def test_reads_ptxas(tool):
+def test_reads_what_the_linker_says(tool):
     figures = tool.parse_ptxas(PTXAS)
     # 28 warps: 65536 registers, 72 in each of 32 threads
     assert figures == {"registers": 72, "warps": 28, "stack": 48, "spilled": 40, "shared": 36648}
@@ -66,9 +68,27 @@ def test_reads_ptxas(tool):
     assert len(tool.row("k", figures, 9)) == len(tool.row("kernel", {}, 9))
 
 
-def test_allowance(tool, monkeypatch):
-    monkeypatch.setattr(tool, "FLOAT64", (("sums: *", 20), ("*: last", 5)))
-    assert [tool.allowance(n) for n in ("sums: last", "mix: last", "mix: first")] == [20, 5, 0]
+def test_a_linker_that_says_nothing_is_no_success(tool):
+    with pytest.raises(ValueError, match="nothing is said of registers: 'warning'"):
+        tool.parse_ptxas("warning\n")
+
+
+def test_allowance(tool):
+    table = (("sums: *", 20), ("*: last", 5))
+    assert [tool.allowance(n, table) for n in ("sums: last", "mix: last", "mix: first")] == [20, 5, 0]
+
+
+def test_faults(tool, monkeypatch):
+    monkeypatch.setattr(tool, "FLOAT64", (("sums", 20),))
+    monkeypatch.setattr(tool, "STACK", (("sums", 8),))
+    figures = {"float64": 20, "local": 0, "stack": 8}
+    assert list(tool.faults("sums", figures)) == []
+    found = list(tool.faults("other", figures | {"local": 16}))
+    assert [fault.split(":")[0] for fault in found] == [
+        "20 float64 instructions, 0 allowed",
+        "16 bytes of local memory",
+        "8 bytes of stack, 0 allowed",
+    ]
 
 
 @pytest.mark.parametrize("text", ["sm_90", "90", "9.0"])
@@ -98,23 +118,43 @@ def test_no_such_kernel():
     assert "none is called 'unsharp'" in done.stderr
 
 
-def test_float64_fails(tmp_path):
+def test_tells_of_the_machine_code_that_is_launched(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         f"""
 import sys
 sys.path.insert(0, {str(TOOL.parent)!r})
 import cuda_ptx
-from numba import cuda, float32
+from numba import cuda, float32, int32
 
 @cuda.jit
 def scale(a):
     a[0] = a[0] * 0.1  # a power of two would be narrowed
 
-figures, ptx, wrong = cuda_ptx.examine("scale", scale, (float32[::1],), (9, 0), None)
-print(figures["float64"] > 0, wrong)
+def sort(a):
+    kept = cuda.local.array(8, float32)
+    for k in range(8):
+        kept[k] = a[k]
+    a[0] = kept[int(a[8])]
+
+def many(a):
+    i = cuda.threadIdx.x
+    {"; ".join(f"v{k} = a[i + {k}]" for k in range(64))}
+    cuda.syncthreads()
+    a[i] = {" + ".join(f"v{k} * v{63 - k} * a[i + v{k}]" for k in range(64))}
+
+few = cuda.jit(launch_bounds=(1024, 2))
+floats, integers = float32[::1], int32[::1]
+for kernel, types in ((scale, floats), (cuda.jit(sort), floats), (cuda.jit(many), integers), (few(many), integers)):
+    figures, ptx, wrong = cuda_ptx.examine("kernel", kernel, (types,), (9, 0))
+    print(figures["float64"] > 0, figures["local"], figures["registers"] > 32, figures["spilled"] > 0, wrong)
 """
     )
     done = run(script)
-    assert done.stdout.startswith("True"), done.stderr
-    assert "0 allowed" in done.stdout
+    scale, sort, many, few = done.stdout.splitlines()
+    assert scale.startswith("True 0 False False"), done.stderr
+    assert "0 allowed" in scale
+    assert sort.startswith("False 32 False False 32 bytes of local memory")
+    assert many == "False 0 True False "
+    assert few.startswith("False 0 False True")  # the bounds on threads and blocks hold it to 32 registers
+    assert "of stack, 0 allowed" in few

@@ -35,6 +35,14 @@ def black(rng, h, w):
     return np.clip(np.round(10 + 25 * rng.standard_normal((h, w))), 0, 255)
 
 
+def even_region(rng, h, w):
+    """Coarse noise around an even ellipse that four tiles share: its level is what they agree on last."""
+    y, x = np.mgrid[:h, :w]
+    inside = ((y / h - 0.6) ** 2 + (x / w - 0.6) ** 2) < 0.3**2
+    around = np.clip(np.round(120 + 25 * rng.standard_normal((h, w))), 0, 255)
+    return np.where(inside, np.round(90 + 0.4 * rng.standard_normal((h, w))), around)
+
+
 @pytest.mark.parametrize("isa", core.isas())
 @pytest.mark.parametrize("picture", [noise, nearly_flat, stripes, black])
 @pytest.mark.parametrize("size", [(300, 270), (41, 700), (530, 33)])
@@ -51,6 +59,13 @@ def test_tiles_give_the_solution_of_the_whole(isa, picture, size, rng):
 @pytest.mark.parametrize("lambda_", [0.05, 4.0, 5.0])  # above 4 the image is one tile
 def test_weak_and_strong_smoothing(lambda_, rng):
     g = (noise(rng, 290, 310) / 255).astype(np.float32)
+    got = filters.wls(g, lambda_=lambda_, backend="cpu")
+    assert np.abs(got - filters.wls(g, lambda_=lambda_, backend="reference")).max() <= TOL
+
+
+@pytest.mark.parametrize("lambda_", [1.0, 4.0])
+def test_even_regions_that_tiles_share(lambda_, rng):
+    g = (even_region(rng, 300, 420) / 255).astype(np.float32)
     got = filters.wls(g, lambda_=lambda_, backend="cpu")
     assert np.abs(got - filters.wls(g, lambda_=lambda_, backend="reference")).max() <= TOL
 

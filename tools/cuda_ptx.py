@@ -1,16 +1,18 @@
-"""Compile every CUDA kernel to PTX, on any machine, and look at what came out.
+"""Compile every CUDA kernel as a launch does, on any machine, and look at what came out.
 
     python tools/cuda_ptx.py
 
-No GPU and no CUDA toolkit is needed: numba-cuda and the NVVM that pip brings with it (`pip install "numba-cuda[cu13]"`)
-compile for an architecture that is not there. Each kernel is compiled for the types that it is called with, as its module
-in `sdie_fast.cuda` lists them.
+No GPU and no CUDA toolkit is needed: numba-cuda, and the NVVM and nvJitLink that pip brings with it
+(`pip install "numba-cuda[cu13]"`), compile and link for an architecture that is not there. Each kernel is compiled for the
+types that it is called with, as its module in `sdie_fast.cuda` lists them, with the dispatcher's own options: optimised
+while linking, within its bounds on threads and registers. What is told is true of the machine code that a GPU would get:
+registers, how many warps they leave room for, stack, spilled bytes and shared memory in nvJitLink's words; float64
+instructions and arrays in local memory from the PTX that it assembles.
 
-Fails where a kernel does not compile, keeps an array in local memory, or holds more float64 instructions than `FLOAT64`
-allows it: on most GPUs one of them takes the time of 32 to 64 in float32 (of 2 on an H100 or H200), and in Numba a single
-constant of Python's float type makes them. Where a `ptxas` is found (in Triton's package, which torch brings; in a CUDA
-toolkit) the kernels are assembled too, and registers, stack, spills and shared memory printed; without one those columns
-stay empty, and nothing else is lost.
+Fails where a kernel does not compile, keeps an array in local memory, uses stack or spills beyond `STACK`, or holds more
+float64 instructions than `FLOAT64` allows it: on most GPUs one of them takes the time of 32 to 64 in float32 (of 2 on an
+H100 or H200), and in Numba a single constant of Python's float type makes them. The last column tells how many seconds
+the kernel took, Numba's part and NVIDIA's.
 
 Exit codes: 0 all well, 1 a kernel failed, 2 nothing could be compiled here.
 """
@@ -18,23 +20,25 @@ Exit codes: 0 all well, 1 a kernel failed, 2 nothing could be compiled here.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fnmatch
-import importlib.util
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 # Kernels (shell patterns over their names) that may use float64, and how many instructions of it: sums over a block of
 # pixels, once for each bin; each bin's mean and covariance, once. Of several patterns the first counts.
-FLOAT64 = (("moments: gather_moments", 50), ("moments: finish_bins", 120))
+FLOAT64 = (("moments: gather_moments", 60), ("moments: finish_bins", 120))
+
+# Kernels that may spill, and how many bytes of stack a thread: they are held to fewer registers, so that more blocks run
+# side by side.
+STACK = (("wls_exact: solve", 64), ("moments: gather_moments", 8))
 
 FIX = 'pip install "numba-cuda[cu13]" (for a CUDA 12 driver: "numba-cuda[cu12]")'
 REGISTERS = 65536  # of one multiprocessor, compute capability 7.0 to 12.0
@@ -43,11 +47,6 @@ COLUMNS = ("PTX", "float64", "local", "registers", "warps", "stack", "spilled", 
 
 _INSTRUCTION = re.compile(r"^\s*(?:@!?%\w+\s+)?([a-z][\w.:]*)[\s;]")
 _LOCAL = re.compile(r"^\s*\.local\s.*\[(\d+)\];")
-_RELEASE = re.compile(r"release (\d+)\.(\d+)")
-
-
-class TooOldError(RuntimeError):
-    """The ptxas found does not read the PTX that NVVM wrote."""
 
 
 def opcodes(ptx: str) -> Iterator[str]:
@@ -65,36 +64,13 @@ def local_bytes(ptx: str) -> int:
     return sum(int(m[1]) for line in ptx.splitlines() if (m := _LOCAL.match(line)))
 
 
-def allowance(name: str) -> int:
-    """How many float64 instructions a kernel may hold."""
-    return next((count for pattern, count in FLOAT64 if fnmatch.fnmatch(name, pattern)), 0)
-
-
-def find_ptxas() -> tuple[str, tuple[int, int]] | None:
-    """Path and CUDA release of the newest ptxas here: an older one refuses newer PTX.
-
-    Looked for on PATH, in $CUDA_HOME, /usr/local/cuda, NVIDIA's and Triton's Python packages.
-    """
-    places = [Path(p) for p in [shutil.which("ptxas")] if p]
-    places += [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "ptxas"]
-    for package, pattern in (("nvidia", "*/bin/ptxas"), ("triton", "backends/nvidia/bin/ptxas*")):
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            places += Path(folder).glob(pattern)
-    found = []
-    for place in places:
-        if os.access(place, os.X_OK):
-            done = subprocess.run([place, "--version"], capture_output=True, text=True, check=False)
-            if release := _RELEASE.search(done.stdout):
-                found.append(((int(release[1]), int(release[2])), str(place)))
-    if not found:
-        return None
-    release_found, path = max(found)
-    return path, release_found
+def allowance(name: str, table: Iterable[tuple[str, int]]) -> int:
+    """What a table (`FLOAT64`, `STACK`) allows a kernel."""
+    return next((count for pattern, count in table if fnmatch.fnmatch(name, pattern)), 0)
 
 
 def parse_ptxas(text: str) -> dict[str, int]:
-    """Read registers, warps they leave room for, stack, spilled bytes and shared memory out of `ptxas -v`.
+    """Read registers, warps they leave room for, stack, spilled bytes and shared memory out of what `ptxas -v` says.
 
     Stack and spills are summed over the entry and the functions it calls; registers are the entry's.
     """
@@ -102,7 +78,10 @@ def parse_ptxas(text: str) -> dict[str, int]:
     def add_up(pattern: str) -> int:
         return sum(int(n) for n in re.findall(pattern, text))
 
-    registers = max((int(n) for n in re.findall(r"Used (\d+) registers", text)), default=1)
+    used = re.findall(r"Used (\d+) registers", text)
+    if not used:
+        raise ValueError(f"nothing is said of registers: {text.strip()[:300]!r}")
+    registers = max(map(int, used))
     return {
         "registers": registers,
         "warps": min(WARPS, REGISTERS // (-(-registers // 8) * 8 * 32)),  # registers come in eights
@@ -112,75 +91,58 @@ def parse_ptxas(text: str) -> dict[str, int]:
     }
 
 
-def assemble(ptxas: str, ptx: str, arch: str, options: dict[str, Any]) -> dict[str, int]:
-    """Assemble for sm_`arch` within a kernel's options; returns `parse_ptxas`'s figures.
+def build(function: Any, signature: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, str]:
+    """Compile and link a kernel for a compute capability as a launch would; needs no driver.
 
-    Raises
-    ------
-    TooOldError
-        The PTX is of a newer CUDA than this ptxas: nothing is known of the kernel.
-    RuntimeError
-        It does not assemble; ptxas's words.
+    Returns what nvJitLink's assembler says of the machine code, and the PTX that it assembled.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx)
-        command = [ptxas, f"-arch=sm_{arch}", "-v", "-o", f"{folder}/kernel.cubin", str(source)]
-        if options.get("max_registers"):
-            command.append(f"-maxrregcount={options['max_registers']}")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        text = done.stderr + done.stdout
-        words = (text.strip().splitlines() or [f"exit code {done.returncode}"])[0]
-        raise (TooOldError if "Unsupported .version" in text else RuntimeError)(f"ptxas: {words}")
-    return parse_ptxas(done.stdout + done.stderr)
+    from numba.cuda import codegen, dispatcher
+    from numba.cuda.cudadrv import driver
 
-
-def compile_ptx(function: Any, signature: tuple[Any, ...], capability: tuple[int, int]) -> str:
-    """Compile a kernel to PTX for a compute capability, as a launch would; needs no driver."""
-    from numba import cuda
-    from numba.cuda import dispatcher
-
-    # Numba asks the current device for its capability when a kernel calls a device function, even
-    # if the kernel is compiled for another one.
+    # Numba asks the current device for what it compiles for; with the "a" it launches.
     device = types.SimpleNamespace(compute_capability=capability)
-    saved = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: device
-    try:
-        fast = bool(function.targetoptions.get("fastmath"))
-        text, _ = cuda.compile_ptx(function.py_func, signature, cc=capability, fastmath=fast)
-    finally:
-        dispatcher.get_current_device = saved
-    return str(text)
+    target = (*capability, "a" if capability >= (9, 0) else "")
+    options = driver._Linker._get_linker_options
+
+    def verbose(linker: Any, ptx: bool) -> Any:
+        return dataclasses.replace(options(linker, ptx), ptxas_options=["-v"])
+
+    with (
+        mock.patch.object(dispatcher, "get_current_device", return_value=device),
+        mock.patch.object(codegen.CUDACodeLibrary, "_ensure_cc", return_value=target),
+        mock.patch.object(driver._Linker, "_get_linker_options", verbose),
+    ):
+        library = dispatcher._Kernel(function.py_func, signature, **function.targetoptions).library
+        library.get_cubin(target)
+        ptx = library.get_lto_ptx(target) if library._lto else library.get_asm_str(target)
+    return library.get_linkerinfo(target), ptx.strip("\0")
 
 
-def examine(
-    name: str, kernel: Any, signature: Any, capability: tuple[int, int], ptxas: str | None
-) -> tuple[dict[str, Any], str, str]:
+def faults(name: str, figures: dict[str, Any]) -> Iterator[str]:
+    """Say what is wrong with a kernel."""
+    doubles, stack = allowance(name, FLOAT64), allowance(name, STACK)
+    if figures["float64"] > doubles:
+        yield (
+            f"{figures['float64']} float64 instructions, {doubles} allowed: a constant or an operation that Numba types "
+            "as float64 (write float32(0.5), not 0.5), or add a line to FLOAT64"
+        )
+    if figures["local"]:
+        yield f"{figures['local']} bytes of local memory: an array's index is not known to the compiler"
+    if figures["stack"] > stack:
+        yield f"{figures['stack']} bytes of stack, {stack} allowed: registers are spilled, or a function is not inlined"
+
+
+def examine(name: str, kernel: Any, signature: Any, capability: tuple[int, int]) -> tuple[dict[str, Any], str, str]:
     """Compile one kernel; returns its figures (see `COLUMNS`), its PTX, and what is wrong with it."""
     begin = time.perf_counter()
     try:
-        ptx = compile_ptx(kernel, signature, capability)
+        words, ptx = build(kernel, signature, capability)
+        assembled = parse_ptxas(words)
     except Exception as error:  # whatever the compiler raises: it is the result
         return {}, "", f"{type(error).__name__}: {error}"
-    figures: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 1), "PTX": sum(1 for _ in opcodes(ptx))}
-    figures |= {"float64": count_float64(ptx), "local": local_bytes(ptx)}
-    wrong = f"{figures['local']} bytes of local memory: an array's index is not known to the compiler" * (
-        figures["local"] > 0
-    )
-    if figures["float64"] > allowance(name):
-        wrong = (
-            f"{figures['float64']} float64 instructions, {allowance(name)} allowed: a constant or an operation that "
-            "Numba types as float64 (write float32(0.5), not 0.5), or add a line to FLOAT64"
-        )
-    if ptxas:
-        try:
-            figures |= assemble(ptxas, ptx, f"{capability[0]}{capability[1]}", kernel.targetoptions)
-        except TooOldError as error:
-            print(f"not assembled: {error}", file=sys.stderr)
-        except RuntimeError as error:
-            wrong = wrong or str(error)
-    return figures, ptx, wrong
+    figures = {"PTX": sum(1 for _ in opcodes(ptx)), "float64": count_float64(ptx), "local": local_bytes(ptx)}
+    figures |= assembled | {"seconds": round(time.perf_counter() - begin, 1)}
+    return figures, ptx, "; ".join(faults(name, figures))
 
 
 def parse_arch(text: str) -> tuple[int, int]:
@@ -216,20 +178,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-    ptxas = find_ptxas()
     width = max(len(k.name) for k in chosen)
     failed = 0
     print(row("kernel", {c: c for c in COLUMNS}, width), flush=True)
     for name, kernel, signature in chosen:
-        figures, ptx, wrong = examine(name, kernel, signature, args.arch, ptxas[0] if ptxas else None)
+        figures, ptx, wrong = examine(name, kernel, signature, args.arch)
         print(row(name, figures, width), flush=True)
         if wrong:
             failed += 1
             print(f"{name}: {wrong}", file=sys.stderr)
         if args.out and ptx:
             (args.out / (re.sub(r"\W+", "_", name) + ".ptx")).write_text(ptx)
-    assembler = f"ptxas of CUDA {ptxas[1][0]}.{ptxas[1][1]}" if ptxas else "no ptxas found: not assembled"
-    print(f"{len(chosen)} kernels for sm_{args.arch[0]}{args.arch[1]}, {failed} failed; {assembler}")
+    print(f"{len(chosen)} kernels for sm_{args.arch[0]}{args.arch[1]}, {failed} failed")
     return 1 if failed else 0
 
 

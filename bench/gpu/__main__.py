@@ -4,6 +4,7 @@
     python bench/gpu --quick --case round single  # two cases, short, nothing compiled by torch
     python bench/gpu --write bench/RESULTS.md --write-targets docs/gpu.md   # and put the tables there
     python bench/gpu --dry-run                    # no GPU: tiny images, answers only, no times
+    tools/ptx_emulator/run python bench/gpu --dry-run   # the same on the emulated driver, sooner
 
 Needs `pip install ".[gpu,bench]" torch` and, for the encoder, segment-anything.
 
@@ -47,7 +48,8 @@ from sdie_fast._bench.timing import interleave
 if TYPE_CHECKING:
     from floor import Floor, Peak
 
-CASES = (*(work.name for work in WORKLOADS), "crossover", "encoder")
+# In the order in which they are measured, the shortest first.
+CASES = ("single", "local", "round", "line", "square", "exact", "crossover", "encoder")
 COMPILED = ("round", "local", "encoder")  # also by torch.compile
 PACKAGES = ("torch", "triton", "numba", "numba-cuda", "numpy")
 
@@ -119,7 +121,7 @@ class Bench:
 
     def all(self, *, compiled: bool) -> None:
         """Measure the cases asked for; compiled: what torch.compile makes of them, where it is worth while."""
-        for case in CASES:
+        for case in CASES:  # what was found is written after each, should the run be cut short
             if case not in self.args.case or (compiled and case not in COMPILED):
                 continue
             label = f"{case}: torch.compile" if compiled else case
@@ -136,6 +138,7 @@ class Bench:
             else:
                 for work in works if self.gpu else [works[0].tiny()]:
                     self.enhancement(work, self.args.seconds / len(works), compiled)
+            self.write()
 
     def enhancement(self, work: Workload, seconds: float, compiled: bool) -> None:
         """Measure one workload."""
@@ -193,12 +196,12 @@ class Bench:
         del job, ready, samples
         self.torch.cuda.empty_cache()
 
-    def report(self, given: list[str]) -> dict[str, Any]:
-        """Put together what was found so far, and write it to the files asked for."""
+    def write(self) -> dict[str, Any]:
+        """Put together what was found so far, and write it to the files asked for; returns it."""
         args = self.args
         report = {
             "date": datetime.date.today().isoformat(),
-            "command": " ".join(["python bench/gpu", *given]),
+            "command": " ".join(["python bench/gpu", *args.given]),
             "dry_run": args.dry_run,
             "machine": self.machine,
             "rates": self.peak and self.peak._asdict(),
@@ -242,9 +245,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write everything there as JSON")
     add("--write", type=Path, metavar="FILE", help="put the tables into this Markdown file, between its marks")
     add("--write-targets", type=Path, metavar="FILE", help="put the table of targets alone into this one")
-    dry = "without a GPU: tiny images, this package in Numba's simulator, answers only"
+    dry = "without a GPU: tiny images, this package in Numba's simulator or on the emulated driver, answers only"
     add("--dry-run", action="store_true", help=dry)
     args = parser.parse_args(arguments)
+    args.given = arguments
     if args.quick:
         args.seconds, args.compile_limit = min(args.seconds, 3.0), 0.0
     if args.dry_run and (args.write or args.write_targets):
@@ -255,7 +259,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(given: list[str]) -> int:
     """Run; returns the exit code: 1 where an answer was wrong, 2 where nothing could be measured."""
     args = parse(given)
-    if args.dry_run:
+    if args.dry_run and "EMULATOR_CACHE" not in os.environ:
         # Before anything imports Numba.
         os.environ |= {"NUMBA_ENABLE_CUDASIM": "1", "SDIE_FAST_CUDA_SIMULATOR": "1"}
     try:
@@ -271,16 +275,14 @@ def main(given: list[str]) -> int:
     np.seterr(all="ignore")  # peers divide by what they like
     bench = Bench(args, torch)
     bench.all(compiled=False)
-    report = bench.report(given)
+    if args.compile_limit > 0 and not args.dry_run:
+        bench.all(compiled=True)
+    report = bench.write()
     if args.dry_run:
         for row in bench.rows:
             print(f"{row['case']:9} {row['candidate']:28} {row['difference']}")
-        return int(bench.failed)
-    if args.compile_limit > 0:
-        # The tables are there by now, should a compiler hang.
-        bench.all(compiled=True)
-        report = bench.report(given)
-    print(markdown(report))
+    else:
+        print(markdown(report))
     return int(bench.failed)
 
 

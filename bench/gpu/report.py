@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["BEGIN", "END", "crossover", "figures", "markdown", "rows_table", "targets_table"]
+from sdie_fast._bench.sections import markdown_table
+
+__all__ = ["BEGIN", "COUNTS_BEGIN", "COUNTS_END", "END", "counts_table", "crossover", "figures", "markdown"]
+__all__ += ["rows_table", "targets_table"]
 
 BEGIN = "<!-- gpu tables: written by bench/gpu -->"
 END = "<!-- end of gpu tables -->"
+COUNTS_BEGIN = "<!-- gpu counts: written by bench/gpu/counts.py -->"
+COUNTS_END = "<!-- end of gpu counts -->"
 
 Row = Mapping[str, Any]
 
@@ -56,6 +61,42 @@ def targets_table(rows: Sequence[Row] = ()) -> str:
             verdict = "met " if met else "missed "
         lines.append(f"| {what} | {wanted} | {measured} | {verdict}|")
     return "\n".join(lines)
+
+
+# What counts allow at most: thousand warp instructions an image of 200 x 200, bytes a pixel.
+COUNT_LIMITS = {"round": (2100, 90), "local": (700, None), "exact": (18000, 1200)}
+ISSUED, MOVED = 132 * 4 * 1.98e9, 4.2e12  # warp instructions and bytes a second, of an H200
+IMAGE = 200 * 200  # pixels
+
+
+def counts_table(rows: Sequence[Row], before: Sequence[Row] = ()) -> str:
+    """Lay out what `counts.py` counted: each kernel, each case's sum, its target, and the rate that it allows."""
+
+    def sums(of: Sequence[Row], case: str, kernel: str | None) -> tuple[float, float]:
+        chosen = [r for r in of if r["case"] == case and (kernel is None or r["kernel"] == kernel)]
+        return sum(r["thousands"] for r in chosen), sum(r["bytes"] for r in chosen)
+
+    def cells(case: str, kernel: str | None) -> list[str]:
+        made = []
+        for place, digits in ((0, 0), (1, 1)):
+            made.append(f"{sums(rows, case, kernel)[place]:,.{digits}f}")
+            if before:
+                past = sums(before, case, kernel)[place]
+                made.append(f"{past:,.{digits}f}" if past else "")
+        return made
+
+    table = []
+    for case in dict.fromkeys(r["case"] for r in rows):
+        mine = [r for r in rows if r["case"] == case]
+        table += [[case, r["kernel"], r["launches"], *cells(case, r["kernel"]), ""] for r in mine]
+        thousands, moved = sums(mine, case, None)
+        rate = IMAGE / max(thousands * 1e3 / ISSUED, moved * IMAGE / MOVED) / 1e9
+        most, most_bytes = COUNT_LIMITS[case]
+        aim = f"{most:,}" + (f", {most_bytes:,} bytes" if most_bytes else "")
+        table.append([f"**{case}**", f"all; at most {rate:.1f} Gpx/s", "", *cells(case, None), aim])
+    beside = ["before"] if before else []
+    heads = ["case", "kernel", "launches", "thousand warp instructions an image", *beside, "bytes a pixel", *beside]
+    return markdown_table([*heads, "to reach"], table)
 
 
 def crossover(rows: Sequence[Row]) -> int | None:

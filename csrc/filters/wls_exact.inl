@@ -2,11 +2,11 @@
 // starts from the fast solution, which leaves little but what the cycles are best at.
 //
 // The quick phase uses a cycle that is not symmetric (rows before, columns after), so directions are conjugated as
-// flexible CG does (Notay 2000). Steps then shrink about geometrically, which tells what is left, and photographs are
-// done in 3 to 8. Should one not be, and where lambda is large, the sure phase takes the symmetric cycle, with which CG
-// converges whatever the image, and stops by the energy norm, which bounds the maximum norm since A >= I: what the last
-// kWindow iterations have taken from it estimates what is left of it (Hestenes & Stiefel 1952, theorem 6:3; Strakos &
-// Tichy 2002).
+// flexible CG does (Notay 2000). Steps then shrink about geometrically, which tells what is left: the slower of the last
+// two decreases is believed, since one small step may be luck. Photographs are done in 3 to 8. Should one not be, and
+// where lambda is large, the sure phase takes the symmetric cycle, with which CG converges whatever the image, and stops
+// by the energy norm, which bounds the maximum norm since A >= I: what the last kWindow iterations have taken from it
+// estimates what is left of it (Hestenes & Stiefel 1952, theorem 6:3; Strakos & Tichy 2002).
 
 constexpr int kQuickIterations = 30;
 constexpr float kQuickLambda = 4.0f;   // stronger smoothing goes to the sure phase at once
@@ -80,6 +80,7 @@ inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
   const int quick = lambda <= kQuickLambda ? kQuickIterations : 0;
   double zr_old = 1.0, pap = 1.0;
   double before = again ? 0.0 : 1.0;  // the step before; 0: the first may be the last
+  double decreased = 0.0;             // by that step, from the one before it
   double taken[kWindow] = {};  // from the squared energy norm of the error, by the last iterations
   for (;;) {
     const bool symmetric = info.iterations >= quick;
@@ -103,10 +104,12 @@ inline WlsInfo solve(MultigridMemory& m, float lambda, float tol, bool again) {
       done |= info.iterations >= quick + kWindow && std::sqrt(energy) <= kSure * static_cast<double>(tol);
     } else {
       const double decrease = before > 0.0 ? std::min(step / before, kSlowest) : 0.0;
-      const double rest = step * std::max(1.0, decrease / (1.0 - decrease));
+      const double slower = std::max(decrease, decreased);
+      const double rest = step * std::max(1.0, slower / (1.0 - slower));
       info.estimate = static_cast<float>(rest);
       done |= rest <= kSafety * static_cast<double>(tol);
       before = step;
+      decreased = decrease;
     }
     if (done || pap <= 0.0) return info;
   }

@@ -6,6 +6,9 @@
 constexpr int kTile = 256;
 constexpr int kOverlap = 16;
 constexpr float kSurroundings = 0.5f;  // of the tolerance that what surrounds a tile may still change in its core
+constexpr float kSlowestFade = 0.95f;  // as far as is believed
+constexpr float kLargeChange = 4.0f;   // of the tolerance: how one above it fades tells nothing of the last ones
+constexpr float kSlowFade = 0.85f;     // which then fade as the level of an even region does across the overlap
 constexpr int kSweeps = 60;
 constexpr float kHeld = 1e6f;          // ground of the pixels around a tile, times lambda
 
@@ -21,7 +24,8 @@ struct Cuts {
 struct TileState {
   WlsInfo info;
   bool settled;
-  float fade;              // of a change around the tile, the share that reached its core
+  float change;            // around the tile, before it was solved
+  float fade;              // of that change, the share that reached its core
   float around[4][kTile];  // the image above, below, left and right of it when it was solved
 };
 
@@ -74,13 +78,14 @@ struct WlsTiles {
   void visit(int i, int j, bool first, F&& g, void* memory) const {
     TileState& state = states[i * columns.count + j];
     const int y0 = rows.from(i), y1 = rows.to(i), x0 = columns.from(j), x1 = columns.to(j);
-    if (first) state.fade = 0.5f;  // until it is known
+    if (first) state.fade = kSlowFade;  // until it is known
     float change = 0.0f;
     around(y0, y1, x0, x1, [&](int side, int k, float v) {
       if (!first) change = std::max(change, std::fabs(v - state.around[side][k]));
     });
     // The changes to come are a geometric series.
-    state.settled = !first && change * state.fade <= kSurroundings * tol * (1.0f - state.fade);
+    const float fade = first ? 1.0f : slowest_fade(i, j);
+    state.settled = !first && change * fade <= kSurroundings * tol * (1.0f - fade);
     if (state.settled) return;
     around(y0, y1, x0, x1, [&](int side, int k, float v) { state.around[side][k] = v; });
     const int top = y0 > 0, left = x0 > 0;  // rows and columns that are held, before the tile
@@ -99,7 +104,20 @@ struct WlsTiles {
         to[x] = from[x];
       }
     }
-    if (!first) state.fade = std::min(reached / change, 0.95f);
+    state.change = change;
+    if (!first) state.fade = std::min(reached / change, kSlowestFade);
+  }
+
+  // How slowly what is still wrong around a tile fades. The level of an even region that several tiles share is what
+  // fades slowly; a tile around which much changed the last time saw how the rest did, and its neighbours may know
+  // better. (They are of other colours: none of them is being solved.)
+  float slowest_fade(int i, int j) const {
+    const TileState& own = states[i * columns.count + j];
+    float fade = own.change > kLargeChange * tol ? kSlowFade : 0.0f;
+    for (int y = std::max(i - 1, 0); y < std::min(i + 2, rows.count); ++y)
+      for (int x = std::max(j - 1, 0); x < std::min(j + 2, columns.count); ++x)
+        fade = std::max(fade, states[y * columns.count + x].fade);
+    return fade;
   }
 
   // Copies the system of a tile and what is held around it, and its residual as right-hand side.

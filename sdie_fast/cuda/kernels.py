@@ -13,8 +13,9 @@ from numba import config, cuda, float32
 
 from ..filters import TABLE
 from . import driver
+from .cache import KernelCache
 
-__all__ = ["every_kernel", "exact_part", "kernel", "launch", "listed", "part", "section"]
+__all__ = ["every_kernel", "exact_part", "kept", "kernel", "launch", "listed", "part", "section"]
 
 driver.prepare()
 
@@ -43,7 +44,7 @@ log2: Callable[[Any], Any]
 bits_of: Callable[[Any], Any]
 float_of: Callable[[Any], Any]
 if SIMULATED:
-    exp2, log2 = np.exp2, np.log2
+    exp2, log2 = np.exp2, np.errstate(divide="ignore")(np.log2)
     bits_of, float_of = (lambda v: np.float32(v).view(np.int32)), (lambda v: np.int32(v).view(np.float32))
 else:
     from numba.cuda import libdevice
@@ -99,12 +100,19 @@ class Kernel(NamedTuple):
 _listed: list[Kernel] = []
 
 
+def kept(function: Any) -> Any:
+    """Make a kernel look for itself among those kept on disk before it is compiled; returns it."""
+    if not SIMULATED:
+        function._cache = KernelCache(function)
+    return function
+
+
 def listed(function: Any, *signature: Any, note: str = "") -> Any:
-    """List a kernel under its module's and its own name; returns it."""
+    """Keep a kernel, and list it under its module's and its own name; returns it."""
     plain = function.py_func if hasattr(function, "py_func") else function.fn
     module = plain.__module__.removeprefix(f"{__package__}.")
     _listed.append(Kernel(f"{module}: {plain.__name__}{note and ' ' + note}", function, signature))
-    return function
+    return kept(function)
 
 
 def kernel(*signature: Any, **options: Any) -> Callable[[Callable[..., None]], Any]:

@@ -30,12 +30,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import cuda, float32, int32, int64
+from numba import cuda, float32, int32, int64, uint32, uint64
 
 from ..filters import FILTERS, PARAMETERS, TABLE, FilterParams
 from . import LOCAL
-from .kernels import INDEX, ONE, PIXEL, PLACE, POSITION, ZERO, ceil_div, listed, part, reflect
-from .parts import COLUMNS, RUN, Part, Places, Tile
+from .kernels import ONE, POSITION, ZERO, ceil_div, listed, part
+from .moments import quotient
+from .parts import RUN, Part, Places, Tile
 
 __all__ = ["LocalMix", "local_mix", "numbers", "parts_of"]
 
@@ -43,6 +44,8 @@ PARTS: dict[str, type[Part]] = {
     name: getattr(importlib.import_module(f".parts.{name}", __package__), name.capitalize()) for name in LOCAL
 }
 
+COLUMNS = 32, 40  # of the pixels that a block computes: it is compiled for one of them
+WARP = 32
 AHEAD = 4  # rows a thread reads before it stores them
 SHARED_BYTES = 48 * 1024  # static shared memory of a block
 MAX_ROWS = 32
@@ -70,70 +73,73 @@ def parts_of(params: FilterParams, active: Sequence[bool]) -> tuple[Part, ...]:
 
 def shared_floats(parts: Sequence[Part], at: Tile) -> tuple[int, int, int]:
     """Floats of the tile, of `first` and of `second`; an array of shared memory has at least one."""
-    first, second = (sum(size) for size in zip(*(p.shared(at.rows) for p in parts), strict=True))
+    first, second = (sum(size) for size in zip(*(p.shared(at) for p in parts), strict=True))
     return at.height * at.pitch, first or 1, second or 1
 
 
 def shared_bytes(parts: Sequence[Part], at: Tile) -> int:
     """Bytes of a block's shared memory."""
-    return 4 * (sum(shared_floats(parts, at)) + at.height + at.width)
+    return 4 * sum(shared_floats(parts, at))
 
 
-def lay_out(parts: Sequence[Part]) -> Tile:
+def lay_out(parts: Sequence[Part], columns: int = COLUMNS[0]) -> Tile:
     """The most rows, up to `MAX_ROWS`, that fit a block's shared memory."""
     halo = max(p.halo for p in parts)
-    tiles = (Tile(rows, halo) for rows in range(MAX_ROWS, 0, -RUN))
+    tiles = (Tile(columns, rows, halo) for rows in range(MAX_ROWS, 0, -RUN))
     return next(tile for tile in tiles if shared_bytes(parts, tile) <= SHARED_BYTES)
 
 
-def _loader(at: Tile) -> tuple[Any, Any]:
+def columns_of(width: int) -> int:
+    """The columns of a block that leave the fewest threads past the right border of such planes."""
+    return min(COLUMNS, key=lambda columns: ceil_div(width, columns) * columns)
+
+
+@part
+def _reflect(i, n):
+    """As `reflect`, of int32."""
+    i = abs(i)
+    if i >= n:
+        i = int32(2 * (n - 1) - i)
+    return max(i, int32(0))
+
+
+def _loader(at: Tile) -> Any:
     tile_rows, tile_columns, pitch, halo = at.height, at.width, at.pitch, at.halo
-    step, threads = at.rows // RUN, at.threads
-    places = ceil_div(max(tile_rows, tile_columns), threads)
-    across = ceil_div(tile_columns, COLUMNS)
-    groups = ceil_div(tile_rows, step * AHEAD)
+    across, warps = ceil_div(tile_columns, WARP), at.threads // WARP
     flight = AHEAD * across
+    groups = ceil_div(tile_rows, warps * AHEAD)
+    whole_groups = tile_rows // (warps * AHEAD)
 
     @part
-    def find_tile(height, width, left, top, thread, rows, columns):
-        """Reflect each row and column of the tile once, for all the pixels that lie there."""
-        for k in range(places):
-            i = (thread + k * threads) & INDEX
-            if i < tile_rows:
-                rows[i] = reflect(top + i - halo, height)
-            if i < tile_columns:
-                columns[i] = reflect(left + i - halo, width)
-
-    @part
-    def load_tile(state, first, width, rows, columns, tile):
-        """Fill the tile with pixels of the plane that begins at state[first].
+    def load_tile(state, first, height, width, left, top, thread, tile):
+        """Fill the tile with pixels of the plane that begins at state[first], a row of it to a warp.
 
         Each thread has the pixels of `AHEAD` rows in flight together.
         """
         values = cuda.local.array(flight, float32)
-        x = cuda.local.array(across, int64)
-        for k in range(across):
-            column = (cuda.threadIdx.x + k * COLUMNS) & INDEX
-            x[k] = first
-            if column < tile_columns:
-                x[k] += columns[column]
-        for group in range(groups):
-            top = (group * AHEAD * step + cuda.threadIdx.y) & INDEX
-            for i in range(AHEAD):
-                row = top + i * step
-                if row < tile_rows:
-                    start = (rows[row] & PLACE) * width
-                    for k in range(across):
-                        values[i * across + k] = state[(start + x[k]) & PIXEL]
-            for i in range(AHEAD):
-                row = top + i * step
-                if row < tile_rows:
-                    for k in range(across):
-                        column = (cuda.threadIdx.x + k * COLUMNS) & INDEX
-                        if column < tile_columns:
-                            tile[row * pitch + column] = values[i * across + k]
+        x = cuda.local.array(across, uint64)
+        warp, lane = int32(thread >> 5), int32(thread & (WARP - 1))
+        if warp < warps:
+            for k in range(across):
+                x[k] = first + uint64(_reflect(int32(left - halo + lane + k * WARP), width))
+            top = int32(top - halo)
+            for group in range(groups):
+                for i in range(AHEAD):
+                    row = int32((group * AHEAD + i) * warps + warp)
+                    if group < whole_groups or row < tile_rows:
+                        start = uint64(uint32(_reflect(int32(top + row), height) * width))
+                        for k in range(across):
+                            if k * WARP + WARP <= tile_columns or lane < tile_columns - k * WARP:
+                                values[i * across + k] = state[start + x[k]]
+                for i in range(AHEAD):
+                    row = int32((group * AHEAD + i) * warps + warp)
+                    if group < whole_groups or row < tile_rows:
+                        to = uint32(row * pitch + lane)
+                        for k in range(across):
+                            if k * WARP + WARP <= tile_columns or lane < tile_columns - k * WARP:
+                                tile[to + k * WARP] = values[i * across + k]
 
-    return find_tile, load_tile
+    return load_tile
 
 
 @part
@@ -142,11 +148,11 @@ def _add_term(source, first, width, count, weight, mixed):
     if weight > ZERO:
         if count >= RUN:
             for j in range(RUN):
-                mixed[j] += weight * source[(first + j * width) & PIXEL]
+                mixed[j] += weight * source[first + uint64(j) * width]
         else:
             for j in range(RUN):
                 if j < count:
-                    mixed[j] += weight * source[(first + j * width) & PIXEL]
+                    mixed[j] += weight * source[first + uint64(j) * width]
 
 
 @part
@@ -154,11 +160,11 @@ def _store_column(mixed, first, width, count, out):
     """Write a column's run, clipped to [0, 1]."""
     if count >= RUN:
         for j in range(RUN):
-            out[(first + j * width) & PIXEL] = min(max(mixed[j], ZERO), ONE)
+            out[first + uint64(j) * width] = min(max(mixed[j], ZERO), ONE)
     else:
         for j in range(RUN):
             if j < count:
-                out[(first + j * width) & PIXEL] = min(max(mixed[j], ZERO), ONE)
+                out[first + uint64(j) * width] = min(max(mixed[j], ZERO), ONE)
 
 
 class _Weighted(NamedTuple):
@@ -211,20 +217,25 @@ def _both(one: Any, other: Any) -> Any:
 
 
 class LocalMix(NamedTuple):
-    """A compiled choice of filters; its block has (32, rows / RUN) threads."""
+    """A compiled choice of filters."""
 
     kernel: Any
+    columns: int
     rows: int
 
     @property
     def block(self) -> tuple[int, int]:
         """Threads along x and y."""
-        return COLUMNS, self.rows // RUN
+        return self.columns, self.rows // RUN
+
+    def grid(self, height: int, width: int, planes: int) -> tuple[int, int, int]:
+        """Blocks of planes of one size."""
+        return ceil_div(width, self.columns), ceil_div(height, self.rows), planes
 
 
 @functools.lru_cache(maxsize=64)
-def local_mix(parts: tuple[Part, ...]) -> LocalMix:
-    """The fused kernel of these parts.
+def local_mix(parts: tuple[Part, ...], columns: int) -> LocalMix:
+    """The fused kernel of these parts, for blocks of so many columns (see `columns_of`).
 
     Its arguments: ``state, smooth, equalised, out``, planes one after another, (n * H * W,), of
     ``height`` and ``width``; ``weights`` (N, T, filters of the table) and ``turn`` < T; ``channels``,
@@ -232,14 +243,14 @@ def local_mix(parts: tuple[Part, ...]) -> LocalMix:
     `smooth` (of wls) and `equalised` (of spatiogram) are read where their weight is not zero; `out`
     may be either of them, but not `state`.
     """
-    at = lay_out(parts)
-    rows, tile_rows, tile_columns, count = at.rows, at.height, at.width, len(parts)
+    at = lay_out(parts, columns)
+    rows, count = at.rows, len(parts)
     tile_size, first_size, second_size = shared_floats(parts, at)
-    find_tile, load_tile = _loader(at)
+    load_tile = _loader(at)
     weighted, first, second = [], 0, 0
     for k, made in enumerate(parts):
         weighted.append(_weighted(made, k, at, Places(first, second, _number_at[made.name])))
-        own_first, own_second = made.shared(rows)
+        own_first, own_second = made.shared(at)
         first, second = first + own_first, second + own_second
     weigh, prepare, complete, column_of = (
         functools.reduce(_both, filter(None, steps), _nothing) for steps in zip(*weighted, strict=True)
@@ -251,29 +262,25 @@ def local_mix(parts: tuple[Part, ...]) -> LocalMix:
     def mix_local(
         state, smooth, equalised, out, height, width, weights, turn, channels, numbers, first_row, first_plane
     ):  # fmt: skip
-        tile_y = cuda.shared.array(tile_rows, int32)
-        tile_x = cuda.shared.array(tile_columns, int32)
         tile = cuda.shared.array(tile_size, float32)
         first = cuda.shared.array(first_size, float32)
         second = cuda.shared.array(second_size, float32)
         mixed = cuda.local.array(RUN, float32)
         shares = cuda.local.array(count, float32)
 
-        height, width = height & PLACE, width & PLACE
-        plane = (cuda.blockIdx.z + first_plane) & PLACE
-        pixels = plane * (height * width)
-        left = cuda.blockIdx.x * COLUMNS
-        top = (cuda.blockIdx.y + first_row) * rows
-        column = cuda.threadIdx.x & (COLUMNS - 1)
-        group = cuda.threadIdx.y & 31
-        thread = group * COLUMNS + column
-        image = (plane // channels) & PLACE
-        turn = turn & PLACE
+        height, width = int32(height), int32(width)
+        plane = int32(cuda.blockIdx.z + first_plane)
+        pixels = uint64(plane) * uint64(uint32(height * width))
+        left = int32(cuda.blockIdx.x * columns)
+        top = int32((cuda.blockIdx.y + first_row) * rows)
+        column = int32(cuda.threadIdx.x)
+        group = int32(cuda.threadIdx.y)
+        thread = int32(group * columns + column)
+        image = uint64(quotient(plane, int32(channels)))
+        turn = uint64(turn)
         weigh(weights, image, turn, shares)
 
-        find_tile(height, width, left, top, thread, tile_y, tile_x)
-        cuda.syncthreads()
-        load_tile(state, pixels, width, tile_y, tile_x, tile)
+        load_tile(state, pixels, height, width, left, top, thread, tile)
         cuda.syncthreads()
         if prepares:
             prepare(tile, numbers, thread, first, shares)
@@ -282,20 +289,21 @@ def local_mix(parts: tuple[Part, ...]) -> LocalMix:
             complete(first, numbers, thread, second, shares)
             cuda.syncthreads()
 
-        row = group * RUN
-        x = (left + column) & PLACE
-        y = (top + row) & PLACE
+        row = int32(group * RUN)
+        x = int32(left + column)
+        y = int32(top + row)
         if x < width and y < height:
-            begin = pixels + y * width + x
-            left_down = height - y
+            begin = pixels + uint64(uint32(y * width + x))
+            left_down = int32(height - y)
+            step = uint64(width)
             for j in range(RUN):
                 mixed[j] = ZERO
             column_of(tile, first, second, numbers, column, row, shares, mixed)
-            _add_term(smooth, begin, width, left_down, weights[image, turn, smooth_at], mixed)
-            _add_term(equalised, begin, width, left_down, weights[image, turn, equalised_at], mixed)
-            _store_column(mixed, begin, width, left_down, out)
+            _add_term(smooth, begin, step, left_down, weights[image, turn, smooth_at], mixed)
+            _add_term(equalised, begin, step, left_down, weights[image, turn, equalised_at], mixed)
+            _store_column(mixed, begin, step, left_down, out)
 
-    return LocalMix(mix_local, rows)
+    return LocalMix(mix_local, columns, rows)
 
 
 def _list_kernels() -> None:
@@ -303,14 +311,16 @@ def _list_kernels() -> None:
     small, large = FilterParams(), FilterParams.from_dict({n: 15 for n in PARAMETERS if n.endswith("_window")})
     disk = FilterParams(bilateral_footprint="disk")
     toolkit = {"toolkit": FILTERS}
-    for params, note, choices in (
-        (small, "windows of 7", {**toolkit, **{name: (name,) for name in PARTS}}),
-        (disk, "disk of 7", toolkit),
-        (FilterParams.published_code(), "published code", toolkit),
-        (large, "windows of 15", {**toolkit, "median": ("median",)}),
+    narrow, wide = COLUMNS
+    for params, note, columns, choices in (
+        (small, "windows of 7", narrow, {**toolkit, **{name: (name,) for name in PARTS}}),
+        (small, f"windows of 7, {wide} columns", wide, toolkit),
+        (disk, "disk of 7", narrow, toolkit),
+        (FilterParams.published_code(), "published code", narrow, toolkit),
+        (large, "windows of 15", narrow, {**toolkit, "median": ("median",)}),
     ):
         for choice, names in choices.items():
-            made = local_mix(parts_of(params, [name in names for name in TABLE]))
+            made = local_mix(parts_of(params, [name in names for name in TABLE]), columns)
             listed(made.kernel, *_SIGNATURE, note=f"{choice}, {note}")
 
 

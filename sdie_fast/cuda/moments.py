@@ -2,9 +2,10 @@
 
 The definition is `sdie_fast.filters.spatiogram`'s. Two kernels:
 
-1. `gather_moments`: a block of threads sums the moments of some of a plane's cells, at most
-   64 x 64 pixels each. A thread owns one bin for some of the cell's rows: every pixel is read by all
-   the bins' threads, which costs a few operations a bin and no atomic one, whatever the image holds.
+1. `gather_moments`: a warp sums the moments of some of a plane's cells, at most 32 x 64 pixels each. A
+   thread walks down one column, and has sums of its own for every bin in shared memory: a pixel changes
+   those of its two bins, without atomic operations, whatever the image holds. Since a thread's x is one,
+   sums of 1, y and y y are enough; where its cell ends, each bin's thread adds them up along x.
 2. `finish_bins`: a block per plane adds these up and leaves a record per occupied bin.
 
 Sums inside a cell are float32, of positions from the cell's middle, at most 32 away; between cells
@@ -15,22 +16,22 @@ small difference of large ones. All sums are in a fixed order, so that results r
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from numba import cuda, float32, float64, int32, uint32
+from numba import cuda, float32, float64, int32, uint32, uint64
 
-from .kernels import ACTIVE, F32, HALF, INDEX, ONE, PLANES, SIMULATED, ZERO, kernel, log2, part
+from .kernels import ACTIVE, F32, HALF, ONE, PLANES, SIMULATED, ZERO, ceil_div, kernel, log2, part
 
-__all__ = ["cell_side", "finish_bins", "gather_moments", "quotient", "saturate"]
+__all__ = ["cell_sides", "finish_bins", "gather_moments", "quotient", "saturate"]
 
 MAX_BINS = 64
 THREADS = 256  # of a block, at most
-CELL = 64  # columns and rows of a cell, at most
-GROUP = 8  # a cell's sides are multiples of it: four pixels are read on both sides of its middle
+LANES = 32  # columns of a cell, at most: one thread each
+CELL_ROWS = 64  # at most
+GATHER_THREADS = 2 * LANES
+FLIGHT = 4  # pixels that a thread reads ahead
 MOMENTS = 6  # n, x, y, xx, xy, yy
-CELL_PIXELS = CELL * CELL
-SUMS = MOMENTS * THREADS
-FOURS = CELL_PIXELS - 4  # mask: tells the compiler that four floats may be read at once
+SUMS = MAX_BINS * LANES  # of one kind: each thread has one for each bin
+ALL_SUMS = 3 * SUMS  # of 1, y and y y
 
 # Places in a record: log2 of n * N(x; m, S) is PEAK - KX dx^2 - KY (dy - (SLOPE + SLOPE_REST) dx)^2,
 # with dx = x - MEAN_X - MEAN_X_REST, dy alike. This triangular form keeps its digits where the
@@ -43,9 +44,6 @@ HALF_LOG2_E = 0.5 / math.log(2.0)
 
 # Four float32 at once from shared memory; the simulator knows no alignment.
 ALIGNMENT = None if SIMULATED else 16
-# So that a multiprocessor of 65,536 registers holds four blocks instead of three; nothing is spilled.
-_REGISTERS: dict[str, Any] = {} if SIMULATED else {"max_registers": 64}
-OUTSIDE = F32(-2.0)  # a level that no bin reaches
 _MOMENTS = float64[:, :, :, ::1]
 
 
@@ -62,135 +60,151 @@ def quotient(a, b):
 
 
 @part
-def _level(image, plane, y, x, bottom, right, scale, last):
-    """Intensity of a pixel in bins, from the middle of the first one; `OUTSIDE` past the border."""
-    level = OUTSIDE
-    if y < bottom and x < right:
-        level = min(max(cuda.fma(image[plane, y, x], scale, -HALF), ZERO), last)
-    return level
+def _add_pixel(value, y, scale, most, last_pair, own, pitch, sums):
+    """Share a pixel out between its two bins, in the sums that are the thread's own."""
+    level = min(max(cuda.fma(value, scale, -HALF), ZERO), most)
+    low = min(int32(level), last_pair)
+    upper = level - F32(low)
+    lower = ONE - upper
+    at = uint32(own + low * pitch)
+    above = uint32(at + pitch)
+    yy = y * y
+    n, n_above = sums[at], sums[above]
+    along, along_above = sums[at + SUMS], sums[above + SUMS]
+    square, square_above = sums[at + 2 * SUMS], sums[above + 2 * SUMS]
+    sums[at] = n + lower
+    sums[above] = n_above + upper
+    sums[at + SUMS] = along + lower * y
+    sums[above + SUMS] = along_above + upper * y
+    sums[at + 2 * SUMS] = square + lower * yy
+    sums[above + 2 * SUMS] = square_above + upper * yy
 
 
 @part
-def _load_cell(image, plane, top, left, bins, rows, columns, tile):
-    """Fill the rows of the tile with levels, four of a thread under way at once."""
-    scale, last = F32(bins), F32(int32(bins - 1))
-    bottom = min(int32(top + rows), int32(image.shape[1]))
-    right = min(int32(left + columns), int32(image.shape[2]))
-    warps = int32(cuda.blockDim.x >> 5)
-    x = int32(left + (cuda.threadIdx.x & 31))
-    row = int32(cuda.threadIdx.x >> 5)
-    while row < rows:
-        y = int32(top + row)
-        under = int32(y + warps)
-        level = _level(image, plane, y, x, bottom, right, scale, last)
-        level_right = _level(image, plane, y, int32(x + 32), bottom, right, scale, last)
-        level_under = _level(image, plane, under, x, bottom, right, scale, last)
-        level_both = _level(image, plane, under, int32(x + 32), bottom, right, scale, last)
-        at = int32(row * CELL + (cuda.threadIdx.x & 31)) & INDEX
-        tile[at] = level
-        tile[at + 32] = level_right
-        if row + warps < rows:
-            tile[at + warps * CELL] = level_under
-            tile[at + warps * CELL + 32] = level_both
-        row = int32(row + 2 * warps)
+def _add_column(image, plane, x, top, bottom, middle, bins, own, pitch, sums):
+    """Share out a column of a cell, `FLIGHT` pixels of it under way at once."""
+    scale, most, last_pair = F32(bins), F32(int32(bins - 1)), int32(bins - 2)
+    value = cuda.local.array(FLIGHT, float32)
+    y = F32(top) - middle
+    left = int32(bottom - top)
+    row, x = uint64(top), uint64(x)
+    while left >= FLIGHT:
+        for k in range(FLIGHT):
+            value[k] = image[plane, row + uint64(k), x]
+        for k in range(FLIGHT):
+            _add_pixel(value[k], y + F32(k), scale, most, last_pair, own, pitch, sums)
+        row += uint64(FLIGHT)
+        left = int32(left - FLIGHT)
+        y += F32(FLIGHT)
+    while left > 0:
+        _add_pixel(image[plane, row, x], y, scale, most, last_pair, own, pitch, sums)
+        row += uint64(1)
+        left = int32(left - 1)
+        y += ONE
 
 
-# Without fastmath, whose flushing of denormals would make operations of `abs` and `saturate`.
-@kernel(PLANES, ACTIVE, *(int32,) * 5, _MOMENTS, **_REGISTERS)
-def gather_moments(image, active, bins, bin_bits, rows, columns, parts, moments):
+@part
+def _take_sums(base, lane, middle, sums, own):
+    """Add up a bin's sums of a warp's columns about the cell's middle, into own[MOMENTS], and clear them."""
+    n = x = y = xx = xy = yy = ZERO
+    for k in range(LANES):
+        # Each bin's thread begins at another column, so that no two meet in a bank.
+        column = int32((k + lane) & (LANES - 1))
+        at = uint32(base + column)
+        dx = F32(column) - middle
+        column_n, column_y = sums[at], sums[at + SUMS]
+        column_x = column_n * dx
+        n += column_n
+        x += column_x
+        xx += column_x * dx
+        y += column_y
+        xy += column_y * dx
+        yy += sums[at + 2 * SUMS]
+        sums[at] = ZERO
+        sums[at + SUMS] = ZERO
+        sums[at + 2 * SUMS] = ZERO
+    own[0], own[1], own[2], own[3], own[4], own[5] = n, x, y, xx, xy, yy
+
+
+@part
+def _move_to_corner(own, x0, y0, every):
+    """Add a cell's moments, which are about (x0, y0), to those about the plane's corner."""
+    n, x, y, xx, xy, yy = own[0], own[1], own[2], own[3], own[4], own[5]
+    full_x = float64(x) + x0 * float64(n)
+    full_y = float64(y) + y0 * float64(n)
+    every[0] += float64(n)
+    every[1] += full_x
+    every[2] += full_y
+    every[3] += float64(xx) + x0 * (float64(x) + full_x)
+    every[4] += float64(xy) + x0 * float64(y) + y0 * full_x
+    every[5] += float64(yy) + y0 * (float64(y) + full_y)
+
+
+@kernel(PLANES, ACTIVE, *(int32,) * 4, _MOMENTS, fastmath=True)
+def gather_moments(image, active, bins, rows, columns, parts, moments):
     """Sum the moments of the cells of one part of a plane, those of zero activity passed over.
 
-    Grid: planes * `parts` blocks of a power of two of threads, at least 2 ** `bin_bits`, the least power
-    of two that is not below `bins`. Cells are of `rows` by `columns`, a multiple of `GROUP`, both at most
-    `CELL`. Written: `moments` (n, parts, MOMENTS, bins), sums of share * (1, x, y, x x, x y, y y), in
-    pixels from the plane's corner.
+    Grid: planes * `parts` blocks of `GATHER_THREADS`. Cells are of at most `CELL_ROWS` rows and `LANES` columns.
+    Written: `moments` (n, parts, MOMENTS, bins), sums of share * (1, x, y, x x, x y, y y), in pixels from the plane's
+    corner.
     """
-    tile = cuda.shared.array(CELL_PIXELS, float32, alignment=ALIGNMENT)
-    sums = cuda.shared.array(SUMS, float32)
-    thread, threads = int32(cuda.threadIdx.x), int32(cuda.blockDim.x)
+    sums = cuda.shared.array(ALL_SUMS, float32)
+    other = cuda.shared.array((MOMENTS, LANES), float64)
+    thread = int32(cuda.threadIdx.x)
+    warp, lane = int32(thread >> 5), int32(thread & (LANES - 1))
     plane = quotient(cuda.blockIdx.x, parts)
     part_of_plane = int32(cuda.blockIdx.x - plane * parts)
     if active[plane] == ZERO:
         return
-    across = quotient(image.shape[2] + columns - 1, columns)
-    cells = int32(across * quotient(image.shape[1] + rows - 1, rows))
+    height, width = int32(image.shape[1]), int32(image.shape[2])
+    across = quotient(width + columns - 1, columns)
+    cells = int32(across * quotient(height + rows - 1, rows))
     share = quotient(cells + parts - 1, parts)
-    lanes = int32(1 << bin_bits)
-    own_bin = F32(int32(thread & (lanes - 1)))
-    streams = int32(threads >> bin_bits)
-    half_columns = int32(columns >> 1)
-    half_width, half_height = F32(half_columns), HALF * F32(int32(rows - 1))
+    # Up to `LANES` bins each warp has a cell and its bins; with more of them the second warp has bins only.
+    warps = int32(2 if bins <= LANES else 1)
+    pitch = int32(LANES * warps)
+    own_bin = int32(lane if warps == 2 else thread)
+    owner = int32(warp if warps == 2 else 0)
     own = cuda.local.array(MOMENTS, float32)  # of a cell
     every = cuda.local.array(MOMENTS, float64)
     for m in range(MOMENTS):
         every[m] = float64(0.0)
+    for k in range(ALL_SUMS // GATHER_THREADS):
+        sums[uint32(thread + k * GATHER_THREADS)] = ZERO
 
-    cell = int32(part_of_plane * share)
-    end = min(int32(cell + share), cells)
-    while cell < end:
-        top = int32(quotient(cell, across) * rows)
-        left = int32((cell - quotient(cell, across) * across) * columns)
-        _load_cell(image, plane, top, left, bins, rows, columns, tile)
+    first = int32(part_of_plane * share)
+    end = min(int32(first + share), cells)
+    while first < end:
         cuda.syncthreads()
+        cell = int32(first + warp)
+        if warp < warps and cell < end:
+            top = int32(quotient(cell, across) * rows)
+            left = int32((cell - quotient(cell, across) * across) * columns)
+            x = int32(left + lane)
+            if lane < columns and x < width:
+                middle = F32(top) + HALF * F32(int32(rows - 1))
+                _add_column(image, plane, x, top, min(int32(top + rows), height), middle, bins, thread, pitch, sums)
+        cuda.syncthreads()
+        cell = int32(first + owner)
+        if own_bin < bins and cell < end:
+            _take_sums(own_bin * pitch + owner * LANES, lane, HALF * F32(int32(columns - 1)), sums, own)
+            if own[0] > ZERO:
+                row = quotient(cell, across)
+                x0 = F32(int32((cell - row * across) * columns)) + HALF * F32(int32(columns - 1))
+                y0 = F32(int32(row * rows)) + HALF * F32(int32(rows - 1))
+                _move_to_corner(own, float64(x0), float64(y0), every)
+        first = int32(first + warps)
 
-        n = x = y = xx = xy = yy = ZERO
-        row = int32(thread >> bin_bits)
-        while row < rows:
-            row_n = row_x = row_xx = ZERO
-            after_at = int32(row * CELL + half_columns)
-            before_at = after_at
-            middle = HALF
-            while middle < half_width:
-                before_at = int32(before_at - 4)
-                for i in range(4):  # pixels in pairs about the row's middle
-                    after = tile[(after_at & FOURS) + i]
-                    before = tile[(before_at & FOURS) + (3 - i)]
-                    after = saturate(ONE - abs(after - own_bin))
-                    before = saturate(ONE - abs(before - own_bin))
-                    both, dx = after + before, middle + F32(i)
-                    row_n += both
-                    row_x += (after - before) * dx
-                    row_xx += both * (dx * dx)
-                middle += F32(4.0)
-                after_at = int32(after_at + 4)
-            dy = F32(row) - half_height
-            n += row_n
-            x += row_x
-            xx += row_xx
-            y += dy * row_n
-            xy += dy * row_x
-            yy += dy * dy * row_n
-            row = int32(row + streams)
-        own[0], own[1], own[2], own[3], own[4], own[5] = n, x, y, xx, xy, yy
+    if thread >= LANES and warps == 2:
         for m in range(MOMENTS):
-            sums[m * THREADS + thread] = own[m]
-        cuda.syncthreads()
-
-        if thread < bins:
-            for m in range(MOMENTS):
-                own[m] = ZERO
-            i = thread
-            while i < threads:
-                for m in range(MOMENTS):
-                    own[m] += sums[(m * THREADS + i) & INDEX]
-                i = int32(i + lanes)
-            n, x, y, xx, xy, yy = own[0], own[1], own[2], own[3], own[4], own[5]
-            if n > ZERO:
-                x0 = float64(left) + float64(0.5) * float64(columns - 1)
-                y0 = float64(top) + float64(0.5) * float64(rows - 1)
-                full_x = float64(x) + x0 * float64(n)
-                full_y = float64(y) + y0 * float64(n)
-                every[0] += float64(n)
-                every[1] += full_x
-                every[2] += full_y
-                every[3] += float64(xx) + x0 * (float64(x) + full_x)
-                every[4] += float64(xy) + x0 * float64(y) + y0 * full_x
-                every[5] += float64(yy) + y0 * (float64(y) + full_y)
-        cell = int32(cell + 1)
-
+            other[m, lane] = every[m]
+    cuda.syncthreads()
     if thread < bins:
         for m in range(MOMENTS):
-            moments[plane, part_of_plane, m, thread] = every[m]
+            total = every[m]
+            if warps == 2:
+                total += other[m, lane]
+            moments[plane, part_of_plane, m, thread] = total
 
 
 @part
@@ -260,10 +274,14 @@ def finish_bins(moments, active, bins, bin_bits, parts, records, used):
             used[plane] = place + occupied[thread]
 
 
-def cell_side(pixels: int) -> int:
-    """Side of the cells that cover a number of pixels with the least waste: a multiple of 8.
+def cell_sides(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the cells that cover a plane: of even size, as few as may be.
 
-    It depends on the plane's size alone, so that a plane's sums do not depend on its batch.
+    They depend on the plane's size alone, so that a plane's sums do not depend on its batch.
     """
-    sides = range(GROUP, CELL + 1, GROUP)
-    return min(sides, key=lambda side: (-(-pixels // side) * side, -side))
+    return even_side(height, CELL_ROWS), even_side(width, LANES)
+
+
+def even_side(pixels: int, most: int) -> int:
+    """The least side of as few pieces as pieces of `most` pixels would be."""
+    return ceil_div(pixels, ceil_div(pixels, most))

@@ -8,19 +8,21 @@ operator is then P^T A P, which has nine points again.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import cuda, float32
 
-from .kernels import F32, HALF, ONE, PIXEL, ZERO, part, section
-from .smoother import SIDE, smooth
+from .kernels import F32, HALF, ONE, ZERO, part, section
+from .smoother import smooth
 from .team import (
+    DIAGONALS,
     EAST,
     FIRST,
     GROUND,
     HEIGHT,
+    PAIR,
     PIXELS,
     RESIDUAL,
     SECOND,
+    SIDE,
     SOUTH,
     SOUTH_EAST,
     SOUTH_WEST,
@@ -29,10 +31,9 @@ from .team import (
     barrier,
     places,
 )
+from .words import below, get, i32, one_of, other_of, pair, plane, put, u32
 
-__all__ = ["cycle", "image_of", "operator_of", "row_of", "set_up"]
-
-HALF_SIDE = SIDE // 2
+__all__ = ["cycle", "image_of", "row_of", "set_up"]
 
 # The planes at a level's `TO`, at the coarse pixel (i, j) of the fine one (2 i, 2 j): share of (i, j)
 # in the pixel to the right (the rest is its right neighbour's), in the one below, and those of the
@@ -41,19 +42,22 @@ LEFT, UPPER, CORNERS = range(3)
 
 PAIRS = 6  # of a cell's four corners
 
+DOWN, ACROSS = 8, 16  # coarse pixels that a block takes at a time
+FINE_ROWS, FINE = 2 * DOWN + 1, 2 * ACROSS + 1  # and the fine ones they are made of
+
 
 @part
 def row_of(i, width):
-    """The row of pixel i, by a division of 32 bits."""
-    return np.int64(np.uint32(i) // np.uint32(width))
+    """The row of pixel i."""
+    return i32(u32(i) // u32(width))
 
 
 @part
 def _at(work, place, y, x, height, width):
     """A value of a plane; 0 outside."""
     value = ZERO
-    if 0 <= y < height and 0 <= x < width:
-        value = work[(place + y * width + x) & PIXEL]
+    if below(y, height) and below(x, width):
+        value = get(work, place + i32(y * width + x))
     return value
 
 
@@ -86,8 +90,8 @@ def _set_sides(work, levels, k, i, j):
         south += _at(work, se, y + 1, x, h, w) + _at(work, sw, y + 1, x, h, w)
     n = rows * columns
     at = levels[k, TO] + i * columns + j
-    work[at + LEFT * n] = _share(west, east, j + 1 >= columns)
-    work[at + UPPER * n] = _share(north, south, i + 1 >= rows)
+    put(work, at + LEFT * n, _share(west, east, j + 1 >= columns))
+    put(work, at + UPPER * n, _share(north, south, i + 1 >= rows))
 
 
 @part
@@ -100,11 +104,11 @@ def _set_corners(work, levels, k, i, j):
     a, b, c, d = ZERO, ZERO, ZERO, ZERO
     if y + 1 < h and x + 1 < w:
         e, s = levels[k, EAST], levels[k, SOUTH]
-        west = max(work[e + (y + 1) * w + x], ZERO)
-        east = max(work[e + (y + 1) * w + x + 1], ZERO)
-        north = max(work[s + y * w + x + 1], ZERO)
-        south = max(work[s + (y + 1) * w + x + 1], ZERO)
-        left, upper = work[at + LEFT * n], work[at + UPPER * n]
+        west = max(get(work, e + (y + 1) * w + x), ZERO)
+        east = max(get(work, e + (y + 1) * w + x + 1), ZERO)
+        north = max(get(work, s + y * w + x + 1), ZERO)
+        south = max(get(work, s + (y + 1) * w + x + 1), ZERO)
+        left, upper = get(work, at + LEFT * n), get(work, at + UPPER * n)
         left_below = _at(work, levels[k, TO] + LEFT * n, i + 1, j, rows, columns)
         upper_right = _at(work, levels[k, TO] + UPPER * n, i, j + 1, rows, columns)
         a = west * upper + north * left
@@ -113,18 +117,20 @@ def _set_corners(work, levels, k, i, j):
         d = east * (ONE - upper_right) + south * (ONE - left_below)
         if k > 0:
             se, sw = levels[k, SOUTH_EAST], levels[k, SOUTH_WEST]
-            a += max(work[se + y * w + x], ZERO)
+            a += max(get(work, se + y * w + x), ZERO)
             b += max(_at(work, sw, y, x + 2, h, w), ZERO)
-            c += max(work[sw + (y + 1) * w + x + 1], ZERO)
-            d += max(work[se + (y + 1) * w + x + 1], ZERO)
+            c += max(get(work, sw + (y + 1) * w + x + 1), ZERO)
+            d += max(get(work, se + (y + 1) * w + x + 1), ZERO)
         whole = (a + b) + (c + d)
         if whole > ZERO:
             scale = ONE / whole
             a, b, c, d = a * scale, b * scale, c * scale, d * scale
         else:
             a = ONE
-    work[at + CORNERS * n], work[at + (CORNERS + 1) * n] = a, b
-    work[at + (CORNERS + 2) * n], work[at + (CORNERS + 3) * n] = c, d
+    put(work, at + CORNERS * n, a)
+    put(work, at + (CORNERS + 1) * n, b)
+    put(work, at + (CORNERS + 2) * n, c)
+    put(work, at + (CORNERS + 3) * n, d)
 
 
 @part
@@ -153,13 +159,13 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
     e, s = levels[k, EAST], levels[k, SOUTH]
     y, x = 2 * i, 2 * j
     at = i * columns + j
-    left, upper = work[to + LEFT * n + at], work[to + UPPER * n + at]
+    left, upper = get(work, to + LEFT * n + at), get(work, to + UPPER * n + at)
     left_below = _at(work, to + LEFT * n, i + 1, j, rows, columns)
     upper_right = _at(work, to + UPPER * n, i, j + 1, rows, columns)
-    p, q = work[to + CORNERS * n + at], work[to + (CORNERS + 1) * n + at]
-    r, t = work[to + (CORNERS + 2) * n + at], work[to + (CORNERS + 3) * n + at]
-    for pair in range(PAIRS):
-        pairs[pair] = ZERO
+    p, q = get(work, to + CORNERS * n + at), get(work, to + (CORNERS + 1) * n + at)
+    r, t = get(work, to + (CORNERS + 2) * n + at), get(work, to + (CORNERS + 3) * n + at)
+    for which in range(PAIRS):
+        pairs[which] = ZERO
     # The cell's pixels, row by row: top = (left, 1 - left, 0, 0), side = (upper, 0, 1 - upper, 0),
     # middle = (p, q, r, t), right = (0, upper_right, 0, 1 - upper_right), bottom = (0, 0,
     # left_below, 1 - left_below), and the corners.
@@ -185,169 +191,186 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
     c = k + 1
     right, below = j + 1 < columns, i + 1 < rows
     both = right and below
-    work[levels[c, EAST] + at] = pairs[0] if right else ZERO
-    work[levels[c, SOUTH] + at] = pairs[1] if below else ZERO
-    work[levels[c, SOUTH_EAST] + at] = pairs[2] if both else ZERO
-    work[levels[c, FIRST] + at] = pairs[5] if both else ZERO
+    put(work, levels[c, EAST] + at, pairs[0] if right else ZERO)
+    put(work, levels[c, SOUTH] + at, pairs[1] if below else ZERO)
+    put(work, levels[c, SOUTH_EAST] + at, pairs[2] if both else ZERO)
+    put(work, levels[c, FIRST] + at, pairs[5] if both else ZERO)
     if right:
-        work[levels[c, SOUTH_WEST] + at + 1] = pairs[3] if both else ZERO
-        work[levels[c, SECOND] + at + 1] = pairs[4] if both else ZERO
+        put(work, levels[c, SOUTH_WEST] + at + 1, pairs[3] if both else ZERO)
+        put(work, levels[c, SECOND] + at + 1, pairs[4] if both else ZERO)
     if j == 0:
-        work[levels[c, SOUTH_WEST] + at] = ZERO
-        work[levels[c, SECOND] + at] = ZERO
+        put(work, levels[c, SOUTH_WEST] + at, ZERO)
+        put(work, levels[c, SECOND] + at, ZERO)
 
 
 @part
-def _finish_cell(work, levels, c, i, j):
-    """Add what the cells above and to the left hold for coarse pixel (i, j) of level c."""
+def _finish_cell(work, levels, c, at):
+    """Add what the cells above and to the left hold for a coarse pixel of level c, and pack its couplings."""
     columns = levels[c, WIDTH]
-    at = i * columns + j
-    if i > 0:
-        work[levels[c, EAST] + at] += work[levels[c, FIRST] + at - columns]
-    work[levels[c, SOUTH] + at] += work[levels[c, SECOND] + at]
-
-
-@part
-def _restrict(work, levels, k, source, i, j):
-    """The value of P^T f at coarse pixel (i, j), f a plane of level k; below 0: ones."""
-    h, w = levels[k, HEIGHT], levels[k, WIDTH]
-    columns = levels[k + 1, WIDTH]
-    n = levels[k + 1, PIXELS]
-    at = levels[k, TO] + i * columns + j
-    value = ZERO
-    for dy in range(-1, 2):
-        for dx in range(-1, 2):
-            y, x = 2 * i + dy, 2 * j + dx
-            if 0 <= y < h and 0 <= x < w:
-                f = ONE
-                if source >= 0:
-                    f = work[(source + y * w + x) & PIXEL]
-                # The planes of weights are at the coarse pixel above or to the left of (y, x).
-                if dy == 0 and dx == 0:
-                    share = ONE
-                elif dy == 0:
-                    share = work[at + LEFT * n] if dx > 0 else ONE - work[at + LEFT * n - 1]
-                elif dx == 0:
-                    share = work[at + UPPER * n] if dy > 0 else ONE - work[at + UPPER * n - columns]
-                else:
-                    place = at + CORNERS * n
-                    if dx < 0:
-                        place += n - 1
-                    if dy < 0:
-                        place += 2 * n - columns
-                    share = work[place]
-                value += share * f
-    return value
+    east, south = levels[c, EAST] + at, levels[c, SOUTH] + at
+    e = get(work, east)
+    if at >= columns:
+        e += get(work, levels[c, FIRST] + at - columns)
+    s = get(work, south) + get(work, levels[c, SECOND] + at)
+    put(work, east, e)
+    put(work, south, s)
+    put(work, levels[c, PAIR] + at, pair(e, s))
+    diagonals = pair(get(work, levels[c, SOUTH_EAST] + at), get(work, levels[c, SOUTH_WEST] + at))
+    put(work, levels[c, DIAGONALS] + at, diagonals)
 
 
 @section
-def coarsen(work, levels, k, crew):
+def coarsen(work, levels, k, crew, tile):
     """Set level k's interpolation and level k + 1's operator."""
     pairs = cuda.local.array(PAIRS, float32)
-    n, columns = levels[k + 1, PIXELS], levels[k + 1, WIDTH]
+    n, columns = u32(levels[k + 1, PIXELS]), levels[k + 1, WIDTH]
     first, step = places(crew)
-    for p in range(first, n, step):
+    p = first
+    while p < n:
         i = row_of(p, columns)
-        _set_sides(work, levels, k, i, p - i * columns)
+        _set_sides(work, levels, k, i, i32(p - i * columns))
+        p = u32(p + step)
     barrier(crew)
-    for p in range(first, n, step):
+    p = first
+    while p < n:
         i = row_of(p, columns)
-        _set_corners(work, levels, k, i, p - i * columns)
+        _set_corners(work, levels, k, i, i32(p - i * columns))
+        p = u32(p + step)
     barrier(crew)
-    ground = levels[k, GROUND] if k > 0 else -1
-    for p in range(first, n, step):
+    p = first
+    while p < n:
         i = row_of(p, columns)
-        _coarsen_cell(work, levels, k, i, p - i * columns, pairs)
-        work[levels[k + 1, GROUND] + p] = _restrict(work, levels, k, ground, i, p - i * columns)
-    barrier(crew)
-    for p in range(first, n, step):
-        i = row_of(p, columns)
-        _finish_cell(work, levels, k + 1, i, p - i * columns)
+        _coarsen_cell(work, levels, k, i, i32(p - i * columns), pairs)
+        p = u32(p + step)
+    restrict(work, levels, k, -1, crew, tile)
+    p = first
+    while p < n:
+        _finish_cell(work, levels, k + 1, p)
+        p = u32(p + step)
     barrier(crew)
 
 
 @part
-def operator_of(levels, k):
-    """What `image_of` needs of a level: read once, before a loop that writes to memory."""
-    return (
-        levels[k, PIXELS], levels[k, WIDTH], levels[k, EAST], levels[k, SOUTH],
-        levels[k, SOUTH_EAST], levels[k, SOUTH_WEST], levels[k, GROUND],
-    )  # fmt: skip
+def image_of(z, east, south, i, w):
+    """Level 0's A times a plane, at pixel i, as fluxes: differences first, so that nothing large cancels."""
+    own = get(z, i)
+    across = get(east, i) * (own - get(z, i + 1)) + get(east, i - 1) * (own - get(z, i - 1))
+    above = get(plane(south, -w), i) * (own - get(plane(z, -w), i))
+    return own + across + above + get(south, i) * (own - get(plane(z, w), i))
 
 
 @part
-def _flux(work, couplings, plane, i, step, n):
-    """What flows from pixel i of a plane to those `step` before and after it."""
-    value = ZERO
-    at, c = plane + i, work[(plane + i) & PIXEL]
-    if i + step < n:
-        value += work[(couplings + i) & PIXEL] * (c - work[(at + step) & PIXEL])
-    if i >= step:
-        value += work[(couplings + i - step) & PIXEL] * (c - work[(at - step) & PIXEL])
-    return value
+def _packed_image_of(z, edges, diagonals, ground, i, w, nine):
+    """The same of a level's packed couplings; nine: with diagonal ones."""
+    north, south = plane(z, -w), plane(z, w)
+    own, word = get(z, i), get(edges, i)
+    value = one_of(word) * (own - get(z, i + 1)) + one_of(get(edges, i - 1)) * (own - get(z, i - 1))
+    value += other_of(word) * (own - get(south, i)) + other_of(get(plane(edges, -w), i)) * (own - get(north, i))
+    if not nine:
+        return value + own
+    word, above = get(diagonals, i), plane(diagonals, -w)
+    value += one_of(word) * (own - get(south, i + 1)) + one_of(get(above, i - 1)) * (own - get(north, i - 1))
+    value += other_of(word) * (own - get(south, i - 1)) + other_of(get(above, i + 1)) * (own - get(north, i + 1))
+    return value + get(ground, i) * own
 
 
-@part
-def image_of(work, operator, nine, plane, i):
-    """A times a plane, at pixel i, as fluxes: differences first, so that nothing large cancels.
+@section
+def restrict(work, levels, k, z_in, crew, tile):
+    """Level k + 1's right-hand side: P^T (r - A z), z in column `z_in` of level k. Below 0: its ground, P^T ground.
 
-    nine: the level has diagonal couplings. Neighbours of the first and the last column that lie in
-    another row have couplings of zero.
+    A block takes `DOWN` x `ACROSS` coarse pixels at a time; tile: shared memory for all fine ones that they are made of.
     """
-    n, w, east, south, south_east, south_west, ground = operator
-    value = work[(plane + i) & PIXEL]
-    if nine:
-        value *= work[(ground + i) & PIXEL]
-    value += _flux(work, east, plane, i, 1, n) + _flux(work, south, plane, i, w, n)
-    if nine:
-        value += _flux(work, south_east, plane, i, w + 1, n) + _flux(work, south_west, plane, i, w - 1, n)
+    _, _, rank, size = crew
+    h, w = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
+    rows, columns, n = i32(levels[k + 1, HEIGHT]), i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS])
+    residual, ground = plane(work, levels[k, RESIDUAL]), plane(work, levels[k, GROUND])
+    z, edges, diagonals = plane(work, levels[k, z_in]), plane(work, levels[k, PAIR]), plane(work, levels[k, DIAGONALS])
+    shares, coarse = plane(work, levels[k, TO]), plane(work, levels[k + 1, GROUND if z_in < 0 else RESIDUAL])
+    across = i32((columns + ACROSS - 1) // ACROSS)
+    number, end = i32(rank), i32(across * ((rows + DOWN - 1) // DOWN))
+    while number < end:
+        top = row_of(number, across)
+        left = i32((number - top * across) * ACROSS)
+        top = i32(top * DOWN)
+        i = u32(cuda.threadIdx.x)
+        while i < u32(FINE_ROWS * FINE):
+            row = row_of(i, FINE)
+            y, x = i32(2 * top - 1 + row), i32(2 * left - 1 + i - row * FINE)
+            value = ZERO
+            if below(y, h) and below(x, w):
+                pixel = u32(y * w + x)
+                if z_in < 0:
+                    value = ONE if k == 0 else get(ground, pixel)
+                elif k == 0:
+                    value = get(residual, pixel) - _packed_image_of(z, edges, diagonals, ground, pixel, w, False)
+                else:
+                    value = get(residual, pixel) - _packed_image_of(z, edges, diagonals, ground, pixel, w, True)
+            put(tile, i, value)
+            i = u32(i + cuda.blockDim.x)
+        cuda.syncthreads()
+        i = u32(cuda.threadIdx.x)
+        while i < u32(DOWN * ACROSS):
+            row, column = i32(i // ACROSS), i32(i % ACROSS)
+            y, x = i32(top + row), i32(left + column)
+            if y < rows and x < columns:
+                put(coarse, y * columns + x, _restricted(shares, tile, row, column, y, x, columns, n))
+            i = u32(i + cuda.blockDim.x)
+        cuda.syncthreads()
+        number = i32(number + size)
+    barrier(crew)
+
+
+@part
+def _restricted(shares, tile, row, column, y, x, columns, n):
+    """The value of P^T f at the coarse pixel (y, x), (row, column) of those whose f, 0 outside the image, is in the tile."""
+    at = (2 * row + 1) * FINE + 2 * column + 1
+    # The planes of shares are at the coarse pixel above or to the left of a fine one.
+    to = plane(shares, y * columns + x)
+    value = get(tile, at) + get(to, LEFT * n) * get(tile, at + 1) + get(to, UPPER * n) * get(tile, at + FINE)
+    value += get(to, CORNERS * n) * get(tile, at + (FINE + 1))
+    if x > 0:
+        value += (ONE - get(to, LEFT * n - 1)) * get(tile, at - 1)
+        value += get(to, (CORNERS + 1) * n - 1) * get(tile, at + (FINE - 1))
+    if y > 0:
+        above = plane(to, -columns)
+        value += (ONE - get(above, UPPER * n)) * get(tile, at - FINE)
+        value += get(above, (CORNERS + 2) * n) * get(tile, at - (FINE - 1))
+        if x > 0:
+            value += get(above, (CORNERS + 3) * n - 1) * get(tile, at - (FINE + 1))
     return value
 
 
 @section
-def go_down(work, levels, k, z, crew):
-    """Level k + 1's right-hand side, P^T (r - A z); overwrites level k's first correction."""
-    rest = levels[k, FIRST]
+def go_up(work, levels, k, z, crew):
+    """Add to the plane in column z of level k what the solution of level k + 1 is there: z += P c."""
+    h, w = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
+    n, columns = i32(levels[k + 1, PIXELS]), i32(levels[k + 1, WIDTH])
     first, step = places(crew)
-    operator, residual = operator_of(levels, k), levels[k, RESIDUAL]
-    for i in range(first, operator[0], step):
-        work[rest + i] = work[residual + i] - image_of(work, operator, k > 0, z, i)
-    barrier(crew)
-    n, columns = levels[k + 1, PIXELS], levels[k + 1, WIDTH]
-    for p in range(first, n, step):
+    p = first
+    while p < u32(n):
         i = row_of(p, columns)
-        work[levels[k + 1, RESIDUAL] + p] = _restrict(work, levels, k, rest, i, p - i * columns)
-    barrier(crew)
-
-
-@section
-def go_up(work, levels, k, z, coarse, crew):
-    """Add to the plane z of level k what the plane `coarse` of level k + 1 is there: z += P coarse."""
-    h, w = levels[k, HEIGHT], levels[k, WIDTH]
-    n, columns = levels[k + 1, PIXELS], levels[k + 1, WIDTH]
-    first, step = places(crew)
-    for p in range(first, n, step):
-        i = row_of(p, columns)
-        y, x = 2 * i, 2 * (p - i * columns)
-        at = levels[k, TO] + p
+        y, x = i32(2 * i), i32(2 * (p - i * columns))
+        to, coarse = plane(work, levels[k, TO] + p), plane(work, levels[k + 1, SECOND] + p)
+        fine = plane(work, levels[k, z] + y * w + x)
         # Where a neighbour does not exist its share is zero; its own value is read instead.
-        a = work[coarse + p]
+        a = get(coarse, 0)
         right = 1 if x + 2 < w else 0
-        below = columns if y + 2 < h else 0
-        b, c, d = work[coarse + p + right], work[coarse + p + below], work[coarse + p + below + right]
-        fine = z + y * w + x
-        work[fine] += a
+        below_it = columns if y + 2 < h else 0
+        b, c, d = get(coarse, right), get(coarse, below_it), get(coarse, below_it + right)
+        put(fine, 0, get(fine, 0) + a)
         if x + 1 < w:
-            work[fine + 1] += b + work[at + LEFT * n] * (a - b)
+            put(fine, 1, get(fine, 1) + b + get(to, LEFT * n) * (a - b))
         if y + 1 < h:
-            work[fine + w] += c + work[at + UPPER * n] * (a - c)
+            put(fine, w, get(fine, w) + c + get(to, UPPER * n) * (a - c))
             if x + 1 < w:
-                work[fine + w + 1] += (
-                    work[at + CORNERS * n] * a
-                    + work[at + (CORNERS + 1) * n] * b
-                    + work[at + (CORNERS + 2) * n] * c
-                    + work[at + (CORNERS + 3) * n] * d
-                )
+                put(
+                    fine, w + 1, get(fine, w + 1)
+                    + get(to, CORNERS * n) * a
+                    + get(to, (CORNERS + 1) * n) * b
+                    + get(to, (CORNERS + 2) * n) * c
+                    + get(to, (CORNERS + 3) * n) * d
+                )  # fmt: skip
+        p = u32(p + step)
     barrier(crew)
 
 
@@ -365,7 +388,7 @@ def _invert(work, levels, k, inverse, a):
     cuda.syncthreads()
     if me == 0:
         for p in range(n):
-            a[p * n + p] += work[levels[k, GROUND] + p]
+            a[p * n + p] += get(work, levels[k, GROUND] + p)
             for direction in range(4):
                 if direction == 0:
                     place, q = levels[k, EAST], p + 1
@@ -375,7 +398,7 @@ def _invert(work, levels, k, inverse, a):
                     place, q = levels[k, SOUTH_EAST], p + w + 1
                 else:
                     place, q = levels[k, SOUTH_WEST], p + w - 1
-                coupling = work[place + p]
+                coupling = get(work, place + p)
                 if q < n and q != p:
                     a[p * n + p] += coupling
                     a[q * n + q] += coupling
@@ -396,7 +419,7 @@ def _invert(work, levels, k, inverse, a):
                     a[i * n + j] -= own * a[pivot * n + j]
         cuda.syncthreads()
     for i in range(me, n * n, threads):
-        work[inverse + i] = a[i]
+        put(work, inverse + i, a[i])
     cuda.syncthreads()
 
 
@@ -405,66 +428,70 @@ def set_up(work, levels, inverse, crew, shared):
     """Set all coarse operators from level 0's couplings."""
     last = levels.shape[0] - 1
     for k in range(last):
-        coarsen(work, levels, k, crew)
+        coarsen(work, levels, k, crew, shared)
     if crew[2] == 0:
         _invert(work, levels, last, inverse, shared)
     barrier(crew)
 
 
 @section
-def _smooth_level(work, levels, k, offset, start, backwards, crew, tile, origins):
-    """One pass of the smoother; returns where the correction is afterwards."""
-    z_in = start
-    z_out = levels[k, FIRST] if start == levels[k, SECOND] else levels[k, SECOND]
-    if start < 0:
-        z_out = levels[k, SECOND] if one_tile(levels, k) else levels[k, FIRST]
-    elif one_tile(levels, k):
-        z_out = start
-    smooth(work, levels, k, z_in, z_out, offset, backwards, crew, tile, origins)
+def _solve_coarsest(work, levels, k, inverse, crew):
+    """Set the last level's second correction by its inverse."""
+    if crew[2] == 0:
+        n = levels[k, PIXELS]
+        i = u32(cuda.threadIdx.x)
+        while i < u32(n):
+            value = ZERO
+            for j in range(n):
+                value += get(work, inverse + i * n + j) * get(work, levels[k, RESIDUAL] + j)
+            put(work, levels[k, SECOND] + i, value)
+            i = u32(i + cuda.blockDim.x)
     barrier(crew)
-    return z_out
 
 
 @section
-def one_tile(levels, k):
-    """Whether a tile holds the level: then one pass is all there is to do."""
-    return levels[k, HEIGHT] <= SIDE and levels[k, WIDTH] <= SIDE
+def cycle(work, levels, inverse, deep, step, image, sums, crew, tile, origins):
+    """Set level 0's second correction z to M r, r its residual: M approximates the inverse of A.
 
-
-@section
-def cycle(work, levels, inverse, deep, crew, tile, origins):
-    """Set level 0's second correction to M r, r its residual: M approximates the inverse of A.
+    step, image: what r loses first, see `smooth`; sums: place of the list of sums of z r, whose length is returned.
 
     Without `deep` level 0 is smoothed and no more. That M is positive definite whatever the image,
     and so is the whole one wherever coarse operators have no negative couplings, of which they seldom
     have any: lines of an M-matrix solved one after the other are a weak regular splitting, and so are
     passes over tiles and their reversed ones after each other; hence smoothing shrinks the energy
     norm of any error (Ortega & Rheinboldt 1967), level by level.
+
+    Level 0 has two passes down and two up, the others one: more of them there hardly spare an iteration.
     """
     last = levels.shape[0] - 1
+    listed = i32(0)
     for turn in range(2 * last + 1):
         k = turn if turn <= last else 2 * last - turn
         if k > 0 and not deep:
             continue
         if turn == last:
-            # The coarsest level: by its inverse.
-            n = levels[k, PIXELS]
-            if crew[2] == 0:
-                for i in range(cuda.threadIdx.x, n, cuda.blockDim.x):
-                    value = ZERO
-                    for j in range(n):
-                        value += work[inverse + i * n + j] * work[levels[k, RESIDUAL] + j]
-                    work[levels[k, SECOND] + i] = value
+            _solve_coarsest(work, levels, k, inverse, crew)
+            continue
+        up = turn > last
+        # Down: zeros to `FIRST`, on level 0 from there to `SECOND`. Up: to `SECOND` in the end.
+        if up and deep:
+            go_up(work, levels, k, SECOND if k == 0 else FIRST, crew)
+        passes = 2 if k == 0 else 1
+        for number in range(passes):
+            first = k == 0 and number == 0
+            fresh = not up and number == 0
+            z_in, z_out = (SECOND, FIRST) if first else (FIRST, SECOND)
+            if k > 0 and not up:
+                z_in, z_out = SECOND, FIRST
+            offset = SIDE // 2 if k == 0 and (number == 1) != up else 0
+            wanted = sums if k == 0 and up and number == 1 else -1
+            loss = step if k == 0 and fresh else ZERO
+            groups = smooth(
+                work, levels, k, z_in, z_out, fresh, loss, image, offset, up, wanted, crew, tile, origins
+            )  # fmt: skip
+            if wanted >= 0:
+                listed = groups
             barrier(crew)
-        else:
-            up = turn > last
-            z = levels[k, SECOND] if up else -1
-            if up and deep:
-                go_up(work, levels, k, z, levels[k + 1, SECOND], crew)
-            alone = one_tile(levels, k)
-            for step in range(1 if alone else 2):
-                # Down: whole tiles, then shifted ones; up: the other way round.
-                offset = HALF_SIDE if (step == 1) != up and not alone else 0
-                z = _smooth_level(work, levels, k, offset, z, up, crew, tile, origins)
-            if deep and not up:
-                go_down(work, levels, k, z, crew)
+        if deep and not up:
+            restrict(work, levels, k, SECOND if k == 0 else FIRST, crew, tile)
+    return listed

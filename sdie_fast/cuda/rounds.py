@@ -10,7 +10,6 @@ from numba import cuda
 from ..filters import TABLE, FilterParams
 from . import WHOLE, local, pixels
 from .kernels import POSITION, ceil_div, launch
-from .parts import COLUMNS
 from .spatiogram import Spatiogram
 from .views import Batch
 from .wls_exact import ExactWls
@@ -61,7 +60,8 @@ class Rounds:
         planes = _planes(shape, per_channel)
         self._state, self._next = _Planes(planes), _Planes(planes)
         if active[WLS]:
-            self._wls = _wls_class(params)(*planes)
+            made, settings = _wls_class(params)
+            self._wls = made(*planes, **settings)
         if active[SPATIOGRAM]:
             self._equalised = _Planes(planes)
             self._spatiogram = Spatiogram(*planes, **_spatiogram_arguments(params))
@@ -80,7 +80,8 @@ class Rounds:
         plane_bytes = 4 * math.prod(planes)
         total = 2 * plane_bytes + 4 * (len(TABLE) * planes[0] + local.NUMBERS)
         if active[WLS]:
-            total += _wls_class(params).workspace_bytes(*planes)
+            made, settings = _wls_class(params)
+            total += made.workspace_bytes(*planes, **settings)
         if active[SPATIOGRAM]:
             total += plane_bytes + Spatiogram.workspace_bytes(*planes, **_spatiogram_arguments(params))
         return total
@@ -139,7 +140,6 @@ class Rounds:
                 lambda_=own.lambda_,
                 alpha=own.alpha,
                 **settings,
-                on_lightness=own.domain == "lightness",
                 active=self._share[WLS],
                 stream=stream,
             )
@@ -153,10 +153,10 @@ class Rounds:
                 active=self._share[SPATIOGRAM],
                 stream=stream,
             )
-        mix = local.local_mix(local.parts_of(p, active))
         _, height, width = state.whole.shape
+        mix = local.local_mix(local.parts_of(p, active), local.columns_of(width))
         launch(
-            mix.kernel, (ceil_div(width, COLUMNS), ceil_div(height, mix.rows), count), mix.block, stream,
+            mix.kernel, mix.grid(height, width, count), mix.block, stream,
             state.pixels, to.pixels, equalised.pixels, to.pixels, height, width, weights, turn, self._channels,
             self._numbers,
         )  # fmt: skip
@@ -174,8 +174,10 @@ class Rounds:
                 raise ValueError(f"made without memory for the filter {name!r}")
 
 
-def _wls_class(params: FilterParams) -> Any:
-    return FastWls if params.wls_solver == "fast" else ExactWls
+def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
+    """The solver's class, and what it has to be told beside the planes' size."""
+    own = params.of("wls")
+    return (FastWls if own.solver == "fast" else ExactWls), {"on_lightness": own.domain == "lightness"}
 
 
 def _spatiogram_arguments(params: FilterParams) -> dict[str, Any]:

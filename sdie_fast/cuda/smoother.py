@@ -3,273 +3,308 @@
 Line relaxation is what copes with couplings that differ by 1e5 from one edge to the next, but lines
 through a whole image leave most of a GPU idle. Here the image is cut into tiles of `SIDE` x `SIDE`;
 in each, with nothing outside it changing, even rows, odd rows, even columns and odd columns are
-solved in turn (zebra line relaxation), and a second pass works on tiles that lie half a tile aside,
-so that no border of the first is one of the second. A pass reads and writes each array once,
-whatever it does inside; measured on photographs, two such passes before and two after the coarse
-correction smooth better than whole lines do.
+solved in turn (zebra line relaxation), and on level 0 a second pass works on tiles that lie half a
+tile aside, so that no border of the first is one of the second. A pass reads and writes each array
+once, whatever it does inside; measured on photographs, two such passes before and two after the
+coarse correction smooth better than whole lines do.
 
 The order of a pass can be reversed, which is the transposed operator: a cycle that ends with the
 reverse of what it began with is symmetric, as conjugate gradients need it.
+
+Couplings are read as pairs of bfloat16: a preconditioner may be that of a matrix which is a little
+another one, as long as that is symmetric and positive definite, too.
 """
 
 from __future__ import annotations
 
 from numba import cuda
 
-from .kernels import F32, INDEX, ONE, PIXEL, ZERO, part, section
-from .team import EAST, GROUND, HEIGHT, RESIDUAL, SOUTH, SOUTH_EAST, SOUTH_WEST, WIDTH
+from .kernels import F32, ONE, ZERO, part, section
+from .team import DIAGONALS, GROUND, HEIGHT, PAIR, RESIDUAL, SIDE, THREADS, WIDTH, sum_block
+from .words import below, get, i32, one_of, other_of, plane, put, u32
 
 __all__ = ["smooth"]
 
-SIDE = 16  # the code below has shifts and masks for it
-LINES = SIDE // 2  # of a tile that are solved at once
+LINES = SIDE // 2  # of a tile that are solved at once; the code below has shifts and masks for a `SIDE` of 16
 PITCH = SIDE + 2  # with one pixel around
 ORIGIN = PITCH + 1  # of the tile's first pixel
 
-# Where a tile's arrays begin. Those without a margin begin `ORIGIN` early, so that one index serves
-# all.
+# Where a tile's arrays begin, for one index that serves all. An array has as much of a margin as is
+# read of it.
 _MARGIN = PITCH * PITCH
-_INNER = PITCH * SIDE
 _Z = 0
-_E = _MARGIN
-_S = 2 * _MARGIN
-_R = 3 * _MARGIN - ORIGIN
-_C = 3 * _MARGIN + _INNER  # of a step along a line: what is multiplied by the next value
+_R = _Z + _MARGIN - ORIGIN
+_E = _R + ORIGIN + PITCH * SIDE - PITCH
+_S = _E + PITCH + PITCH * SIDE
+_C = _S + PITCH * (SIDE + 1)  # of a step along a line: what is multiplied by the next value
 _D = _C + SIDE * LINES  # and what is added
 _FIVE = _D + SIDE * LINES
 _SE = _FIVE
-_SW = _FIVE + _MARGIN
-_G = _FIVE + 2 * _MARGIN - ORIGIN
-_NINE = _FIVE + 2 * _MARGIN + _INNER
+_SW = _SE + PITCH * (SIDE + 1)
+_G = _SW + PITCH * (SIDE + 1) - ORIGIN
+_NINE = _G + ORIGIN + PITCH * SIDE
 
 # Tiles begin 1 modulo 4 words apart, so that the eight rows or columns of four tiles that a warp
 # solves at once lie in different banks, or nearly.
-FIVE_SIZE = _FIVE // 4 * 4 + 1
-NINE_SIZE = _NINE // 4 * 4 + 1
+FIVE_SIZE = (_FIVE + 2) // 4 * 4 + 1
+NINE_SIZE = (_NINE + 2) // 4 * 4 + 1
 FIVE_TILES = 8  # of a block at once
 ORIGINS = 2 * FIVE_TILES  # their first pixels: row, column
 NINE_TILES = 4
-TILES_FLOATS = max(FIVE_SIZE * FIVE_TILES, NINE_SIZE * NINE_TILES)  # 47.5 KB
+TILES_FLOATS = max(FIVE_SIZE * FIVE_TILES, NINE_SIZE * NINE_TILES)
+
+# Threads take a tile's pixels column by column, so many of a row at once.
+LANES, ROWS = min(SIDE, THREADS), max(THREADS // SIDE, 1)
 
 LEAST = F32(1e-20)  # ground that keeps a division harmless
 
 
 @part
-def _flux(tile, couplings, at, step):
-    """What flows from a pixel of z to those `step` before and after it."""
-    c = tile[at + _Z]
-    after = tile[at + couplings] * (c - tile[at + _Z + step])
-    return after + tile[at + couplings - step] * (c - tile[at + _Z - step])
-
-
-@part
-def _image(tile, at, nine):
-    """A z at a pixel of a tile, as fluxes: differences first, so that nothing large cancels."""
-    value = _flux(tile, _E, at, 1) + _flux(tile, _S, at, PITCH)
-    if nine:
-        value += _flux(tile, _SE, at, PITCH + 1) + _flux(tile, _SW, at, PITCH - 1)
-        return value + tile[at + _G] * tile[at + _Z]
-    return value + tile[at + _Z]
-
-
-@part
 def _solve_line(tile, start, scratch, along, across, forth, aside, nine):
-    """Add to z along a line what makes the residual there zero, with nothing else changing.
+    """Solve for z along a line, with nothing else changing.
 
     start: index of its first pixel; forth and aside: steps along and across it; along, across: the
     places of the couplings in these directions.
 
     Elimination keeps what ties a node to ground apart from what ties it to the next one (a resistor
     network): all are sums of positive numbers, nothing cancels. A negative coupling, which coarse
-    levels may have, counts as none along the line.
+    levels may have, counts as none along the line. What a line is coupled to at its ends is as fixed
+    as ground: before the first node by what elimination starts with, after the last because
+    substitution starts with 0.
     """
-    edge, reduced, value = ZERO, ZERO, ZERO  # of the node before
-    at = start & INDEX
-    before = tile[at + along - forth]
-    z_before, z = tile[at + _Z - forth], tile[at + _Z]
-    for k in range(SIDE):
-        after = tile[at + along]
-        z_after = tile[at + _Z + forth]
-        up, down = tile[at + across - aside], tile[at + across]
+    at = start
+    before = get(tile, at + (along - forth))
+    z_before, z = get(tile, at + (_Z - forth)), get(tile, at + _Z)
+    edge, reduced, value = max(before, ZERO), ONE, ZERO  # of the node before
+    for _ in range(SIDE):
+        after, z_after = get(tile, at + along), get(tile, at + (_Z + forth))
+        up, down = get(tile, at + (across - aside)), get(tile, at + across)
         ground = up + down
         f = (
-            tile[at + _R]
-            + up * (tile[at + _Z - aside] - z)
-            + down * (tile[at + _Z + aside] - z)
+            get(tile, at + _R)
+            + up * (get(tile, at + (_Z - aside)) - z)
+            + down * (get(tile, at + (_Z + aside)) - z)
             + before * (z_before - z)
             + after * (z_after - z)
         )
+        forward = after
         if nine:
-            a, b = tile[at + _SE], tile[at + _SE - PITCH - 1]
-            c, d = tile[at + _SW], tile[at + _SW - PITCH + 1]
-            own = tile[at + _G]
-            ground += (a + b) + (c + d) + own
+            a, b = get(tile, at + _SE), get(tile, at + (_SE - PITCH - 1))
+            c, d = get(tile, at + _SW), get(tile, at + (_SW - PITCH + 1))
+            own = get(tile, at + _G)
+            ground = max(ground + ((a + b) + (c + d)) + own, LEAST)
             f += (
-                a * (tile[at + _Z + PITCH + 1] - z)
-                + b * (tile[at + _Z - PITCH - 1] - z)
-                + c * (tile[at + _Z + PITCH - 1] - z)
-                + d * (tile[at + _Z - PITCH + 1] - z)
+                a * (get(tile, at + (_Z + PITCH + 1)) - z)
+                + b * (get(tile, at + (_Z - PITCH - 1)) - z)
+                + c * (get(tile, at + (_Z + PITCH - 1)) - z)
+                + d * (get(tile, at + (_Z - PITCH + 1)) - z)
                 - own * z
             )
+            forward = max(after, ZERO)
         else:
             ground += ONE
             f -= z
-        # The line ends with the tile: what it is coupled to there is as fixed as ground.
-        forward = max(after, ZERO)
-        if k == 0:
-            ground += max(before, ZERO)
-        if k == SIDE - 1:
-            ground += forward
-            forward = ZERO
-        q = edge * reduced + max(ground, LEAST)
+        q = edge * reduced + ground
         inverse = ONE / (q + forward)
         value = (edge * value + f) * inverse
-        tile[(scratch + _C + k * LINES) & INDEX] = forward * inverse
-        tile[(scratch + _D + k * LINES) & INDEX] = value
+        put(tile, scratch + _C, forward * inverse)
+        put(tile, scratch + _D, value)
         edge, reduced = forward, q * inverse
         before = after
         z_before, z = z, z_after
-        at = (at + forth) & INDEX
+        at += forth
+        scratch += LINES
     value = ZERO
-    for i in range(SIDE):
-        k = SIDE - 1 - i
-        at = (at - forth) & INDEX
-        value = tile[(scratch + _D + k * LINES) & INDEX] + tile[(scratch + _C + k * LINES) & INDEX] * value
-        tile[at + _Z] += value
+    for _ in range(SIDE):
+        at -= forth
+        scratch -= LINES
+        value = get(tile, scratch + _D) + get(tile, scratch + _C) * value
+        put(tile, at + _Z, get(tile, at + _Z) + value)
 
 
 @part
 def _relax(tile, tiles, pitch, columns, odd, nine):
     """Solve every other row, or column, of all tiles. A thread solves a line."""
-    # One piece of code for both directions: it is long.
-    along, across, forth, aside = _E, _S, 1, PITCH
-    if columns:
-        along, across, forth, aside = _S, _E, PITCH, 1
-    for i in range(cuda.threadIdx.x, tiles * LINES, cuda.blockDim.x):
-        base = (i >> 3) * pitch
-        lane = i & (LINES - 1)
-        start = base + ORIGIN + (2 * lane + odd) * aside
-        _solve_line(tile, start, base + lane, along, across, forth, aside, nine)
-    cuda.syncthreads()
-
-
-@part
-def _load_pixel(work, level, z_in, tile, at, y, x, nine, couplings, inner):
-    """Load what a tile needs of a pixel, at its index there; zeros where the image ends."""
-    height, width, east, south, south_east, south_west, ground, residual = level
-    e, s, se, sw, z, r, g = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ONE
-    if 0 <= y < height and 0 <= x < width:
-        pixel = y * width + x
-        if couplings:
-            e = work[(east + pixel) & PIXEL]
-            s = work[(south + pixel) & PIXEL]
-            if nine:
-                se = work[(south_east + pixel) & PIXEL]
-                sw = work[(south_west + pixel) & PIXEL]
-        if inner:
-            r = work[(residual + pixel) & PIXEL]
-            if nine:
-                g = work[(ground + pixel) & PIXEL]
-        if z_in >= 0:
-            z = work[(z_in + pixel) & PIXEL]
-    at = at & INDEX
-    tile[at + _Z] = z
-    tile[at + _E] = e
-    tile[at + _S] = s
-    if nine:
-        tile[at + _SE] = se
-        tile[at + _SW] = sw
-    if inner:
-        tile[at + _R] = r
-        if nine:
-            tile[at + _G] = g
-
-
-@part
-def _load(work, level, z_in, tile, origins, tiles, pitch, nine):
-    """Load tiles and one pixel around them."""
-    for i in range(cuda.threadIdx.x, tiles * SIDE * SIDE, cuda.blockDim.x):
-        t, row, column = i >> 8, (i >> 4) & 15, i & 15
-        at = t * pitch + ORIGIN + row * PITCH + column
-        y, x = origins[2 * t] + row, origins[2 * t + 1] + column
-        _load_pixel(work, level, z_in, tile, at, y, x, nine, True, True)
-    # Around: above, below, left, right, the four corners.
-    for i in range(cuda.threadIdx.x, tiles * 128, cuda.blockDim.x):
-        t, side, lane = i >> 7, (i >> 4) & 7, i & 15
-        row, column = lane, lane
-        if side == 0:
-            row = -1
-        elif side == 1:
-            row = SIDE
-        elif side == 2:
-            column = -1
-        elif side == 3:
-            column = SIDE
+    i = u32(cuda.threadIdx.x)
+    end = u32(tiles * LINES)
+    while i < end:
+        base, lane = (i >> 3) * pitch, i & 7
+        if columns:
+            _solve_line(tile, base + ORIGIN + 2 * lane + odd, base + lane, i32(_S), i32(_E), i32(PITCH), i32(1), nine)
         else:
-            row = SIDE if lane & 1 else -1
-            column = SIDE if lane & 2 else -1
-        if side < 4 or (side == 4 and lane < 4):
-            at = t * pitch + ORIGIN + row * PITCH + column
-            y, x = origins[2 * t] + row, origins[2 * t + 1] + column
-            _load_pixel(work, level, z_in, tile, at, y, x, nine, row < SIDE, False)
+            _solve_line(
+                tile, base + ORIGIN + (2 * lane + odd) * PITCH, base + lane, i32(_E), i32(_S), i32(1), i32(PITCH), nine
+            )
+        i = u32(i + cuda.blockDim.x)
+    cuda.syncthreads()
 
 
 @part
-def _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, pitch, nine):
-    _load(work, level, z_in, tile, origins, tiles, pitch, nine)
-    cuda.syncthreads()
-    if z_in >= 0:
-        # The residual of what is there, and from now on z is what the pass adds.
-        for i in range(cuda.threadIdx.x, tiles * SIDE * SIDE, cuda.blockDim.x):
-            at = ((i >> 8) * pitch + ORIGIN + ((i >> 4) & 15) * PITCH + (i & 15)) & INDEX
-            tile[at + _R] -= _image(tile, at, nine)
-        cuda.syncthreads()
-        for i in range(cuda.threadIdx.x, tiles * 512, cuda.blockDim.x):
-            if (i & 511) < _MARGIN:
-                tile[((i >> 9) * pitch + _Z + (i & 511)) & INDEX] = ZERO
-        cuda.syncthreads()
-    for step in range(4):
-        which = 3 - step if backwards else step
-        _relax(tile, tiles, pitch, which >= 2, which & 1, nine)
+def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, down, which):
+    """Load 16 pixels at the margin of each tile, from (row, column) on, downwards or to the right; 0 outside the image.
+
+    which: 0 the source's words, 1 or 2 one of the pair in each, 3: zeros.
+    """
     height, width = level[0], level[1]
-    for i in range(cuda.threadIdx.x, tiles * SIDE * SIDE, cuda.blockDim.x):
-        t, row, column = i >> 8, (i >> 4) & 15, i & 15
-        y, x = origins[2 * t] + row, origins[2 * t + 1] + column
-        if 0 <= y < height and 0 <= x < width:
-            pixel = y * width + x
-            z = tile[(t * pitch + ORIGIN + row * PITCH + column + _Z) & INDEX]
-            if z_in >= 0:
-                z += work[(z_in + pixel) & PIXEL]
-            work[(z_out + pixel) & PIXEL] = z
+    i = u32(cuda.threadIdx.x)
+    end = u32(tiles * SIDE)
+    while i < end:
+        t, lane = i >> 4, i & 15
+        y, x = row, column
+        if down:
+            y = row + lane
+        else:
+            x = column + lane
+        at = u32(t * pitch + ORIGIN + y * PITCH + x)
+        y, x = i32(get(origins, 2 * t) + y), i32(get(origins, 2 * t + 1) + x)
+        value = ZERO
+        if which < 3 and below(y, height) and below(x, width):
+            value = get(source, u32(y * width + x))
+            if which == 1:
+                value = one_of(value)
+            if which == 2:
+                value = other_of(value)
+        put(tile, at + to, value)
+        i = u32(i + cuda.blockDim.x)
+
+
+@part
+def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
+    """Load tiles and what is read around them; fresh: z is 0, and the residual loses step * image first."""
+    z_in, residual, edges, diagonals, ground, _, image = planes
+    height, width = level[0], level[1]
+    for t in range(tiles):
+        top, column = get(origins, 2 * t), i32(cuda.threadIdx.x & (LANES - 1))
+        while column < SIDE:
+            x = i32(get(origins, 2 * t + 1) + column)
+            row = i32(cuda.threadIdx.x // LANES)
+            at = t * pitch + ORIGIN + row * PITCH + column
+            while row < SIDE:
+                y = i32(top + row)
+                z, r, g, pair, other = ZERO, ZERO, ZERO, ZERO, ZERO
+                if below(y, height) and below(x, width):
+                    pixel = u32(y * width + x)
+                    r, pair = get(residual, pixel), get(edges, pixel)
+                    if not fresh:
+                        z = get(z_in, pixel)
+                    elif not nine and step != ZERO:
+                        r -= step * get(image, pixel)
+                        put(residual, pixel, r)
+                    if nine:
+                        g, other = get(ground, pixel), get(diagonals, pixel)
+                put(tile, at + _Z, z)
+                put(tile, at + _R, r)
+                put(tile, at + _E, one_of(pair))
+                put(tile, at + _S, other_of(pair))
+                if nine:
+                    put(tile, at + _G, g)
+                    put(tile, at + _SE, one_of(other))
+                    put(tile, at + _SW, other_of(other))
+                row = i32(row + ROWS)
+                at += ROWS * PITCH
+            column = i32(column + LANES)
+    # Constants as numbers of 32 bits: for each set of Python's the compiler would make another function.
+    none, one, far, which = i32(0), i32(1), i32(SIDE), i32(3 if fresh else 0)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, i32(-1), none, none, which)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, far, none, none, which)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, none, i32(-1), one, which)
+    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, none, far, one, which)
+    _load_margin(edges, tile, i32(_E), origins, tiles, pitch, level, none, i32(-1), one, one)
+    _load_margin(edges, tile, i32(_S), origins, tiles, pitch, level, i32(-1), none, none, i32(2))
+    if nine:
+        _load_margin(diagonals, tile, i32(_SE), origins, tiles, pitch, level, i32(-1), i32(-1), none, one)
+        _load_margin(diagonals, tile, i32(_SE), origins, tiles, pitch, level, none, i32(-1), one, one)
+        _load_margin(diagonals, tile, i32(_SW), origins, tiles, pitch, level, i32(-1), one, none, i32(2))
+        _load_margin(diagonals, tile, i32(_SW), origins, tiles, pitch, level, none, far, one, i32(2))
+        _load_corners(z_in, tile, origins, tiles, pitch, level, fresh)
+
+
+@part
+def _load_corners(z_in, tile, origins, tiles, pitch, level, fresh):
+    """Load z at the corners around tiles, which diagonal couplings ask for."""
+    height, width = level[0], level[1]
+    i = u32(cuda.threadIdx.x)
+    end = u32(tiles * 4)
+    while i < end:
+        t, row, column = i >> 2, (i & 1) * (SIDE + 1) - 1, ((i >> 1) & 1) * (SIDE + 1) - 1
+        at = u32(t * pitch + ORIGIN + row * PITCH + column)
+        y, x = i32(get(origins, 2 * t) + row), i32(get(origins, 2 * t + 1) + column)
+        value = ZERO
+        if not fresh and below(y, height) and below(x, width):
+            value = get(z_in, u32(y * width + x))
+        put(tile, at + _Z, value)
+        i = u32(i + cuda.blockDim.x)
+
+
+@part
+def _smooth_tiles(planes, level, fresh, step, backwards, tile, origins, tiles, pitch, nine):
+    """Smooth tiles; returns this thread's part of the product of z and the residual."""
+    _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine)
     cuda.syncthreads()
+    for turn in range(4):
+        which = 3 - turn if backwards else turn
+        _relax(tile, tiles, pitch, which >= 2, which & 1, nine)
+    height, width, z_out = level[0], level[1], planes[5]
+    product = ZERO
+    for t in range(tiles):
+        top, column = get(origins, 2 * t), i32(cuda.threadIdx.x & (LANES - 1))
+        while column < SIDE:
+            x = i32(get(origins, 2 * t + 1) + column)
+            row = i32(cuda.threadIdx.x // LANES)
+            at = t * pitch + ORIGIN + row * PITCH + column
+            while row < SIDE:
+                y = i32(top + row)
+                if below(y, height) and below(x, width):
+                    value = get(tile, at + _Z)
+                    put(z_out, u32(y * width + x), value)
+                    product += value * get(tile, at + _R)
+                row = i32(row + ROWS)
+                at += ROWS * PITCH
+            column = i32(column + LANES)
+    cuda.syncthreads()
+    return product
 
 
 @section
-def smooth(work, levels, k, z_in, z_out, offset, backwards, crew, tile, origins):
-    """Smooth level k once: from the plane at z_in (below 0: zeros) to that at z_out.
+def smooth(work, levels, k, z_in, z_out, fresh, step, image, offset, backwards, sums, crew, tile, origins):
+    """Smooth level k once: from the plane in column `z_in` (fresh: zeros) to that in `z_out`, another one.
 
-    Tiles begin `offset` pixels outside the image. z_in and z_out may be the same only on a level of
-    one tile. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A
-    barrier must follow.
+    Tiles begin `offset` pixels outside the image. step: on level 0, if fresh, what the residual loses of the plane at
+    `image` first; 0: nothing. sums: place of a list that gets the products of z and the residual, a sum for each group
+    of tiles; below 0: not wanted. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A barrier
+    must follow. Returns the number of groups.
     """
     _, _, rank, size = crew
-    level = (
-        levels[k, HEIGHT], levels[k, WIDTH], levels[k, EAST], levels[k, SOUTH],
-        levels[k, SOUTH_EAST], levels[k, SOUTH_WEST], levels[k, GROUND], levels[k, RESIDUAL],
+    level = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
+    planes = (
+        plane(work, levels[k, z_in]), plane(work, levels[k, RESIDUAL]), plane(work, levels[k, PAIR]),
+        plane(work, levels[k, DIAGONALS]), plane(work, levels[k, GROUND]), plane(work, levels[k, z_out]),
+        plane(work, image),
     )  # fmt: skip
-    across = (level[1] + offset + SIDE - 1) >> 4
-    count = across * ((level[0] + offset + SIDE - 1) >> 4)
-    group = FIVE_TILES if k == 0 else NINE_TILES
-    first = rank * group
-    while first < count:
-        tiles = min(group, count - first)
-        for i in range(cuda.threadIdx.x, tiles, cuda.blockDim.x):
-            y = (first + i) // across
-            origins[2 * i] = y * SIDE - offset
-            origins[2 * i + 1] = (first + i - y * across) * SIDE - offset
+    across = u32((level[1] + offset + SIDE - 1) >> 4)
+    count = i32(i32(across) * ((level[0] + offset + SIDE - 1) >> 4))
+    most = FIVE_TILES if k == 0 else NINE_TILES
+    groups = (count + most - 1) // most
+    group = i32(rank)
+    while group < groups:
+        first = i32(group * most)
+        tiles = i32(min(most, count - first))
+        i = i32(cuda.threadIdx.x)
+        while i < tiles:
+            y = i32(u32(first + i) // across)
+            put(origins, 2 * i, y * SIDE - offset)
+            put(origins, 2 * i + 1, (first + i - y * i32(across)) * SIDE - offset)
+            i = i32(i + cuda.blockDim.x)
         cuda.syncthreads()
         if k == 0:
-            _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, FIVE_SIZE, False)
+            product = _smooth_tiles(
+                planes, level, fresh, step, backwards, tile, origins, tiles, i32(FIVE_SIZE), False
+            )  # fmt: skip
+            if sums >= 0:
+                product = sum_block(product, tile)
+                if cuda.threadIdx.x == 0:
+                    put(work, sums + group, product)
         else:
-            _smooth_tiles(work, level, z_in, z_out, backwards, tile, origins, tiles, NINE_SIZE, True)
-        first += size * group
+            _smooth_tiles(planes, level, fresh, ZERO, backwards, tile, origins, tiles, i32(NINE_SIZE), True)
+        group = i32(group + size)
+    return groups

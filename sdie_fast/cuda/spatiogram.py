@@ -248,7 +248,7 @@ class _Layout(NamedTuple):
 def _layout(planes: int, height: int, width: int, method: str, bins: int, tiles: int) -> _Layout:
     arrays: dict[str, tuple[tuple[int, ...], Any]] = {"everywhere": ((planes,), np.float32)}
     if method == "spatiogram":
-        rows, columns = moments.cell_side(height), moments.cell_side(width)
+        rows, columns = moments.cell_sides(height, width)
         cells = ceil_div(height, rows) * ceil_div(width, columns)
         share = ceil_div(cells, ceil_div(FULL_GRID, planes))  # cells of a part
         parts = ceil_div(cells, share)
@@ -335,11 +335,8 @@ class Spatiogram:
         rows, columns, parts, _ = self._layout
         sums, records, used = (self._memory[k] for k in ("moments", "records", "used"))
         bin_bits = (self.bins - 1).bit_length()
-        # No more threads than there are pairs of a bin and a row.
-        pairs = max(32, (rows << bin_bits) - 1)
-        threads = min(moments.THREADS, 1 << pairs.bit_length())
         sizes = np.array([self.bins, bin_bits, rows, columns, parts], np.int32)
-        moments.gather_moments[n * parts, threads, stream](image, active, *sizes, sums)
+        moments.gather_moments[n * parts, moments.GATHER_THREADS, stream](image, active, *sizes[[0, 2, 3, 4]], sums)
         moments.finish_bins[n, moments.THREADS, stream](sums, active, *sizes[[0, 1, 4]], records, used)
         across, down = patch_threads(height, width)
         blocks = n * ceil_div(width, across) * ceil_div(height, down * RUN)

@@ -1,8 +1,9 @@
 """A team of blocks that serves one image: its memory, how it forms, how its blocks wait for each other and sum.
 
 **Memory.** Level 0 is the image; each further one keeps every other row and column, down to `COARSEST`
-unknowns. A level's arrays are planes of its own height * width, row-major and without padding; a coupling
-that would leave the image is zero, so that a pixel's neighbour may be read wherever it exists in memory.
+unknowns. A level's arrays are planes of its own height * width, row-major and without padding, but with zeros before
+and after; a coupling that would leave the image is zero, so that a pixel's neighbour may be read whether it exists or
+not.
 
 **Teams.** A team must never wait for a block that the GPU has not started, since blocks of other kernels
 may hold the room until theirs are done. So a team is those of its blocks that have come when its first
@@ -21,29 +22,42 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
-from .kernels import ZERO, ceil_div, part, section
+from .kernels import SIMULATED, ZERO, ceil_div, part, section
+from .words import get, i32, look, pause, put, u32
 
-__all__ = ["barrier", "join", "lay_out", "least_of_block", "next_image", "places", "product", "sum_block", "total"]
+__all__ = [
+    "barrier",
+    "clear_margins",
+    "join",
+    "lay_out",
+    "least_of_block",
+    "next_image",
+    "places",
+    "sum_block",
+    "total",
+]
 
+# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
+# each is a thread of Python's.
+THREADS = 4 if SIMULATED else 128
 COARSEST = 16  # most unknowns of the last level, which is solved by its inverse
+SIDE = 16  # of the smoother's tiles
 CHUNK = 2048  # pixels whose products are summed by one block: what a sum's rounding depends on
 ALIGN = 32  # floats: 128 bytes, a cache line
 
 # Columns of the levels' table: size, then the places of the arrays.
 #   EAST, SOUTH, SOUTH_EAST, SOUTH_WEST: coupling of a pixel with the one in that direction (the
-#     diagonals from level 1 on); GROUND: its coupling with ground (1 on level 0)
+#     diagonals from level 1 on); PAIR, DIAGONALS: the same in pairs of bfloat16, see `words.pair`
+#   GROUND: a pixel's coupling with ground (1 on level 0)
 #   RESIDUAL: right-hand side; FIRST, SECOND: corrections, in turn
 #   TO: six planes of the next level's size, the weights of the interpolation from it, see
-#     `_multigrid_coarsen`
+#     `_set_sides` and `_set_corners` of multigrid.py
 (
-    HEIGHT, WIDTH, PIXELS, EAST, SOUTH, SOUTH_EAST, SOUTH_WEST, GROUND, RESIDUAL, FIRST, SECOND, TO,
-) = range(12)  # fmt: skip
-COLUMNS = 12
+    HEIGHT, WIDTH, PIXELS, EAST, SOUTH, SOUTH_EAST, SOUTH_WEST, PAIR, DIAGONALS, GROUND, RESIDUAL, FIRST, SECOND, TO,
+) = range(14)  # fmt: skip
+COLUMNS = 14
 WEIGHTS = 6
-
-# What lies before the levels' arrays: two lists of sums, one value a chunk, and the last level's
-# inverse.
-_HEAD = COARSEST * COARSEST
+ABSENT = (SOUTH_EAST, SOUTH_WEST, DIAGONALS, GROUND)  # of level 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +66,17 @@ class Levels:
 
     Attributes
     ----------
-    table : (levels, COLUMNS) int64
+    table : (levels, COLUMNS) int32
         See the columns' names.
     inverse, sums, other_sums, direction, image_of_direction : int
-        Places of what the solver needs beside the levels.
+        Places of what the solver needs beside the levels: the last level's inverse, two lists of sums, two planes.
     chunks : int
-        Length of a list of sums.
+        Length of a list of sums, of what is summed by pixels.
     floats : int
         Size of the memory.
     """
 
-    table: npt.NDArray[np.int64]
+    table: npt.NDArray[np.int32]
     inverse: int
     sums: int
     other_sums: int
@@ -76,37 +90,55 @@ def lay_out(height: int, width: int) -> Levels:
     """Lay out the memory of one team for images of height x width, both at least 1."""
     used = 0
 
-    def take(floats: int) -> int:
+    def take(floats: int, margin: int = 0) -> int:
         nonlocal used
-        at = used
-        used += ceil_div(floats, ALIGN) * ALIGN
+        at = used + ceil_div(margin, ALIGN) * ALIGN
+        used = at + ceil_div(floats + margin, ALIGN) * ALIGN
         return at
 
     pixels = height * width
     chunks = ceil_div(pixels, CHUNK)
-    inverse, sums, other_sums = take(_HEAD), take(chunks), take(chunks)
+    # As long as there may be blocks in a team, at least.
+    listed = ceil_div(height, SIDE) * ceil_div(width, SIDE)
+    inverse, sums, other_sums = take(COARSEST * COARSEST), take(listed), take(listed)
     direction, image_of_direction = take(pixels), take(pixels)
     rows: list[list[int]] = []
     while True:
         n = height * width
         last = bool(rows) and n <= COARSEST
-        row = [height, width, n, take(n), take(n)]
-        row += [take(n), take(n), take(n)] if rows else [0, 0, 0]
-        row += [take(n), take(n), take(n)]
+        row = [height, width, n]
+        row += [take(n, width + 1) if rows or column not in ABSENT else 0 for column in range(EAST, TO)]
         height, width = ceil_div(height, 2), ceil_div(width, 2)
         row.append(0 if last else take(WEIGHTS * height * width))
         rows.append(row)
         if last:
             break
-    return Levels(np.array(rows, np.int64), inverse, sums, other_sums, direction, image_of_direction, chunks, used)
+    return Levels(np.array(rows, np.int32), inverse, sums, other_sums, direction, image_of_direction, chunks, used)
 
 
-# Columns of the teams' table, (teams, TEAM) int32, all 0 at first. The next image of all teams is
-# [0, QUEUE].
-ARRIVED, SIZE, WAITING, GENERATION, IMAGE, QUEUE = range(6)
-TEAM = 8
+@section
+def clear_margins(work, levels, crew):
+    """Set to 0 what lies before and after each plane, a row and a pixel: so that neighbours need no test."""
+    first, step = places(crew)
+    for k in range(levels.shape[0]):
+        n, margin = i32(levels[k, PIXELS]), i32(levels[k, WIDTH] + 1)
+        for column in range(EAST, TO):
+            at = i32(levels[k, column])
+            i = first
+            while at > 0 and i < u32(margin):
+                put(work, at - margin + i32(i), ZERO)
+                put(work, at + n + i32(i), ZERO)
+                i = u32(i + step)
+
+
+# Columns of the teams' table, (teams, TEAM) int32, all 0 at first. The next image of all teams is [0, QUEUE]. What
+# blocks wait for lies on a cache line of its own, apart from what others write meanwhile.
+LINE = 32
+PHASE, SIZE, ARRIVED, IMAGE, QUEUE = 0, LINE, 2 * LINE, 2 * LINE + 1, 2 * LINE + 2
+TEAM = 3 * LINE
 CLOSED = 1 << 20  # added to `ARRIVED` when the team is closed; more than the blocks of a grid
-PATIENCE = 400  # times that the first block looks whether all have come, each about half a microsecond
+PATIENCE = 400  # times that the first block looks whether all have come, half a microsecond apart
+TURNED = 1 << 30  # of `PHASE`: changes when all have come to a barrier; below it, those that have come
 
 
 @section
@@ -117,35 +149,40 @@ def join(teams, team, blocks):
         return rank, 0
     if rank == 0:
         for _ in range(PATIENCE):
-            if cuda.atomic.add(teams, (team, ARRIVED), 0) >= blocks:
+            if look(teams, team, ARRIVED) >= blocks:
                 break
+            pause(500)
         size = cuda.atomic.add(teams, (team, ARRIVED), CLOSED)
         cuda.threadfence()
         cuda.atomic.exch(teams, (team, SIZE), size)
         return rank, size
-    size = 0
+    size = look(teams, team, SIZE)
     while size == 0:
-        size = cuda.atomic.add(teams, (team, SIZE), 0)
+        pause(100)
+        size = look(teams, team, SIZE)
     return rank, size
 
 
 @section
 def barrier(crew):
-    """Wait for all threads of a team; what any of them wrote before, all of them see after."""
-    teams, team, _, size = crew
+    """Wait for all threads of a team; what any of them wrote before, all of them see after.
+
+    Blocks that come add 1 to a word. The first one adds what is left to a whole turn of it, so that the word says by
+    itself when all have come, and in which turn a block came: there is no second word that could be read too early
+    or too late.
+    """
+    teams, team, rank, size = crew
     cuda.syncthreads()
     if size > 1:
         if cuda.threadIdx.x == 0:
+            own = 1
+            if rank == 0:  # without it the turn cannot end
+                turn = TURNED if (look(teams, team, PHASE) & TURNED) == 0 else -TURNED
+                own = turn - (size - 1)
             cuda.threadfence()
-            now = cuda.atomic.add(teams, (team, GENERATION), 0)
-            if cuda.atomic.add(teams, (team, WAITING), 1) == size - 1:
-                cuda.atomic.exch(teams, (team, WAITING), 0)
-                cuda.threadfence()
-                cuda.atomic.add(teams, (team, GENERATION), 1)
-            else:
-                while cuda.atomic.add(teams, (team, GENERATION), 0) == now:
-                    pass
-            cuda.threadfence()
+            before = cuda.atomic.add(teams, (team, PHASE), np.int32(own))
+            while ((look(teams, team, PHASE) ^ before) & TURNED) == 0:
+                pause(100)
         cuda.syncthreads()
 
 
@@ -157,7 +194,7 @@ def next_image(crew, told):
         cuda.atomic.exch(teams, (team, IMAGE), cuda.atomic.add(teams, (0, QUEUE), 1))
     barrier(crew)
     if cuda.threadIdx.x == 0:
-        told[0] = cuda.atomic.add(teams, (team, IMAGE), 0)
+        told[0] = look(teams, team, IMAGE)
     cuda.syncthreads()
     return told[0]
 
@@ -166,23 +203,22 @@ def next_image(crew, told):
 def places(crew):
     """Give the first of a thread's places in an array that all threads of a team share, and the step to the next."""
     _, _, rank, size = crew
-    return rank * cuda.blockDim.x + cuda.threadIdx.x, size * cuda.blockDim.x
+    return u32(rank * cuda.blockDim.x + cuda.threadIdx.x), u32(size * cuda.blockDim.x)
 
 
 def _over_block(combine: Any) -> Any:
     @section
     def over_block(value, shared):
         """Combine a value of each thread of a block, whose number is a power of two; all get the result."""
-        me = cuda.threadIdx.x
-        shared[me] = value
+        me, step = i32(cuda.threadIdx.x), i32(cuda.blockDim.x >> 1)
+        put(shared, me, value)
         cuda.syncthreads()
-        step = cuda.blockDim.x >> 1
         while step > 0:
             if me < step:
-                shared[me] = combine(shared[me], shared[me + step])
+                put(shared, me, combine(get(shared, me), get(shared, me + step)))
             cuda.syncthreads()
-            step >>= 1
-        result = shared[0]
+            step = i32(step >> 1)
+        result = get(shared, 0)
         cuda.syncthreads()
         return result
 
@@ -203,22 +239,11 @@ sum_block, least_of_block = _over_block(_plus), _over_block(_least)
 
 
 @section
-def total(work, sums, chunks, shared):
-    """Sum a list of the chunks' sums; every block of the team does, and all get the same."""
+def total(sums, count, shared):
+    """Sum a list of sums; every block of the team does, and all get the same."""
     value = ZERO
-    for chunk in range(cuda.threadIdx.x, chunks, cuda.blockDim.x):
-        value += work[sums + chunk]
+    i = u32(cuda.threadIdx.x)
+    while i < u32(count):
+        value += get(sums, i)
+        i = u32(i + cuda.blockDim.x)
     return sum_block(value, shared)
-
-
-@section
-def product(work, a, b, pixels, sums, crew, shared):
-    """List the chunks' sums of a * b, planes at these places; a barrier must follow."""
-    _, _, rank, size = crew
-    for chunk in range(rank, (pixels + CHUNK - 1) // CHUNK, size):
-        value = ZERO
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, pixels), cuda.blockDim.x):
-            value += work[a + i] * work[b + i]
-        value = sum_block(value, shared)
-        if cuda.threadIdx.x == 0:
-            work[sums + chunk] = value

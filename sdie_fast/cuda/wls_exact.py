@@ -47,37 +47,38 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from .kernels import ACTIVE, F32, ONE, PIXEL, SIMULATED, ZERO, ceil_div, kernel, part, section
-from .multigrid import cycle, image_of, operator_of, row_of, set_up
-from .smoother import FIVE_TILES, ORIGINS, SIDE, TILES_FLOATS
+from .kernels import ACTIVE, F32, ONE, SIMULATED, ZERO, ceil_div, kernel, section
+from .multigrid import cycle, image_of, row_of, set_up
+from .smoother import FIVE_TILES, ORIGINS, TILES_FLOATS
 from .team import (
     CHUNK,
     EAST,
     FIRST,
     HEIGHT,
+    PAIR,
     PIXELS,
     RESIDUAL,
     SECOND,
+    SIDE,
     SOUTH,
     TEAM,
+    THREADS,
     WIDTH,
     barrier,
+    clear_margins,
     join,
     lay_out,
     least_of_block,
     next_image,
     places,
-    product,
     sum_block,
     total,
 )
-from .wls_fast import SMALL, edge_weight, from_lightness, lightness
+from .wls_fast import SMALL, FastWls, edge_weight, from_lightness, lightness
+from .words import get, i32, pair, plane, put, u32
 
 __all__ = ["ExactWls"]
 
-# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
-# each is a thread of Python's.
-THREADS = 4 if SIMULATED else 128
 BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
 _bounded = {} if SIMULATED else {"launch_bounds": (THREADS, BLOCKS)}  # so that registers do, too
 
@@ -86,34 +87,50 @@ STEEPEST = 1.5  # most that intensity changes when lightness / 100 does
 MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
 SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
-GUESSES = 6  # of the preconditioned matrix's smallest eigenvalue: 1/4, 1/16, ...
-SEEN = 6  # steps after which the coefficients show how small it is; before, the last guess is taken
-HOPS = 8  # pixels to either side, of the networks that bound the conductance to ground
+FINER = F32(math.sqrt(0.5))  # from one guess of the preconditioned matrix's smallest eigenvalue to the next
+GUESSES = 22  # FINER, FINER^2, ..., 1/2048
+BOUNDS = GUESSES + 1  # the last is that of the guess taken
+SEEN = 3  # steps after which the coefficients show how small it is; before, the last guess is taken
+HOPS = 8  # pixels to either side, at least, of the networks that bound the conductance to ground
+RUN = 32  # pixels whose networks one thread looks at
 
 
 @section
-def _weigh(work, levels, guide, out, image, scale, alpha, offset, light, crew):
-    """Set level 0's couplings, scale * a, and u = g: in `out` and in the first correction."""
-    n, w = levels[0, PIXELS], levels[0, WIDTH]
-    u, east, south = levels[0, FIRST], levels[0, EAST], levels[0, SOUTH]
+def _prepare(work, levels, guide, result, scale, alpha, offset, light, crew):
+    """Set level 0's couplings, scale * a, and the residual of the result so far; both images become lightness."""
+    h, w, n = i32(levels[0, HEIGHT]), i32(levels[0, WIDTH]), u32(levels[0, PIXELS])
+    g, u, r = plane(work, levels[0, FIRST]), plane(work, levels[0, SECOND]), plane(work, levels[0, RESIDUAL])
+    east, south, edges = plane(work, levels[0, EAST]), plane(work, levels[0, SOUTH]), plane(work, levels[0, PAIR])
     first, step = places(crew)
-    for i in range(first, n, step):
-        value = guide[image, i]
+    clear_margins(work, levels, crew)
+    i = first
+    while i < n:
+        value, start = get(guide, i), get(result, i)
         if light:
-            value = lightness(value)
-        out[image, i] = value
-        work[u + i] = value
+            value, start = lightness(value), lightness(start)
+            put(result, i, start)
+        put(g, i, value)
+        put(u, i, start)
+        i = u32(i + step)
     barrier(crew)
-    for i in range(first, n, step):
-        x = i - row_of(i, w) * w
-        own = work[u + i]
+    i = first
+    while i < n:
+        y = row_of(i, w)
+        own = get(g, i)
         e, s = ZERO, ZERO
-        if x + 1 < w:
-            e = scale * _edge(own, work[u + i + 1], alpha, offset)
-        if i + w < n:
-            s = scale * _edge(own, work[u + i + w], alpha, offset)
-        work[east + i] = e
-        work[south + i] = s
+        if i32(i) + 1 < (y + 1) * w:
+            e = scale * _edge(own, get(g, i + 1), alpha, offset)
+        if y + 1 < h:
+            s = scale * _edge(own, get(g, i + w), alpha, offset)
+        put(east, i, e)
+        put(south, i, s)
+        put(edges, i, pair(e, s))
+        i = u32(i + step)
+    barrier(crew)
+    i = first
+    while i < n:
+        put(r, i, get(g, i) - image_of(u, east, south, i, w))
+        i = u32(i + step)
     barrier(crew)
 
 
@@ -128,93 +145,123 @@ def _edge(p, q, alpha, offset):
 
 
 @section
-def _conductance(work, couplings, grounds, i, stride, before, after):
-    """Conductance from pixel i to ground along a line, both ways, its own not counted.
+def _along(couplings, grounds, ones, to, at, stride, before, count, after):
+    """Set `count` pixels of `to`, `stride` apart from `at` on, to what conducts from each to ground along their line.
 
-    grounds: plane of what each pixel has to ground itself; below 0: 1. before, after: pixels there
-    are on either side.
+    Networks begin `before` pixels before the first and `after` after the last one. grounds: plane of what each pixel
+    has to ground itself, which counts too; ones: 1 each. Returns the least value set.
     """
-    value = ZERO
-    for side in range(2):
-        hops = min(HOPS, after if side else before)
-        behind = ZERO
-        for hop in range(hops):
-            far = hops - hop  # from the far end on
-            at = i + far * stride if side else i - far * stride
-            edge = work[(couplings + (at - stride if side else at)) & PIXEL]
-            behind += work[(grounds + at) & PIXEL] if grounds >= 0 else ONE
-            behind = edge * behind / (edge + behind)
-        value += behind
-    return value
+    behind, i = ZERO, i32(at - before * stride)
+    for hop in range(before + count):
+        behind += ONE if ones else get(grounds, i)
+        if hop >= before:
+            put(to, i, behind)
+        edge = get(couplings, i)
+        behind = edge * behind / (edge + behind)
+        i = i32(i + stride)
+    behind, i = ZERO, i32(at + (count - 1 + after) * stride)
+    least = F32(3e38)
+    for hop in range(after + count):
+        if hop >= after:
+            value = get(to, i) + behind
+            put(to, i, value)
+            least = min(least, value)
+        behind += ONE if ones else get(grounds, i)
+        edge = get(couplings, i - stride)
+        behind = edge * behind / (edge + behind)
+        i = i32(i - stride)
+    return least
 
 
 @section
-def _bound(work, levels, sums, chunks, crew, shared):
-    """A lower bound of the conductance between any pixel and ground.
+def _bound(work, levels, sums, crew, shared):
+    """A lower bound of the conductance between any pixel and ground; overwrites level 0's corrections.
 
-    That of the pixel's comb: its row, `HOPS` pixels to either side, and of each of these its column,
-    as far. Leaving out the other edges can only lower it (Rayleigh's monotonicity law).
+    That of the pixel's comb: its row, at least `HOPS` pixels to either side, and of each of these its
+    column, as far. Leaving out the other edges can only lower it (Rayleigh's monotonicity law).
     """
     _, _, rank, size = crew
-    n, h, w = levels[0, PIXELS], levels[0, HEIGHT], levels[0, WIDTH]
-    east, south, columns = levels[0, EAST], levels[0, SOUTH], levels[0, SECOND]
+    h, w = i32(levels[0, HEIGHT]), i32(levels[0, WIDTH])
+    columns, combs = plane(work, levels[0, SECOND]), plane(work, levels[0, FIRST])
+    east, south, listed = plane(work, levels[0, EAST]), plane(work, levels[0, SOUTH]), plane(work, sums)
     first, step = places(crew)
-    for i in range(first, n, step):
-        y = row_of(i, w)
-        work[columns + i] = ONE + _conductance(work, south, -1, i, w, y, h - 1 - y)
+    p, end = first, u32(w * ((h + RUN - 1) // RUN))
+    while p < end:
+        run = row_of(p, w)
+        y, x = i32(run * RUN), i32(p - run * w)
+        count = i32(min(RUN, h - y))
+        before, after = i32(min(HOPS, y)), i32(min(HOPS, h - y - count))
+        _along(south, columns, True, columns, i32(y * w + x), w, before, count, after)
+        p = u32(p + step)
     barrier(crew)
-    for chunk in range(rank, chunks, size):
-        least = F32(3e38)
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
-            x = i - row_of(i, w) * w
-            value = work[columns + i] + _conductance(work, east, columns, i, 1, x, w - 1 - x)
-            least = min(least, value)
-        least = least_of_block(least, shared)
-        if cuda.threadIdx.x == 0:
-            work[sums + chunk] = least
+    least, runs = F32(3e38), i32((w + RUN - 1) // RUN)
+    p, end = first, u32(h * runs)
+    while p < end:
+        y = row_of(p, runs)
+        x = i32((p - y * runs) * RUN)
+        count = i32(min(RUN, w - x))
+        before, after = i32(min(HOPS, x)), i32(min(HOPS, w - x - count))
+        least = min(least, _along(east, columns, False, combs, i32(y * w + x), 1, before, count, after))
+        p = u32(p + step)
+    least = least_of_block(least, shared)
+    if cuda.threadIdx.x == 0:
+        put(listed, rank, least)
     barrier(crew)
     least = F32(3e38)
-    for chunk in range(cuda.threadIdx.x, chunks, cuda.blockDim.x):
-        least = min(least, work[sums + chunk])
+    i = i32(cuda.threadIdx.x)
+    while i < size:
+        least = min(least, get(listed, i))
+        i = i32(i + cuda.blockDim.x)
     return least_of_block(least, shared)
 
 
 @section
-def _turn(work, levels, direction, image, ratio, fresh, sums, chunks, crew, shared):
-    """Turn p to z + ratio p, A p likewise, and list the chunks' sums of p A p; fresh: p was 0."""
+def _turn(work, levels, directions, result, ratio, taken, fresh, sums, chunks, crew, shared):
+    """Add `taken` * p to the result, turn p to z + ratio p, A p likewise, and list the chunks' sums of p A p.
+
+    fresh: there was no p.
+    """
     _, _, rank, size = crew
-    operator, z = operator_of(levels, 0), levels[0, SECOND]
-    n = operator[0]
-    for chunk in range(rank, chunks, size):
+    n, w = u32(levels[0, PIXELS]), i32(levels[0, WIDTH])
+    z, east, south = plane(work, levels[0, SECOND]), plane(work, levels[0, EAST]), plane(work, levels[0, SOUTH])
+    direction, image = plane(work, directions[0]), plane(work, directions[1])
+    listed = plane(work, sums)
+    chunk = i32(rank)
+    while chunk < chunks:
         value = ZERO
-        for i in range(chunk * CHUNK + cuda.threadIdx.x, min((chunk + 1) * CHUNK, n), cuda.blockDim.x):
-            p, q = work[(z + i) & PIXEL], image_of(work, operator, False, z, i)
+        i, end = u32(chunk * CHUNK + cuda.threadIdx.x), u32(min((chunk + 1) * CHUNK, n))
+        while i < end:
+            p, q = get(z, i), image_of(z, east, south, i, w)
             if not fresh:
-                p += ratio * work[(direction + i) & PIXEL]
-                q += ratio * work[(image + i) & PIXEL]
-            work[(direction + i) & PIXEL] = p
-            work[(image + i) & PIXEL] = q
+                before = get(direction, i)
+                put(result, i, get(result, i) + taken * before)
+                p += ratio * before
+                q += ratio * get(image, i)
+            put(direction, i, p)
+            put(image, i, q)
             value += p * q
+            i = u32(i + cuda.blockDim.x)
         value = sum_block(value, shared)
         if cuda.threadIdx.x == 0:
-            work[sums + chunk] = value
+            put(listed, chunk, value)
+        chunk = i32(chunk + size)
 
 
-@part
+@section
 def _left(bounds, since, alpha_before, beta, alpha):
     """Bound the squared energy norm of the error after a step, in units of z.r before it.
 
     bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
     before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
-    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: a
-    quarter of it. since: steps before this one.
+    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: 0.7
+    of it. since: steps before this one.
     """
     guess = ONE
     standing, value = 0, ZERO
     needed = 2 if since + 1 >= SEEN else GUESSES
     for j in range(GUESSES):
-        guess *= F32(0.25)
-        bound = bounds[j]
+        guess *= FINER
+        bound = get(bounds, j)
         if since == 0:
             bound = ONE / guess
         elif bound > ZERO:
@@ -222,7 +269,7 @@ def _left(bounds, since, alpha_before, beta, alpha):
             bound = rest / (guess * rest + beta)
         if bound <= alpha:
             bound = -ONE
-        bounds[j] = bound
+        put(bounds, j, bound)
         if standing < needed:
             if bound > ZERO:
                 standing += 1
@@ -233,66 +280,78 @@ def _left(bounds, since, alpha_before, beta, alpha):
 
 
 @section
-def _solve(work, levels, plan, out, image, tol, crew, tile, origins):
-    """Solve for one image; returns the number of iterations. out holds u = g, then u.
+def _solve(work, levels, plan, result, tol, crew, tile, origins, bounds):
+    """Solve for one image; returns the number of iterations. Adds the solution of A x = r to the result.
 
     The sure preconditioner, without coarse levels, takes over should the other one show that it is
     not positive definite, or not be done after `SURE_AFTER` iterations.
     """
     inverse, sums, other_sums, direction, image_of_direction, chunks = plan
-    n, r, z = levels[0, PIXELS], levels[0, RESIDUAL], levels[0, SECOND]
-    first, step = places(crew)
-    operator, u = operator_of(levels, 0), levels[0, FIRST]
-    for i in range(first, n, step):
-        work[r + i] = work[u + i] - image_of(work, operator, False, u, i)
-    least = _bound(work, levels, sums, chunks, crew, tile)
+    least = _bound(work, levels, sums, crew, tile)
     set_up(work, levels, inverse, crew, tile)
     enough = SAFETY * tol
     enough = enough * enough * least
-    bounds = cuda.local.array(GUESSES, float32)
     zr_before, alpha = ONE, ZERO
+    loss = ZERO  # what the residual is still to lose of the direction's image
     iterations, since = 0, 0  # since: iterations since the directions were begun
     deep = SURE_AFTER > 0
     while iterations < MAX_ITERATIONS:
-        cycle(work, levels, inverse, deep, crew, tile, origins)
-        product(work, z, r, n, sums, crew, tile)
-        barrier(crew)
-        zr = total(work, sums, chunks, tile)
+        listed = cycle(work, levels, inverse, deep, loss, image_of_direction, sums, crew, tile, origins)
+        zr = total(plane(work, sums), listed, tile)
         iterations += 1
+        loss = ZERO
         if deep and (zr < ZERO or iterations == SURE_AFTER):
-            deep, since = False, 0
+            deep = False
+            _take(work, levels, direction, result, alpha, since, crew)
+            since = 0
             continue
         if zr <= ZERO:
             break
         beta = zr / zr_before
-        _turn(work, levels, direction, image_of_direction, beta, since == 0, other_sums, chunks, crew, tile)
+        directions = direction, image_of_direction
+        _turn(work, levels, directions, result, beta, alpha, since == 0, other_sums, chunks, crew, tile)
         barrier(crew)
-        pap = total(work, other_sums, chunks, tile)
+        pap = total(plane(work, other_sums), chunks, tile)
         if pap <= ZERO:
+            since = 0  # the direction is of no use
             break
         alpha_before = alpha
         alpha = zr / pap
-        for i in range(first, n, step):
-            out[image, i] += alpha * work[(direction + i) & PIXEL]
-            work[(r + i) & PIXEL] -= alpha * work[(image_of_direction + i) & PIXEL]
-        barrier(crew)
-        left = zr * _left(bounds, since, alpha_before, beta, alpha)
+        loss = alpha
+        if cuda.threadIdx.x == 0:
+            put(bounds, GUESSES, _left(bounds, since, alpha_before, beta, alpha))
+        cuda.syncthreads()
+        left = zr * get(bounds, GUESSES)
+        cuda.syncthreads()
         since += 1
         zr_before = zr
         if left <= enough:
             break
+    _take(work, levels, direction, result, alpha, since, crew)
     return iterations
 
 
+@section
+def _take(work, levels, direction, result, alpha, since, crew):
+    """Add the last step to the result, where there was one."""
+    n, p = u32(levels[0, PIXELS]), plane(work, direction)
+    if since > 0:
+        i, step = places(crew)
+        while i < n:
+            put(result, i, get(result, i) + alpha * get(p, i))
+            i = u32(i + step)
+    barrier(crew)
+
+
 @kernel(
-    _IMAGES, _IMAGES, ACTIVE, int64, *(float32,) * 4, _IMAGES, int64[:, ::1], *(int64,) * 6, int32[:, ::1], int64,
+    _IMAGES, _IMAGES, ACTIVE, int64, *(float32,) * 4, _IMAGES, int32[:, ::1], *(int64,) * 6, int32[:, ::1], int64,
     int32[::1], fastmath=True, **_bounded,
 )  # fmt: skip
 def solve(
     guide, out, active, light, scale, alpha, offset, tol, memory, levels, inverse, sums, other_sums,
     direction, image_of_direction, chunks, teams, blocks, iterations,
 ):  # fmt: skip
-    """Smooth images (n, H * W), `blocks` blocks a team; see `ExactWls`.
+    """Smooth images (n, H * W), `blocks` blocks a team; see `ExactWls`. out: what to begin with, then the result.
 
     memory: (teams, floats), laid out by levels and the places after it; teams: see `join`;
     iterations: (n,) int32, written for each image computed. The block's size is a power of two, of
@@ -301,6 +360,7 @@ def solve(
     tile = cuda.shared.array(TILES_FLOATS, float32)
     origins = cuda.shared.array(ORIGINS, int32)
     told = cuda.shared.array(2, int32)
+    bounds = cuda.shared.array(BOUNDS, float32)
     team = cuda.blockIdx.x // blocks
     if cuda.threadIdx.x == 0:
         told[0], told[1] = join(teams, team, blocks)
@@ -315,11 +375,14 @@ def solve(
     image = next_image(crew, told)
     while image < out.shape[0]:
         if active[image] != ZERO:
-            _weigh(work, levels, guide, out, image, scale, alpha, offset, light, crew)
-            taken = _solve(work, levels, plan, out, image, tol, crew, tile, origins)
+            result = out[image]
+            _prepare(work, levels, guide[image], result, scale, alpha, offset, light, crew)
+            taken = _solve(work, levels, plan, result, tol, crew, tile, origins, bounds)
             if light:
-                for i in range(first, out.shape[1], step):
-                    out[image, i] = from_lightness(max(out[image, i], ZERO))
+                i = first
+                while i < u32(out.shape[1]):
+                    put(result, i, from_lightness(max(get(result, i), ZERO)))
+                    i = u32(i + step)
             if crew[2] == 0 and cuda.threadIdx.x == 0:
                 iterations[image] = taken
         barrier(crew)
@@ -348,6 +411,8 @@ class ExactWls:
     ----------
     planes, height, width : int
         The most planes of a call, and their size: at least 1.
+    on_lightness : bool
+        Smooth CIE L* instead of intensity.
 
     Attributes
     ----------
@@ -359,20 +424,23 @@ class ExactWls:
     Memory is for as many planes as the device works on at once, about 43 bytes a pixel each.
     """
 
-    def __init__(self, planes: int, height: int, width: int) -> None:
+    def __init__(self, planes: int, height: int, width: int, *, on_lightness: bool) -> None:
         self._layout = lay_out(height, width)
         teams = min(planes, _room())
         self._memory = cuda.device_array((teams, self._layout.floats), "float32")
         self._levels = cuda.to_device(self._layout.table)
         self._teams = cuda.device_array((teams, TEAM), "int32")
         self._all = cuda.to_device(np.ones(planes, np.float32))
+        self._start = FastWls(planes, height, width, on_lightness=on_lightness)
+        self._light = on_lightness
         self.iterations = cuda.to_device(np.zeros(planes, np.int32))
 
     @classmethod
-    def workspace_bytes(cls, planes: int, height: int, width: int) -> int:
+    def workspace_bytes(cls, planes: int, height: int, width: int, *, on_lightness: bool) -> int:
         """Bytes of device memory an instance holds."""
         at = lay_out(height, width)
-        return min(planes, _room()) * 4 * (at.floats + TEAM) + at.table.nbytes + 8 * planes
+        own = min(planes, _room()) * 4 * (at.floats + TEAM) + at.table.nbytes + 8 * planes
+        return own + FastWls.workspace_bytes(planes, height, width, on_lightness=on_lightness)
 
     def __call__(
         self,
@@ -382,7 +450,6 @@ class ExactWls:
         lambda_: float,
         alpha: float,
         tol: float,
-        on_lightness: bool,
         active: Any = None,
         stream: Any = 0,
     ) -> None:
@@ -396,8 +463,6 @@ class ExactWls:
             As `sdie_fast.FilterParams` has them.
         tol : float
             The largest error accepted.
-        on_lightness : bool
-            Smooth CIE L* instead of intensity.
         active : device (n,) float32, C-contiguous, or None
             A plane whose entry is 0 is not computed. None: all.
         stream : Numba stream
@@ -408,12 +473,13 @@ class ExactWls:
         tiles = ceil_div(height, SIDE) * ceil_div(width, SIDE)
         blocks = max(1, min(room // planes, ceil_div(tiles, FIVE_TILES)))
         teams = min(planes, room // blocks)
+        self._start(guide, out, lambda_=lambda_, alpha=alpha, active=active, stream=stream)
         reset[1, THREADS, stream](self._teams)
         # On L* / 100 the definition's small constant is a hundredth, too.
         solve[teams * blocks, THREADS, stream](
             guide.reshape(planes, height * width), out.reshape(planes, height * width),
-            self._all if active is None else active, int(on_lightness), F32(lambda_), F32(alpha),
-            F32(SMALL / 100 if on_lightness else SMALL), F32(tol / STEEPEST if on_lightness else tol),
+            self._all if active is None else active, int(self._light), F32(lambda_), F32(alpha),
+            F32(SMALL / 100 if self._light else SMALL), F32(tol / STEEPEST if self._light else tol),
             self._memory, self._levels, at.inverse, at.sums, at.other_sums, at.direction,
             at.image_of_direction, at.chunks, self._teams, blocks, self.iterations,
         )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,3 +49,36 @@ def test_what_is_right_runs_and_what_is_wrong_fails(cuda, kernels, capfd):
         with pytest.raises(Exception, match=r"719|EMULATED_ERROR"):
             kernel[blocks, 64](a, *arguments)
         assert told in capfd.readouterr().err
+
+
+def test_counts_what_the_busiest_thread_of_each_warp_executes(cuda):
+    script = """
+import numpy as np
+from numba import cuda
+
+@cuda.jit
+def powers(a, out, turns):
+    i = cuda.threadIdx.x
+    shared = cuda.shared.array(64, "float32")
+    shared[i] = a[i]
+    cuda.syncthreads()
+    value = shared[i]
+    for _ in range(turns[i]):
+        value *= value
+    cuda.syncthreads()
+    out[i] = value + a[i] + a[63 - i]  # which is moved once
+
+turns = np.zeros(64, np.int32)
+turns[40] = 5  # of the second warp
+out = cuda.device_array(64, "float32")
+powers[1, 64](cuda.to_device(np.ones(64, np.float32)), out, cuda.to_device(turns))
+"""
+    environment = os.environ | {"EMULATOR_COUNT": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    (line,) = (line for line in done.stderr.splitlines() if "powers" in line)
+    found = {key: int(value) for key, _, value in (pair.partition("=") for pair in line.split(" ")[1:])}
+    assert found["float"] == 5 + 4  # the products of one warp, two sums in each
+    assert (found["barrier"], found["load"], found["store"]) == (4, 8, 2)
+    assert (found["load_shared"], found["store_shared"]) == (2, 2)
+    assert (found["launches"], found["blocks"], found["warps"]) == (1, 1, 2)
+    assert (found["read"], found["written"]) == (3 * 256, 256)

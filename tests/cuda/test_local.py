@@ -35,13 +35,12 @@ def mix(cuda):
     """Runs the fused kernel alone on planes (n, H, W), one image each."""
 
     def run(planes, weights, params, smooth=None, equalised=None):
-        made = local.local_mix(local.parts_of(params, weights.any((0, 1))))
         count, height, width = planes.shape
+        made = local.local_mix(local.parts_of(params, weights.any((0, 1))), local.columns_of(width))
         state = cuda.to_device(planes.ravel())
         out = cuda.to_device(np.full(planes.size, np.nan, np.float32))
         others = [state if v is None else cuda.to_device(v.astype(np.float32).ravel()) for v in (smooth, equalised)]
-        tiles = -(-width // local.COLUMNS), -(-height // made.rows), count
-        made.kernel[tiles, made.block](
+        made.kernel[made.grid(height, width, count), made.block](
             state, *others, out, height, width, cuda.to_device(weights.astype(np.float32)), 0, 1,
             cuda.to_device(local.numbers(params)), 0, 0,
         )  # fmt: skip
@@ -171,13 +170,21 @@ def test_the_mix_is_clipped(mix):
     assert params.of("sharpen").reference(planes[0].astype(float)).max() > 1.1
 
 
-def test_every_choice_of_windows_fits_shared_memory():
+def test_a_block_has_the_columns_that_fit_the_width():
+    assert [local.columns_of(width) for width in (1, 32, 33, 40, 64, 80, 200, 256, 640, 1024)] == [
+        32, 32, 40, 40, 32, 40, 40, 32, 32, 32,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", local.COLUMNS)
+def test_every_choice_of_windows_fits_shared_memory(columns):
     for chosen in itertools.product(range(8), repeat=len(WINDOWED)):
         if len(set(chosen)) > 3:
             continue  # as many as there are shapes of memory
         radii = zip(WINDOWED, chosen, strict=True)
         parts = (local.PARTS["identity"](), *(local.PARTS[name](radius) for name, radius in radii if radius))
-        at = local.lay_out(parts)
+        at = local.lay_out(parts, columns)
         assert local.shared_bytes(parts, at) <= local.SHARED_BYTES
         assert at.rows % local.RUN == 0
-        assert at.pitch % 2 == 1
+        assert at.threads >= local.WARP
+        assert at.pitch % 4 == 1

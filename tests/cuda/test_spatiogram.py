@@ -237,11 +237,12 @@ def test_cuts_of_a_plane(cuda):
     from sdie_fast.cuda import spatiogram as place
 
     for n in range(1, 400):
-        side = statistics.cell_side(n)
-        assert side % statistics.GROUP == 0
-        assert statistics.GROUP <= side <= statistics.CELL
-        assert -(-n // side) * side - n < statistics.GROUP * max(1, n // 40)
-    assert statistics.cell_side(200) == 40
+        rows, columns = statistics.cell_sides(n, n)
+        assert 1 <= rows <= statistics.CELL_ROWS
+        assert 1 <= columns <= statistics.LANES
+        assert -(-n // columns) == -(-n // statistics.LANES)  # no more cells than there must be
+        assert -(-n // columns) * columns - n < -(-n // columns)  # of which none is far smaller
+    assert statistics.cell_sides(200, 200) == (50, 29)
     for height, width in ((3, 3), (200, 200), (1024, 16384), (7, 1000)):
         columns, rows = place.patch_threads(height, width)
         assert 1 <= columns * rows <= place.MOST_THREADS

@@ -32,12 +32,9 @@ def smooth(cuda):
 
     def run(planes, *, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False, active=None, planes_held=0):
         n, height, width = planes.shape
-        run.filter = wls_exact.ExactWls(planes_held or n, height, width)
+        run.filter = wls_exact.ExactWls(planes_held or n, height, width, on_lightness=on_lightness)
         out = cuda.to_device(np.full_like(planes, np.nan))
-        run.filter(
-            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, tol=tol,
-            on_lightness=on_lightness, active=active,
-        )  # fmt: skip
+        run.filter(cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, tol=tol, active=active)
         return out.copy_to_host()
 
     return run
@@ -146,8 +143,8 @@ def test_workspace_bytes(cuda, monkeypatch):
     monkeypatch.setattr(wls_exact.cuda, "to_device", lambda *a, **k: count(copy(*a, **k)))
     for arguments in ((1, 3, 3), (7, 20, 33), (2000, 9, 8)):
         taken.clear()
-        wls_exact.ExactWls(*arguments)
-        assert sum(taken) == wls_exact.ExactWls.workspace_bytes(*arguments)
+        wls_exact.ExactWls(*arguments, on_lightness=False)
+        assert sum(taken) == wls_exact.ExactWls.workspace_bytes(*arguments, on_lightness=False)
 
 
 def test_levels_do_not_overlap():
@@ -159,10 +156,10 @@ def test_levels_do_not_overlap():
         spans += [(levels.inverse, team.COARSEST**2)]
         last = len(levels.table) - 1
         for k, row in enumerate(levels.table):
-            fields = list(range(team.EAST, team.TO))
-            if k == 0:
-                fields = [f for f in fields if not team.SOUTH_EAST <= f <= team.GROUND]
-            spans += [(row[f], row[team.PIXELS]) for f in fields]
+            margin = row[team.WIDTH] + 1
+            for field in range(team.EAST, team.TO):
+                if k > 0 or field not in team.ABSENT:
+                    spans.append((row[field] - margin, row[team.PIXELS] + 2 * margin))
             if k < last:
                 spans += [(row[team.TO], 6 * levels.table[k + 1][team.PIXELS])]
         spans.sort()
@@ -212,13 +209,16 @@ def side_by_side(monkeypatch, simulated):
 
 
 def solve_by(cuda, planes, blocks, sizes=None):
-    """Solve with teams of several blocks, each of 2 threads; returns the result, the teams' table."""
+    """Solve, beginning with the planes themselves, with teams of several blocks.
+
+    Returns the result and the teams' table.
+    """
     n, height, width = planes.shape
-    filter_ = wls_exact.ExactWls(n, height, width)
+    filter_ = wls_exact.ExactWls(n, height, width, on_lightness=False)
     at = filter_._layout
-    filter_._teams = cuda.to_device(np.zeros((n, 8), np.int32))
-    out = cuda.to_device(np.full((n, height * width), np.nan, np.float32))
-    wls_exact.solve[n * blocks, 2](
+    filter_._teams = cuda.to_device(np.zeros((n, team.TEAM), np.int32))
+    out = cuda.to_device(planes.reshape(n, -1))
+    wls_exact.solve[n * blocks, team.THREADS](
         cuda.to_device(planes.reshape(n, -1)), out, filter_._all, 0, np.float32(1), np.float32(1.2),
         np.float32(1e-4), np.float32(TOL), filter_._memory, filter_._levels, at.inverse, at.sums,
         at.other_sums, at.direction, at.image_of_direction, at.chunks, filter_._teams, blocks,
@@ -232,10 +232,10 @@ def test_team_of_blocks_that_run_together(cuda, side_by_side, rng, monkeypatch):
     # Groups of one tile, so that both blocks have some; and time, which a busy machine may take.
     planes = picture(rng, 1, 5, 18)
     monkeypatch.setattr(team, "PATIENCE", 10**9)
-    alone, _ = solve_by(cuda, planes, 1)
     monkeypatch.setattr(smoother, "FIVE_TILES", 1)
+    alone, _ = solve_by(cuda, planes, 1)
     got, teams = solve_by(cuda, planes, 2)
-    assert teams[0, 1] == 2  # the size of the team
+    assert teams[0, team.SIZE] == 2
     np.testing.assert_array_equal(got, alone)
     assert np.abs(got[0] - expect(planes[0])).max() < TOL
 
@@ -244,7 +244,7 @@ def test_blocks_that_come_too_late(cuda, simulated, rng):
     """The simulator runs one block after the other: a team must not wait for those to come."""
     planes = picture(rng, 2, 4, 5)
     got, teams = solve_by(cuda, planes, 3)
-    assert list(teams[:, 1]) == [1, 1]
+    assert list(teams[:, team.SIZE]) == [1, 1]
     for plane, result in zip(planes, got, strict=True):
         assert np.abs(result - expect(plane)).max() < TOL
 

@@ -18,14 +18,11 @@ def smooth(cuda):
     """Smooths float32 planes (n, H, W); what was not written is NaN."""
 
     def run(planes, *, lambda_=1.0, alpha=1.2, on_lightness=False, active=None, memory=None):
-        filter_ = wls_fast.FastWls(*(memory or planes.shape))
+        filter_ = wls_fast.FastWls(*(memory or planes.shape), on_lightness=on_lightness)
         out = cuda.to_device(np.full_like(planes, np.nan))
         if active is not None:
             active = cuda.to_device(np.asarray(active, np.float32))
-        filter_(
-            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, on_lightness=on_lightness,
-            active=active,
-        )  # fmt: skip
+        filter_(cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, active=active)
         return out.copy_to_host()
 
     return run
@@ -57,15 +54,15 @@ def test_lines_of_several_segments(cuda, rng, monkeypatch, length, segments, row
     assert tridiagonal._segments(length)[0] == segments
     plane = picture(rng, 2, length)
     plane[:, 10:35] = 0.4  # flat over the borders of segments: it carries the solution across
-    edges = 1.0 / (np.abs(np.diff(plane, axis=1)).astype(np.float64) + 1e-4)
-    want = solve_rows(plane.astype(np.float64), edges, 20.0)
-    edges = np.pad(edges, ((0, 0), (1, 0))).astype(np.float32)
+    edges = 1.0 / (np.abs(np.diff(np.log(plane.astype(np.float64) + 0.01), axis=1)) ** 1.1 + 1e-4)
+    source = picture(rng, 2, length)
+    want = solve_rows(source.astype(np.float64), edges, 20.0)
     if not rows:
-        plane, edges = plane.T, edges.T
-    u = cuda.to_device(np.ascontiguousarray(plane)[None])
+        plane, source = plane.T, source.T
+    guide, u = (cuda.to_device(np.ascontiguousarray(a)[None]) for a in (plane, source))
     lines = tridiagonal.Lines(1, *plane.shape, rows=rows)
     active = cuda.to_device(np.ones(1, np.float32))
-    lines(u, cuda.to_device(np.ascontiguousarray(edges)[None]), 20.0, active, 0)
+    lines(u, guide, u, 20.0, (np.float32(1.1), np.float32(0.01)), active, 0)
     got = u.copy_to_host()[0]
     assert np.abs((got if rows else got.T) - want).max() < TOLERANCE
 
@@ -120,7 +117,8 @@ def test_fewer_planes_than_memory(smooth, rng):
     np.testing.assert_array_equal(smooth(planes, memory=(3, 4, 5)), smooth(planes))
 
 
+@pytest.mark.parametrize("on_lightness", [False, True])
 @pytest.mark.parametrize("size", [(2, 9, 40), (1, 3, 600), (1, 600, 3)])
-def test_workspace_bytes_are_what_is_allocated(cuda, allocated, size):
-    wls_fast.FastWls(*size)
-    assert sum(allocated) == wls_fast.FastWls.workspace_bytes(*size)
+def test_workspace_bytes_are_what_is_allocated(cuda, allocated, size, on_lightness):
+    wls_fast.FastWls(*size, on_lightness=on_lightness)
+    assert sum(allocated) == wls_fast.FastWls.workspace_bytes(*size, on_lightness=on_lightness)

@@ -1,10 +1,8 @@
-"""Plans: every pixel format, deadlines, weights that change, threads, refusals."""
+"""Plans: every pixel format, deadlines, weights that change, refusals."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import threading
 import time
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 
 import sdie_fast as sdie
-from sdie_fast import BusyError, FilterParams, InvalidArgumentError, InvalidTypeError, LineError, Recipe, RecipeError
+from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, Recipe, RecipeError
 from sdie_fast.filters import TABLE
 from sdie_fast.reference import LUMA, enhance_plane
 
@@ -272,65 +270,6 @@ def test_weights_change_whole_while_frames_run(frame):
     assert seen <= set(wanted)
 
 
-# ---- threads -----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def working():
-    """A plan that another thread keeps busy, and its frame."""
-    stop, plan = threading.Event(), line.Plan([ROW] * 4, 1200, 1000, params=PARAMS)
-    frame = np.zeros((1000, 1200), np.uint8)
-
-    def work():
-        while not stop.is_set():
-            try:
-                plan.run(frame)
-            except BusyError:
-                pass
-            except InvalidArgumentError:  # it was closed between two calls
-                return
-
-    other = threading.Thread(target=work)
-    other.start()
-    try:
-        yield plan, frame
-    finally:
-        stop.set()
-        other.join()
-        plan.close()
-
-
-def refused(call):
-    """What one of many calls raises because another one is in the plan."""
-    for _ in range(10_000):
-        try:
-            call()
-        except BusyError as error:
-            return str(error)
-        time.sleep(1e-4)
-    return ""
-
-
-def test_one_call_at_a_time():
-    with working() as (plan, frame):
-        out = np.empty_like(frame)
-        assert "another" in refused(lambda: plan.run(frame, out))
-        assert plan.stats().refused >= 1
-
-
-def test_closing_does_not_meet_a_call():
-    for _ in range(100):  # a call that lands between two runs closes the plan, rightly: then the next plan is tried
-        with working() as (plan, _):
-            while plan.stats().frames == 0:
-                time.sleep(1e-3)
-            try:
-                plan.close()
-            except BusyError as error:
-                assert "another thread is in it" in str(error)
-                return
-    pytest.fail("close() was never refused while another thread ran the plan")
-
-
 def test_closed(frame):
     with make() as plan:
         plan.run(frame)
@@ -338,25 +277,6 @@ def test_closed(frame):
     for call in (lambda: plan.run(frame), plan.stats, plan.reset_stats, lambda: plan.set_weights(ROW)):
         with pytest.raises(InvalidArgumentError, match="plan: received one that was closed"):
             call()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="pins threads and forks")
-def test_threads_where_they_are_told(picture, rng):
-    frame = picture(rng, (600, 600), np.uint8)
-    allowed = sorted(os.sched_getaffinity(0))
-    with make(None, 600, 600, threads=2, cpus=[allowed[-1]]) as plan:
-        wanted, _ = plan.run(frame)
-        child = os.fork()
-        if child == 0:
-            try:
-                plan.run(frame)
-            except LineError as error:
-                os._exit(0 if "fork" in str(error) else 2)
-            os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        np.testing.assert_array_equal(plan.run(frame)[0], wanted)
-    with pytest.raises(LineError, match="1023"):
-        make(None, 600, 600, threads=2, cpus=[1023])
 
 
 # ---- refusals ----------------------------------------------------------------------------------------

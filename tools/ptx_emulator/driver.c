@@ -72,7 +72,9 @@ Result cuDeviceGetAttribute(int* value, int attribute, int device) {
     (void)device;
     switch (attribute) {
         case 1: *value = 1024; break; /* threads of a block */
-        case 16: *value = 3; break;   /* multiprocessors */
+        case 16: /* multiprocessors */
+            *value = getenv("EMULATOR_MULTIPROCESSORS") ? atoi(getenv("EMULATOR_MULTIPROCESSORS")) : 3;
+            break;
         case 75: *value = 9; break;   /* compute capability */
         case 76: *value = 0; break;
         default: *value = 1;

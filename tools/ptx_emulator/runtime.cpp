@@ -48,10 +48,26 @@ static int ranges, last_range;
 static std::vector<std::vector<GlobalWord>> global_words;
 static bool races;
 
-// Teams of blocks wait for each other by a barrier of their own, which counts its turns in the teams' table.
-static const int TEAM_BYTES = 32, TURN_AT = 12;
+// Teams of blocks wait for each other by a barrier of their own: a bit of the first word of a team's row in their table
+// changes with each of its turns.
+static const int TEAM_BYTES = 384;
+static const u32 TURNED = 1u << 30;
 static char* teams;
 static u64 blocks_of_team;
+struct TeamTurn {
+    u32 seen = 0, turn = 0;
+};
+static std::vector<TeamTurn> team_turns;
+
+static u32 turn_of(s64 team) {
+    u32 phase;
+    memcpy(&phase, teams + team * TEAM_BYTES, 4);
+    if (team_turns.size() <= (size_t)team) team_turns.resize(team + 1);
+    TeamTurn& own = team_turns[team];
+    if ((phase ^ own.seen) & TURNED) own.turn++;
+    own.seen = phase;
+    return own.turn;
+}
 
 static u32 random_number() {
     random_state ^= random_state << 13;
@@ -90,7 +106,7 @@ static void check_race(GlobalWord& word, int line, Access access) {
     s64 team = -1;
     if (teams) {
         team = block->id / (s64)blocks_of_team;
-        memcpy(&turn, teams + team * TEAM_BYTES + TURN_AT, 4);
+        turn = turn_of(team);
     }
     const auto of_this_turn = [&](u32 other_turn, s32 other_block) {
         return other_turn == turn && (other_block == SEVERAL || other_block / (s64)blocks_of_team == team);
@@ -149,6 +165,7 @@ void check_global(const void* address, int size, int line, Access access) {
         return;
     }
     last_range = found;
+    if (counting) count_access(found, p - range_begin[found], range_end[found] - range_begin[found], size, access);
     if (!races || access == ATOMIC || size < 4) return;  // bytes of a word may have different writers
     if (global_words[found].empty()) global_words[found].resize((range_end[found] - range_begin[found]) / 4 + 4);
     for (int word = 0; word < size / 4; word++)
@@ -215,6 +232,8 @@ static Block* make_block(u64 id) {
     block->stretch = 1;
     block->alive = block_size[0] * block_size[1] * block_size[2];
     block->threads.resize(block->alive);
+    block->visits.resize((size_t)block->alive * kernel->basic_blocks);
+    count_phase(*block);
     block->shared = memory(free_shared, SHARED_ROOM, MAP_32BIT);  // addresses of shared memory may be of 32 bits
     memset(block->shared, 0xFF, SHARED_ROOM);
     block->words.assign(kernel->shared_bytes / 4 + 4, SharedWord{0, 0, -1, -1, false, false});
@@ -226,6 +245,7 @@ static Block* make_block(u64 id) {
         t.ty = i / block_size[0] % block_size[1];
         t.tz = i / (block_size[0] * block_size[1]);
         t.state = READY;
+        t.visits = block->visits.data() + (size_t)i * kernel->basic_blocks;
         t.stack = memory(free_stacks, STACK, MAP_NORESERVE);
         // What `switch_stacks` takes off the stack: six registers and where to return.
         void** top = (void**)(t.stack + STACK - 64);
@@ -238,6 +258,7 @@ static Block* make_block(u64 id) {
 }
 
 static void release(Block* block) {
+    if (counting) count_block(*kernel, *block);
     free_shared.push_back(block->shared);
     delete block;
 }
@@ -266,6 +287,7 @@ static void step(Block* block) {
     if (!waiting) return;
     if (block->alive < n) report("a barrier after some threads have ended", waiting->barrier, nullptr, 0);
     block->stretch++;
+    count_phase(*block);
     for (auto& t : block->threads)
         if (t.state == AT_BARRIER) t.state = READY;
 }
@@ -283,6 +305,7 @@ static void look_up_teams() {
     int table = 58, blocks = 63;
     if (const char* given = getenv("EMULATOR_TEAM")) sscanf(given, "%199[^:]:%d:%d", name, &table, &blocks);
     teams = nullptr;
+    team_turns.clear();
     if (strstr(kernel->name, name)) {
         teams = *(char**)arguments[table];
         blocks_of_team = *(u64*)arguments[blocks];
@@ -297,6 +320,7 @@ void run_kernel(const KernelInfo& which, void** given, const unsigned* grid, con
     if (getenv("EMULATOR_SEED")) random_state = setting("EMULATOR_SEED", 0) * 2654435761u + 1;
     look_up_ranges();
     look_up_teams();
+    begin_counts(which, ranges);
     const u64 total = (u64)grid_size[0] * grid_size[1] * grid_size[2];
     const size_t limit = kernel->has_atomics ? setting("EMULATOR_RESIDENT", 12) : 1;
     const long late = setting("EMULATOR_LATE", 0);

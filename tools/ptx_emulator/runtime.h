@@ -31,6 +31,7 @@ struct Thread {
     u32 tx, ty, tz;
     int id;
     Block* block;
+    u32* visits;  // how often it has begun each basic block, where that is counted
 };
 
 // Who touched a word of shared memory last, and in which stretch between barriers.
@@ -48,6 +49,8 @@ struct Block {
     std::vector<SharedWord> words;
     u32 stretch;  // how many barriers it has passed, plus 1
     int alive;
+    std::vector<u32> visits;  // of all threads
+    u32 phase;  // the number of its stretch among those of all blocks
 };
 
 // What a translated kernel says of itself, and what runs it.
@@ -56,12 +59,23 @@ struct KernelInfo {
     int shared_bytes;
     bool has_atomics;  // on global memory
     void (*thread)(void** arguments);
+    int basic_blocks;    // that are counted; 0: none
+    const float* costs;  // [basic_blocks][kinds]: instructions
+    int kinds;
+    const char* const* kind_names;
 };
 void run_kernel(const KernelInfo& kernel, void** arguments, const unsigned* grid, const unsigned* block);
 
 extern Thread* current;
 extern u32 grid_size[3], block_size[3];
 constexpr size_t SHARED_ROOM = 65536, STACK = 1 << 18;
+
+// counts.cpp, with EMULATOR_COUNT
+extern bool counting;
+void begin_counts(const KernelInfo& kernel, int ranges);
+void count_phase(Block& block);
+void count_access(int range, u64 offset, u64 range_bytes, int size, Access access);
+void count_block(const KernelInfo& kernel, const Block& block);
 
 void give_way();
 void report(const char* what, int line, const void* address, int size);

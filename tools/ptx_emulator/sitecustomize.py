@@ -16,7 +16,8 @@ def translated(library, capability=None):
     from cuda.core import ObjectCode
 
     capability = library._ensure_cc(capability)
-    if capability not in library._cubin_cache:
+    if not hasattr(library, "_translated"):  # where the package kept it on disk too: the path it names may be gone
+        library._translated = True
         code = "\n".join(map(str, library.llvm_strs))
         kept = Path(os.environ["EMULATOR_CACHE"]) / "ptx" / f"{hashlib.sha1(code.encode()).hexdigest()}.ptx"
         if not kept.exists():

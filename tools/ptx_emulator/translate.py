@@ -6,6 +6,7 @@ through the runtime, which checks them. What an instruction means is from NVIDIA
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import os
 import re
@@ -35,6 +36,11 @@ UNARY = {"ex2": "std::exp2({})", "lg2": "std::log2({})", "rcp": "1 / {}", "sqrt"
     "rsqrt": "1 / std::sqrt({})"
 }
 
+# How many instructions a GPU executes for one of PTX's, by kind; estimates from what ptxas makes of them for 9.0.
+KINDS = ("float", "integer", "special", "convert", "float64", "load", "store", "load_shared", "store_shared", "atomic")
+KINDS += ("barrier", "fence", "jump", "move", "parameter")
+_INTEGER = ("add", "sub", "neg", "abs", "min", "max", "and", "or", "xor", "not", "shl", "shr", "setp", "selp")
+
 _SHARED = re.compile(r"(?:\.\w+ )?\.shared (?:\.align (\d+) )?\.(\w+) ([\w$]+)(?:\[(\d+)\])?;")
 _GLOBAL = re.compile(
     r"(?:\.\w+ )?\.(?:global|const) (?:\.align \d+ )?\.(\w+) (\w+)(?:\[(\d+)\])?\s*(?:=\s*\{([^}]*)\})?;"
@@ -50,10 +56,51 @@ def _type(name: str) -> str:
     return name.replace("b", "u") if name[0] == "b" else name
 
 
-class Kernel:
-    """One entry of a PTX text, as C++."""
+def cost(opcode: str) -> dict[str, float]:
+    """How many instructions of which kinds an opcode stands for."""
+    operation, *modifiers = opcode.split(".")
+    kind = modifiers[-1] if modifiers else ""
+    wide, approximate = kind.endswith("64"), "approx" in modifiers
+    if operation in ("ld", "st"):
+        name = "load" if operation == "ld" else "store"
+        if "param" in modifiers:
+            return {"parameter": 1}
+        return {f"{name}_shared" if any(m.startswith("shared") for m in modifiers) else name: 1}
+    if named := {"atom": "atomic", "red": "atomic", "bar": "barrier", "membar": "fence", "fence": "fence"}.get(
+        operation
+    ):
+        return {named: 1}
+    if operation in ("bra", "ret"):
+        return {"jump": 1}
+    if kind == "f64":
+        return {"float64": 1}
+    if kind == "f32" and operation in ("add", "sub", "mul", "fma", "min", "max"):
+        return {"float": 1}
+    if kind == "f32" and operation in ("abs", "neg"):
+        return {}  # a flag of the instruction that takes the value
+    if operation in UNARY:
+        return {"special": 1} if approximate else {"special": 1, "float": 6}
+    if operation == "div" and kind == "f32":
+        return {"special": 1, "float": 1 if approximate else 9}
+    if operation in ("div", "rem"):
+        return {"integer": 70, "special": 2} if wide else {"integer": 16, "special": 1}
+    if operation in ("mov", "cvta"):
+        return {"move": 1}
+    if operation == "cvt":
+        if "f32" not in modifiers and "f64" not in modifiers:
+            return {"integer": 0.5}
+        return {"float": 1} if "sat" in modifiers else {"convert": 1}
+    if operation in ("mul", "mad"):
+        return {"integer": 1.5 if "wide" in modifiers else 4 if wide else 1}
+    if kind == "pred" and operation in ("and", "or", "xor", "not"):
+        return {"integer": 0.5}
+    return {"integer": 2 if wide and operation in _INTEGER else 1}
 
-    def __init__(self, ptx: str) -> None:
+
+class Kernel:
+    """One entry of a PTX text, as C++; `counted`: what also counts how often it passes through each basic block."""
+
+    def __init__(self, ptx: str, *, counted: bool = False) -> None:
         self.name = re.search(r"\.visible \.entry (\S+)\(", ptx)[1]
         self.shared: dict[str, int] = {}  # offsets
         self.shared_bytes = 0
@@ -62,12 +109,16 @@ class Kernel:
         self.sizes: list[int] = []
         self.statements: list[str] = []
         self.atomics = "atom.global" in ptx
+        self.counted = counted
+        self.costs: list[collections.Counter[str]] = []  # of the basic blocks
         self._line = 0
         body = False
         for self._line, text in enumerate(re.sub(r"//[^\n]*", "", ptx).split("\n"), 1):
             line = text.strip()
             if line in "{}":
                 body = line == "{" or (body and not line)
+                if line == "{":
+                    self._begin_basic_block()
             elif body:
                 self._statement(line)
             else:
@@ -95,6 +146,7 @@ class Kernel:
             self.statements.append(f"alignas(16) char {m[1]}[{m[2]}];")
         elif m := re.match(r"([$\w]+):$", line):
             self.statements.append(f"{self._label(m[1])}:;")
+            self._begin_basic_block()
         elif not line.startswith("."):
             m = _INSTRUCTION.match(line)
             if not m:
@@ -102,6 +154,14 @@ class Kernel:
             statement = self._instruction(m[3], m[4] or "")
             condition = f"if ({'!' if m[1] else ''}r_{m[2]}) " if m[2] else ""
             self.statements.append(f"{condition}{{ {statement} }}" if condition else statement)
+            self.costs[-1].update(cost(m[3]))
+            if condition and m[3].startswith(("bra", "ret")):
+                self._begin_basic_block()
+
+    def _begin_basic_block(self) -> None:
+        if self.counted:
+            self.statements.append(f"++visits[{len(self.costs)}];")
+        self.costs.append(collections.Counter())
 
     def _unknown(self, what: str) -> ValueError:
         return ValueError(f"{self.name}, PTX line {self._line}: {what!r} is not known to the translator")
@@ -151,7 +211,7 @@ class Kernel:
         address = self._address(where)
         space = next((s for s in ("shared", "local", "global") if any(m.startswith(s) for m in modifiers)), "generic")
         elements = [r.strip() for r in registers.strip("{}").split(",")]
-        made = []
+        made = ["give_way();"] if "acquire" in modifiers else []  # others may run before it
         if len(elements) > 1 and space != "local":
             made.append(f"check_vector({address}, {len(elements) * size}, {self._line});")
         for k, element in enumerate(elements):
@@ -183,6 +243,8 @@ class Kernel:
             return f"barrier({self._line});"
         if operation in ("membar", "fence"):
             return ";"
+        if operation == "nanosleep":
+            return "give_way();"
         kind = modifiers[-1]
         c = _type(kind)
         if operation in ("atom", "red"):
@@ -295,6 +357,13 @@ class Kernel:
         joined = next((m for m in modifiers[1:-1] if m in ("and", "or", "xor")), "")
         return f"({value} {BINARY[joined]} {self._operand(a[3], 'pred')})" if joined else value
 
+    def _costs(self) -> list[str]:
+        """The basic blocks' costs by kind, where they are counted."""
+        blocks = self.costs if self.counted else [{}]
+        costs = ", ".join(str(block.get(kind, 0)) for block in blocks for kind in KINDS)
+        names = ", ".join(f'"{kind}"' for kind in KINDS)
+        return [f"static const float costs[] = {{{costs}}};", f"static const char* const kinds[] = {{{names}}};"]
+
     def source(self) -> str:
         """The C++ text, for `runtime.h`."""
         sizes = ", ".join(map(str, [len(self.sizes), *self.sizes]))
@@ -302,11 +371,14 @@ class Kernel:
             '#include "runtime.h"',
             *self.globals.values(),
             "static void kernel_thread(void** arguments) {",
-            "char* shared = current->block->shared; (void)shared; (void)arguments;",
+            "char* shared = current->block->shared; u32* visits = current->visits;",
+            "(void)shared, (void)visits, (void)arguments;",
             *self.statements,
             "}",
+            *self._costs(),
             "static const KernelInfo kernel = {",
-            f'"{self.name}", {-(-self.shared_bytes // 4) * 4}, {int(self.atomics)}, kernel_thread}};',
+            f'"{self.name}", {-(-self.shared_bytes // 4) * 4}, {int(self.atomics)}, kernel_thread,',
+            f"{len(self.costs) if self.counted else 0}, costs, {len(KINDS)}, kinds}};",
             'extern "C" {',
             f"int parameter_sizes[] = {{{sizes}}};",
             "void launch_kernel(void** arguments, const unsigned* grid, const unsigned* block) {",
@@ -318,7 +390,7 @@ class Kernel:
 
 def build(ptx: str) -> str:
     """Compile a PTX text, unless it was before; returns the path of the shared library."""
-    source, cache = Kernel(ptx).source(), Path(os.environ["EMULATOR_CACHE"])
+    source, cache = Kernel(ptx, counted="EMULATOR_COUNT" in os.environ).source(), Path(os.environ["EMULATOR_CACHE"])
     key = hashlib.sha1((source + (HERE / "runtime.h").read_text()).encode()).hexdigest()[:16]
     library = cache / "so" / f"{key}.so"
     if not library.exists():

@@ -6,18 +6,26 @@ import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["COLUMNS", "RUN", "Part", "Places", "Steps", "Tile"]
+__all__ = ["RUN", "Part", "Places", "Steps", "Tile"]
 
-COLUMNS = 32  # of the pixels that a block computes: one warp
 RUN = 8  # pixels of a column that a thread computes
 
 
+def odd(width: int) -> int:
+    """The least pitch of rows that keeps threads one below the other in banks of their own: 1 more than a multiple of 4.
+
+    Where a warp's threads go on in the next run of rows, they too are in other banks than the first.
+    """
+    return -(-(width - 1) // 4) * 4 + 1
+
+
 class Tile(NamedTuple):
-    """The pixels that a block computes, `COLUMNS` x `rows`, and what of the plane it holds for them.
+    """The pixels that a block computes, `columns` x `rows`, and what of the plane it holds for them.
 
     The tile lies in shared memory, row by row, with a halo of pixels around; its pitch is odd.
     """
 
+    columns: int
     rows: int
     halo: int
 
@@ -29,17 +37,17 @@ class Tile(NamedTuple):
     @property
     def width(self) -> int:
         """Columns of the tile, halo included."""
-        return COLUMNS + 2 * self.halo
+        return self.columns + 2 * self.halo
 
     @property
     def pitch(self) -> int:
         """Pixels from one row of the tile to the next."""
-        return self.width | 1
+        return odd(self.width)
 
     @property
     def threads(self) -> int:
         """Threads of the block."""
-        return COLUMNS * self.rows // RUN
+        return self.columns * self.rows // RUN
 
 
 class Places(NamedTuple):
@@ -91,9 +99,9 @@ class Part(abc.ABC):
         del own
         return ()
 
-    def shared(self, rows: int) -> tuple[int, int]:
-        """Floats of shared memory in `first` and in `second`, for a block of so many rows."""
-        del rows
+    def shared(self, at: Tile) -> tuple[int, int]:
+        """Floats of shared memory in `first` and in `second`."""
+        del at
         return 0, 0
 
     @abc.abstractmethod

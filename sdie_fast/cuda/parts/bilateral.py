@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from numba import cuda, float32
+from numba import cuda, float32, uint32
 
-from ..kernels import F32, INDEX, ONE, ZERO, exp2, part
+from ..kernels import F32, ONE, ZERO, exp2, part
 from . import RUN, Part, Places, Steps, Tile
 
 __all__ = ["Bilateral"]
@@ -50,14 +50,14 @@ class Bilateral(Part):
             centre = cuda.local.array(RUN, float32)
             total = cuda.local.array(RUN, float32)
             norm = cuda.local.array(RUN, float32)
-            base = ((row + corner) * pitch + column + corner) & INDEX
+            base = uint32((row + corner) * pitch + column + corner)
             for j in range(RUN):
                 centre[j] = tile[base + (j + radius) * pitch + radius] * range_scale
                 total[j] = ZERO
                 norm[j] = ONE
             across = -half
             for dx in range(window):
-                start = (base + dx) & INDEX
+                start = uint32(base + dx)
                 for i in range(column_rows):
                     values[i] = tile[start + i * pitch] * range_scale
                 down = -half
@@ -68,7 +68,7 @@ class Bilateral(Part):
                         space = space_scale * distance
                         for j in range(RUN):
                             d = values[j + dy] - centre[j]
-                            w = exp2(space - d * d)
+                            w = exp2(cuda.fma(-d, d, space))
                             total[j] += w * d
                             norm[j] += w
                     down += ONE

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..kernels import INDEX, ZERO, exp2, log2, part
+from numba import uint32
+
+from ..kernels import ZERO, exp2, log2, part
 from . import RUN, Part, Places, Steps, Tile
 
 __all__ = ["Gamma"]
@@ -27,7 +29,7 @@ class Gamma(Part):
 
         @part
         def column(tile, first, second, numbers, column, row, weight, mixed):
-            centre = ((row + halo) * pitch + column + halo) & INDEX
+            centre = uint32((row + halo) * pitch + column + halo)
             exponent = numbers[number]
             for j in range(RUN):
                 value = tile[centre + j * pitch]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32
+from numba import cuda, float32, uint32
 
-from ..kernels import INDEX, ceil_div, part
-from . import COLUMNS, RUN, Part, Places, Steps, Tile
+from ..kernels import ceil_div, part
+from . import RUN, Part, Places, Steps, Tile, odd
 
-__all__ = ["PITCH", "TAPS", "Gaussian", "blur", "blur_floats", "taps"]
+__all__ = ["TAPS", "Gaussian", "blur", "blur_floats", "taps"]
 
 TAPS = 8  # one side of the largest Gaussian, its centre included
-PITCH = COLUMNS | 1
 
 
 def taps(sigma: float, window: int) -> tuple[float, ...]:
@@ -23,9 +22,9 @@ def taps(sigma: float, window: int) -> tuple[float, ...]:
     return tuple((tap / (2.0 * tap.sum() - 1.0)).tolist())
 
 
-def blur_floats(rows: int, radius: int) -> int:
-    """Floats that rows blurred along themselves take, for a block of so many rows."""
-    return (rows + 2 * radius) * PITCH
+def blur_floats(at: Tile, radius: int) -> int:
+    """Floats that rows blurred along themselves take."""
+    return (at.rows + 2 * radius) * odd(at.columns)
 
 
 def blur(at: Tile, radius: int, places: Places) -> tuple[Any, Any]:
@@ -35,8 +34,9 @@ def blur(at: Tile, radius: int, places: Places) -> tuple[Any, Any]:
     """
     side, values_of_run = radius + 1, RUN + 2 * radius
     pitch, corner, to_first, number = at.pitch, at.halo - radius, places.first, places.number
-    rows = at.rows + 2 * radius
-    items, threads = rows * ceil_div(COLUMNS, RUN), at.threads
+    rows, blurred_pitch = at.rows + 2 * radius, odd(at.columns)
+    items, threads = rows * ceil_div(at.columns, RUN), at.threads
+    passes = ceil_div(items, threads)
 
     @part
     def blur_run(values, numbers, blurred):
@@ -53,23 +53,25 @@ def blur(at: Tile, radius: int, places: Places) -> tuple[Any, Any]:
     def prepare(tile, numbers, thread, first):
         values = cuda.local.array(values_of_run, float32)
         blurred = cuda.local.array(RUN, float32)
-        for item in range(thread, items, threads):
-            run = item // rows
-            row = item - run * rows
-            base = ((row + corner) * pitch + run * RUN + corner) & INDEX
-            to = (to_first + row * PITCH + run * RUN) & INDEX
-            for i in range(values_of_run):
-                values[i] = tile[base + i]
-            blur_run(values, numbers, blurred)
-            for j in range(RUN):
-                first[to + j] = blurred[j]
+        for k in range(passes):
+            item = uint32(thread + k * threads)
+            if item < items:
+                run = uint32(item // uint32(rows))
+                row = uint32(item - run * rows)
+                base = uint32((row + corner) * pitch + run * RUN + corner)
+                to = uint32(to_first + row * blurred_pitch + run * RUN)
+                for i in range(values_of_run):
+                    values[i] = tile[base + i]
+                blur_run(values, numbers, blurred)
+                for j in range(RUN):
+                    first[to + j] = blurred[j]
 
     @part
     def complete_run(first, numbers, column, row, blurred):
         values = cuda.local.array(values_of_run, float32)
-        base = (to_first + row * PITCH + column) & INDEX
+        base = uint32(to_first + row * blurred_pitch + column)
         for i in range(values_of_run):
-            values[i] = first[base + i * PITCH]
+            values[i] = first[base + i * blurred_pitch]
         blur_run(values, numbers, blurred)
 
     return prepare, complete_run
@@ -86,9 +88,9 @@ class Gaussian(Part):
         """The taps."""
         return taps(own.sigma, own.window)
 
-    def shared(self, rows: int) -> tuple[int, int]:
-        """Floats of shared memory in `first` and in `second`, for a block of so many rows."""
-        return blur_floats(rows, self.radius), 0
+    def shared(self, at: Tile) -> tuple[int, int]:
+        """Floats of shared memory in `first` and in `second`."""
+        return blur_floats(at, self.radius), 0
 
     def steps(self, at: Tile, places: Places) -> Steps:
         """Make its device functions."""

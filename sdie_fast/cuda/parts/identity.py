@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..kernels import INDEX, part
+from numba import uint32
+
+from ..kernels import part
 from . import RUN, Part, Places, Steps, Tile
 
 __all__ = ["Identity"]
@@ -19,7 +21,7 @@ class Identity(Part):
 
         @part
         def column(tile, first, second, numbers, column, row, weight, mixed):
-            centre = ((row + halo) * pitch + column + halo) & INDEX
+            centre = uint32((row + halo) * pitch + column + halo)
             for j in range(RUN):
                 mixed[j] += weight * tile[centre + j * pitch]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from numba import cuda, int32
+from numba import cuda, int32, uint32
 
-from ..kernels import INDEX, bits_of, float_of, part
+from ..kernels import bits_of, float_of, part
 from . import RUN, Part, Places, Steps, Tile
 
 __all__ = ["TOP_BIT", "Median"]
@@ -33,7 +33,7 @@ class Median(Part):
         def column(tile, first, second, numbers, column, row, weight, mixed):
             found = cuda.local.array(RUN, int32)
             below = cuda.local.array(RUN, int32)
-            base = ((row + corner) * pitch + column + corner) & INDEX
+            base = uint32((row + corner) * pitch + column + corner)
             for j in range(RUN):
                 found[j] = 0
             for step in range(TOP_BIT + 1):
@@ -42,7 +42,7 @@ class Median(Part):
                     found[j] += bit
                     below[j] = 0
                 for dx in range(window):
-                    start = (base + dx) & INDEX
+                    start = uint32(base + dx)
                     for i in range(column_rows):
                         value = bits_of(tile[start + i * pitch])
                         for j in range(RUN):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import cuda, float32
+from numba import cuda, float32, uint32
 
-from ..kernels import INDEX, ZERO, part
+from ..kernels import ZERO, part
 from . import RUN, Places, Steps, Tile
 from .gaussian import TAPS, Gaussian, blur, taps
 
@@ -35,7 +35,7 @@ class Sharpen(Gaussian):
             blurred = cuda.local.array(RUN, float32)
             complete_run(first, numbers, column, row, blurred)
             amount, threshold = numbers[last], numbers[last + 1]
-            centre = ((row + halo) * pitch + column + halo) & INDEX
+            centre = uint32((row + halo) * pitch + column + halo)
             for j in range(RUN):
                 value = tile[centre + j * pitch]
                 high = value - blurred[j]
