@@ -36,9 +36,8 @@ from unittest import mock
 # pixels, once for each bin; each bin's mean and covariance, once. Of several patterns the first counts.
 FLOAT64 = (("moments: gather_moments", 60), ("moments: finish_bins", 120))
 
-# Kernels that may spill, and how many bytes of stack a thread: they are held to fewer registers, so that more blocks run
-# side by side.
-STACK = (("wls_exact: solve", 64), ("moments: gather_moments", 8))
+# Kernels that may use stack, such as for spilled registers, and how many bytes of it a thread: none.
+STACK: tuple[tuple[str, int], ...] = ()
 
 FIX = 'pip install "numba-cuda[cu13]" (for a CUDA 12 driver: "numba-cuda[cu12]")'
 REGISTERS = 65536  # of one multiprocessor, compute capability 7.0 to 12.0
@@ -99,6 +98,9 @@ def build(function: Any, signature: tuple[Any, ...], capability: tuple[int, int]
     from numba.cuda import codegen, dispatcher
     from numba.cuda.cudadrv import driver
 
+    from sdie_fast.cuda.driver import prepare
+
+    prepare()
     # Numba asks the current device for what it compiles for; with the "a" it launches.
     device = types.SimpleNamespace(compute_capability=capability)
     target = (*capability, "a" if capability >= (9, 0) else "")

@@ -22,6 +22,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def names() -> dict[str, str]:
     return found
 
 
+def short(mangled: str) -> str:
+    """Module and name of a kernel that is not listed, from its name in the machine code."""
+    rest, parts = mangled.removeprefix("_ZN"), []
+    while found := re.match(r"\d+", rest):
+        parts.append(rest[found.end() :][: int(found[0])])
+        rest = rest[found.end() + len(parts[-1]) :]
+    return f"{parts[2]}: {parts[-1]}, not listed" if parts[:2] == ["sdie_fast", "cuda"] else mangled
+
+
 def count(work: Workload) -> list[dict[str, Any]]:
     """Run a workload once; returns a row for each kernel, the largest first."""
     counted = ctypes.CDLL("libptx_runtime.so").emulated_counts
@@ -73,7 +83,7 @@ def count(work: Workload) -> list[dict[str, Any]]:
         rows.append(
             {
                 "case": work.name,
-                "kernel": known.get(name, name),
+                "kernel": known.get(name) or short(name),
                 "launches": counts["launches"],
                 "thousands": round(sum(kinds.values()) / 1e3 / work.images, 1),
                 "bytes": round((counts["read"] + counts["written"]) / work.pixels, 1),

@@ -54,7 +54,8 @@ def test_what_is_right_runs_and_what_is_wrong_fails(cuda, kernels, capfd):
 def test_counts_what_the_busiest_thread_of_each_warp_executes(cuda):
     script = """
 import numpy as np
-from numba import cuda
+from sdie_fast.cuda import driver
+cuda = driver.cuda()
 
 @cuda.jit
 def powers(a, out, turns):

@@ -15,6 +15,12 @@ def test_reads_the_emulators_lines():
     }
 
 
+def test_a_kernel_that_is_not_listed_is_named_all_the_same():
+    name = "_ZN9sdie_fast4cuda5local9local_mix12_3clocals_3e9mix_localB2v3B120cw51cXTLSUwv1sE5ArrayIfLi1E"
+    assert counts.short(name) == "local: mix_local, not listed"
+    assert counts.short("powers") == "powers"
+
+
 def test_the_table_sums_each_case_and_sets_what_was_before_beside_it():
     def row(case, kernel, thousands, moved):
         return {"case": case, "kernel": kernel, "launches": 1, "thousands": thousands, "bytes": moved}
