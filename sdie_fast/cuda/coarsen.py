@@ -28,7 +28,7 @@ from .team import (
     barrier,
     places,
 )
-from .transfer import CORNERS, LEFT, UPPER, restrict, row_of
+from .transfer import LOWER, SIDES, UPPER, WHOLE, one_share, other_share, pack, restrict, row_of, steps_of
 from .words import below, get, i32, pair, put, u32
 
 __all__ = ["set_up"]
@@ -74,8 +74,8 @@ def _set_sides(work, levels, k, i, j):
         south += _at(work, se, y + 1, x, h, w) + _at(work, sw, y + 1, x, h, w)
     n = rows * columns
     at = levels[k, TO] + i * columns + j
-    put(work, at + LEFT * n, _share(west, east, j + 1 >= columns))
-    put(work, at + UPPER * n, _share(north, south, i + 1 >= rows))
+    left, upper = _share(west, east, j + 1 >= columns), _share(north, south, i + 1 >= rows)
+    put(work, at + SIDES * n, pack(steps_of(left), steps_of(upper)))
 
 
 @part
@@ -92,9 +92,10 @@ def _set_corners(work, levels, k, i, j):
         east = max(get(work, e + (y + 1) * w + x + 1), ZERO)
         north = max(get(work, s + y * w + x + 1), ZERO)
         south = max(get(work, s + (y + 1) * w + x + 1), ZERO)
-        left, upper = get(work, at + LEFT * n), get(work, at + UPPER * n)
-        left_below = _at(work, levels[k, TO] + LEFT * n, i + 1, j, rows, columns)
-        upper_right = _at(work, levels[k, TO] + UPPER * n, i, j + 1, rows, columns)
+        sides = get(work, at + SIDES * n)
+        left, upper = one_share(sides), other_share(sides)
+        left_below = one_share(_at(work, levels[k, TO] + SIDES * n, i + 1, j, rows, columns))
+        upper_right = other_share(_at(work, levels[k, TO] + SIDES * n, i, j + 1, rows, columns))
         a = west * upper + north * left
         b = east * upper_right + north * (ONE - left)
         c = west * (ONE - upper) + south * left_below
@@ -111,10 +112,9 @@ def _set_corners(work, levels, k, i, j):
             a, b, c, d = a * scale, b * scale, c * scale, d * scale
         else:
             a = ONE
-    put(work, at + CORNERS * n, a)
-    put(work, at + (CORNERS + 1) * n, b)
-    put(work, at + (CORNERS + 2) * n, c)
-    put(work, at + (CORNERS + 3) * n, d)
+    first, second, third = steps_of(a), steps_of(b), steps_of(c)
+    put(work, at + UPPER * n, pack(first, second))
+    put(work, at + LOWER * n, pack(third, max(WHOLE - first - second - third, 0)))
 
 
 @part
@@ -143,11 +143,12 @@ def _coarsen_cell(work, levels, k, i, j, pairs):
     e, s = levels[k, EAST], levels[k, SOUTH]
     y, x = 2 * i, 2 * j
     at = i * columns + j
-    left, upper = get(work, to + LEFT * n + at), get(work, to + UPPER * n + at)
-    left_below = _at(work, to + LEFT * n, i + 1, j, rows, columns)
-    upper_right = _at(work, to + UPPER * n, i, j + 1, rows, columns)
-    p, q = get(work, to + CORNERS * n + at), get(work, to + (CORNERS + 1) * n + at)
-    r, t = get(work, to + (CORNERS + 2) * n + at), get(work, to + (CORNERS + 3) * n + at)
+    sides = get(work, to + SIDES * n + at)
+    above, below_it = get(work, to + UPPER * n + at), get(work, to + LOWER * n + at)
+    left, upper = one_share(sides), other_share(sides)
+    left_below = one_share(_at(work, to + SIDES * n, i + 1, j, rows, columns))
+    upper_right = other_share(_at(work, to + SIDES * n, i, j + 1, rows, columns))
+    p, q, r, t = one_share(above), other_share(above), one_share(below_it), other_share(below_it)
     for which in range(PAIRS):
         pairs[which] = ZERO
     # The cell's pixels, row by row: top = (left, 1 - left, 0, 0), side = (upper, 0, 1 - upper, 0),

@@ -7,7 +7,7 @@ from numba import cuda
 from .kernels import ZERO, section
 from .smoother import smooth
 from .team import FIRST, PIXELS, RESIDUAL, SECOND, SIDE, barrier
-from .transfer import go_up, restrict
+from .transfer import restrict
 from .words import get, i32, put, u32
 
 __all__ = ["cycle"]
@@ -53,8 +53,6 @@ def cycle(work, levels, inverse, deep, step, image, sums, crew, tile, origins):
             continue
         up = turn > last
         # Down: zeros to `FIRST`, on level 0 from there to `SECOND`. Up: to `SECOND` in the end.
-        if up and deep:
-            go_up(work, levels, k, SECOND if k == 0 else FIRST, crew)
         passes = 2 if k == 0 else 1
         for number in range(passes):
             first = k == 0 and number == 0
@@ -66,7 +64,7 @@ def cycle(work, levels, inverse, deep, step, image, sums, crew, tile, origins):
             wanted = sums if k == 0 and up and number == 1 else -1
             loss = step if k == 0 and fresh else ZERO
             groups = smooth(
-                work, levels, k, z_in, z_out, fresh, loss, image, offset, up, wanted, crew, tile, origins
+                work, levels, k, z_in, z_out, fresh, up and deep and number == 0, loss, image, offset, up, wanted, crew, tile, origins
             )  # fmt: skip
             if wanted >= 0:
                 listed = groups

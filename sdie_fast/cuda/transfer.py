@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from numba import cuda
 
-from .kernels import ONE, ZERO, part, section
-from .team import DIAGONALS, GROUND, HEIGHT, PAIR, PIXELS, RESIDUAL, SECOND, TO, WIDTH, barrier, places
+from .kernels import F32, HALF, ONE, ZERO, bits_of, float_of, part, section
+from .team import DIAGONALS, GROUND, HEIGHT, PAIR, PIXELS, RESIDUAL, TO, WIDTH, barrier
 from .words import below, get, i32, one_of, other_of, plane, put, u32
 
-__all__ = ["go_up", "image_of", "restrict", "row_of"]
+__all__ = ["image_of", "interpolated", "restrict", "row_of"]
 
-# The planes at a level's `TO`, at the coarse pixel (i, j) of the fine one (2 i, 2 j): share of (i, j)
-# in the pixel to the right (the rest is its right neighbour's), in the one below, and those of the
-# four coarse ones around in the pixel diagonally below.
-LEFT, UPPER, CORNERS = range(3)
+# The planes at a level's `TO`, at the coarse pixel (i, j) of the fine one (2 i, 2 j), each with two shares: of (i, j) in
+# the pixel to the right (the rest is its right neighbour's) and in the one below; of the four coarse ones around in the
+# pixel diagonally below, the upper two, the lower two. A share has 15 bits: the matrices are made of what is kept.
+SIDES, UPPER, LOWER = range(3)
+WHOLE = 32767
+UNIT = F32(1 / WHOLE)
 
 DOWN, ACROSS = 8, 16  # coarse pixels that a block takes at a time
 FINE_ROWS, FINE = 2 * DOWN + 1, 2 * ACROSS + 1  # and the fine ones they are made of
@@ -23,6 +25,30 @@ FINE_ROWS, FINE = 2 * DOWN + 1, 2 * ACROSS + 1  # and the fine ones they are mad
 def row_of(i, width):
     """The row of pixel i."""
     return i32(u32(i) // u32(width))
+
+
+@part
+def steps_of(share):
+    """A share as a whole number of `UNIT`."""
+    return i32(share * F32(WHOLE) + HALF)
+
+
+@part
+def pack(one, other):
+    """Put two shares into a word, in steps of `UNIT`."""
+    return float_of(i32(one | (other << 16)))
+
+
+@part
+def one_share(word):
+    """The first share in a word."""
+    return F32(i32(bits_of(word) & WHOLE)) * UNIT
+
+
+@part
+def other_share(word):
+    """The second share in a word."""
+    return F32(i32(bits_of(word) >> 16)) * UNIT
 
 
 @part
@@ -101,49 +127,39 @@ def _restricted(shares, tile, row, column, y, x, columns, n):
     at = (2 * row + 1) * FINE + 2 * column + 1
     # The planes of shares are at the coarse pixel above or to the left of a fine one.
     to = plane(shares, y * columns + x)
-    value = get(tile, at) + get(to, LEFT * n) * get(tile, at + 1) + get(to, UPPER * n) * get(tile, at + FINE)
-    value += get(to, CORNERS * n) * get(tile, at + (FINE + 1))
+    sides = get(to, SIDES * n)
+    value = get(tile, at) + one_share(sides) * get(tile, at + 1) + other_share(sides) * get(tile, at + FINE)
+    value += one_share(get(to, UPPER * n)) * get(tile, at + (FINE + 1))
     if x > 0:
-        value += (ONE - get(to, LEFT * n - 1)) * get(tile, at - 1)
-        value += get(to, (CORNERS + 1) * n - 1) * get(tile, at + (FINE - 1))
+        value += (ONE - one_share(get(to, SIDES * n - 1))) * get(tile, at - 1)
+        value += other_share(get(to, UPPER * n - 1)) * get(tile, at + (FINE - 1))
     if y > 0:
         above = plane(to, -columns)
-        value += (ONE - get(above, UPPER * n)) * get(tile, at - FINE)
-        value += get(above, (CORNERS + 2) * n) * get(tile, at - (FINE - 1))
+        value += (ONE - other_share(get(above, SIDES * n))) * get(tile, at - FINE)
+        value += one_share(get(above, LOWER * n)) * get(tile, at - (FINE - 1))
         if x > 0:
-            value += get(above, (CORNERS + 3) * n - 1) * get(tile, at - (FINE + 1))
+            value += other_share(get(above, LOWER * n - 1)) * get(tile, at - (FINE + 1))
     return value
 
 
-@section
-def go_up(work, levels, k, z, crew):
-    """Add to the plane in column z of level k what the solution of level k + 1 is there: z += P c."""
-    h, w = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
-    n, columns = i32(levels[k + 1, PIXELS]), i32(levels[k + 1, WIDTH])
-    first, step = places(crew)
-    p = first
-    while p < u32(n):
-        i = row_of(p, columns)
-        y, x = i32(2 * i), i32(2 * (p - i * columns))
-        to, coarse = plane(work, levels[k, TO] + p), plane(work, levels[k + 1, SECOND] + p)
-        fine = plane(work, levels[k, z] + y * w + x)
-        # Where a neighbour does not exist its share is zero; its own value is read instead.
-        a = get(coarse, 0)
-        right = 1 if x + 2 < w else 0
-        below_it = columns if y + 2 < h else 0
-        b, c, d = get(coarse, right), get(coarse, below_it), get(coarse, below_it + right)
-        put(fine, 0, get(fine, 0) + a)
-        if x + 1 < w:
-            put(fine, 1, get(fine, 1) + b + get(to, LEFT * n) * (a - b))
-        if y + 1 < h:
-            put(fine, w, get(fine, w) + c + get(to, UPPER * n) * (a - c))
-            if x + 1 < w:
-                put(
-                    fine, w + 1, get(fine, w + 1)
-                    + get(to, CORNERS * n) * a
-                    + get(to, (CORNERS + 1) * n) * b
-                    + get(to, (CORNERS + 2) * n) * c
-                    + get(to, (CORNERS + 3) * n) * d
-                )  # fmt: skip
-        p = u32(p + step)
-    barrier(crew)
+@part
+def interpolated(shares, coarse, y, x, columns, n):
+    """The value of P c at the fine pixel (y, x), c the plane `coarse`.
+
+    Where a neighbour does not exist its share is zero, and what is read instead is a number.
+    """
+    at = i32((y >> 1) * columns + (x >> 1))
+    to, c = plane(shares, at), plane(coarse, at)
+    value = get(c, 0)
+    if y & 1:
+        below_it = get(c, columns)
+        if x & 1:
+            upper, lower = get(to, UPPER * n), get(to, LOWER * n)
+            value = one_share(upper) * value + other_share(upper) * get(c, 1)
+            value += one_share(lower) * below_it + other_share(lower) * get(c, columns + 1)
+        else:
+            value = below_it + other_share(get(to, SIDES * n)) * (value - below_it)
+    elif x & 1:
+        right = get(c, 1)
+        value = right + one_share(get(to, SIDES * n)) * (value - right)
+    return value

@@ -73,7 +73,7 @@ _IMAGES = float32[:, ::1]
 STEEPEST = 1.5  # most that intensity changes when lightness / 100 does
 MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
-SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
+SAFETY = F32(0.95)  # of the tolerance, that the bound of the error may reach
 
 
 @section

@@ -191,7 +191,7 @@ def test_levels_do_not_overlap():
                 if k > 0 or field not in team.ABSENT:
                     spans.append((row[field] - margin, row[team.PIXELS] + 2 * margin))
             if k < last:
-                spans += [(row[team.TO], 6 * levels.table[k + 1][team.PIXELS])]
+                spans += [(row[team.TO], team.WEIGHTS * levels.table[k + 1][team.PIXELS])]
         spans.sort()
         assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
         assert spans[-1][0] + spans[-1][1] <= levels.floats
