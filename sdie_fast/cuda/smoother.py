@@ -20,7 +20,8 @@ from __future__ import annotations
 from numba import cuda
 
 from .kernels import F32, ONE, ZERO, part, section
-from .team import DIAGONALS, GROUND, HEIGHT, PAIR, RESIDUAL, SIDE, THREADS, WIDTH, sum_block
+from .team import DIAGONALS, GROUND, HEIGHT, PAIR, PIXELS, RESIDUAL, SECOND, SIDE, THREADS, TO, WIDTH, sum_block
+from .transfer import interpolated
 from .words import below, get, i32, one_of, other_of, plane, put, u32
 
 __all__ = ["smooth"]
@@ -140,10 +141,19 @@ def _relax(tile, tiles, pitch, columns, odd, nine):
 
 
 @part
-def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, down, which):
+def _z_at(planes, level, y, x, pixel):
+    """The plane that a pass begins with."""
+    value = get(planes[0], pixel)
+    if level[4]:
+        value += interpolated(planes[7], planes[8], y, x, level[2], level[3])
+    return value
+
+
+@part
+def _load_margin(planes, source, tile, to, origins, tiles, pitch, level, row, column, down, which):
     """Load 16 pixels at the margin of each tile, from (row, column) on, downwards or to the right; 0 outside the image.
 
-    which: 0 the source's words, 1 or 2 one of the pair in each, 3: zeros.
+    which: 0: z, 1 or 2: one of each pair in the source, 3: zeros.
     """
     height, width = level[0], level[1]
     i = u32(cuda.threadIdx.x)
@@ -159,11 +169,13 @@ def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, do
         y, x = i32(get(origins, 2 * t) + y), i32(get(origins, 2 * t + 1) + x)
         value = ZERO
         if which < 3 and below(y, height) and below(x, width):
-            value = get(source, u32(y * width + x))
-            if which == 1:
-                value = one_of(value)
-            if which == 2:
-                value = other_of(value)
+            pixel = u32(y * width + x)
+            if which == 0:
+                value = _z_at(planes, level, y, x, pixel)
+            elif which == 1:
+                value = one_of(get(source, pixel))
+            else:
+                value = other_of(get(source, pixel))
         put(tile, at + to, value)
         i = u32(i + cuda.blockDim.x)
 
@@ -171,7 +183,7 @@ def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, do
 @part
 def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
     """Load tiles and what is read around them; fresh: z is 0, and the residual loses step * image first."""
-    z_in, residual, edges, diagonals, ground, _, image = planes
+    residual, edges, diagonals, ground, image = planes[1], planes[2], planes[3], planes[4], planes[6]
     height, width = level[0], level[1]
     for t in range(tiles):
         top, column = get(origins, 2 * t), i32(cuda.threadIdx.x & (LANES - 1))
@@ -186,7 +198,7 @@ def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
                     pixel = u32(y * width + x)
                     r, pair = get(residual, pixel), get(edges, pixel)
                     if not fresh:
-                        z = get(z_in, pixel)
+                        z = _z_at(planes, level, y, x, pixel)
                     elif not nine and step != ZERO:
                         r -= step * get(image, pixel)
                         put(residual, pixel, r)
@@ -205,22 +217,22 @@ def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
             column = i32(column + LANES)
     # Constants as numbers of 32 bits: for each set of Python's the compiler would make another function.
     none, one, far, which = i32(0), i32(1), i32(SIDE), i32(3 if fresh else 0)
-    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, i32(-1), none, none, which)
-    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, far, none, none, which)
-    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, none, i32(-1), one, which)
-    _load_margin(z_in, tile, i32(_Z), origins, tiles, pitch, level, none, far, one, which)
-    _load_margin(edges, tile, i32(_E), origins, tiles, pitch, level, none, i32(-1), one, one)
-    _load_margin(edges, tile, i32(_S), origins, tiles, pitch, level, i32(-1), none, none, i32(2))
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, i32(-1), none, none, which)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, far, none, none, which)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, none, i32(-1), one, which)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, none, far, one, which)
+    _load_margin(planes, edges, tile, i32(_E), origins, tiles, pitch, level, none, i32(-1), one, one)
+    _load_margin(planes, edges, tile, i32(_S), origins, tiles, pitch, level, i32(-1), none, none, i32(2))
     if nine:
-        _load_margin(diagonals, tile, i32(_SE), origins, tiles, pitch, level, i32(-1), i32(-1), none, one)
-        _load_margin(diagonals, tile, i32(_SE), origins, tiles, pitch, level, none, i32(-1), one, one)
-        _load_margin(diagonals, tile, i32(_SW), origins, tiles, pitch, level, i32(-1), one, none, i32(2))
-        _load_margin(diagonals, tile, i32(_SW), origins, tiles, pitch, level, none, far, one, i32(2))
-        _load_corners(z_in, tile, origins, tiles, pitch, level, fresh)
+        _load_margin(planes, diagonals, tile, i32(_SE), origins, tiles, pitch, level, i32(-1), i32(-1), none, one)
+        _load_margin(planes, diagonals, tile, i32(_SE), origins, tiles, pitch, level, none, i32(-1), one, one)
+        _load_margin(planes, diagonals, tile, i32(_SW), origins, tiles, pitch, level, i32(-1), one, none, i32(2))
+        _load_margin(planes, diagonals, tile, i32(_SW), origins, tiles, pitch, level, none, far, one, i32(2))
+        _load_corners(planes, tile, origins, tiles, pitch, level, fresh)
 
 
 @part
-def _load_corners(z_in, tile, origins, tiles, pitch, level, fresh):
+def _load_corners(planes, tile, origins, tiles, pitch, level, fresh):
     """Load z at the corners around tiles, which diagonal couplings ask for."""
     height, width = level[0], level[1]
     i = u32(cuda.threadIdx.x)
@@ -231,7 +243,7 @@ def _load_corners(z_in, tile, origins, tiles, pitch, level, fresh):
         y, x = i32(get(origins, 2 * t) + row), i32(get(origins, 2 * t + 1) + column)
         value = ZERO
         if not fresh and below(y, height) and below(x, width):
-            value = get(z_in, u32(y * width + x))
+            value = _z_at(planes, level, y, x, u32(y * width + x))
         put(tile, at + _Z, value)
         i = u32(i + cuda.blockDim.x)
 
@@ -266,20 +278,23 @@ def _smooth_tiles(planes, level, fresh, step, backwards, tile, origins, tiles, p
 
 
 @section
-def smooth(work, levels, k, z_in, z_out, fresh, step, image, offset, backwards, sums, crew, tile, origins):
+def smooth(work, levels, k, z_in, z_out, fresh, corrected, step, image, offset, backwards, sums, crew, tile, origins):
     """Smooth level k once: from the plane in column `z_in` (fresh: zeros) to that in `z_out`, another one.
 
-    Tiles begin `offset` pixels outside the image. step: on level 0, if fresh, what the residual loses of the plane at
+    Tiles begin `offset` pixels outside the image. corrected: z is that plane and what level k + 1's second correction is
+    on this level. step: on level 0, if fresh, what the residual loses of the plane at
     `image` first; 0: nothing. sums: place of a list that gets the products of z and the residual, a sum for each group
     of tiles; below 0: not wanted. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A barrier
     must follow. Returns the number of groups.
     """
     _, _, rank, size = crew
-    level = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
+    level = (
+        i32(levels[k, HEIGHT]), i32(levels[k, WIDTH]), i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS]), corrected,
+    )  # fmt: skip
     planes = (
         plane(work, levels[k, z_in]), plane(work, levels[k, RESIDUAL]), plane(work, levels[k, PAIR]),
         plane(work, levels[k, DIAGONALS]), plane(work, levels[k, GROUND]), plane(work, levels[k, z_out]),
-        plane(work, image),
+        plane(work, image), plane(work, levels[k, TO]), plane(work, levels[k + 1, SECOND]),
     )  # fmt: skip
     across = u32((level[1] + offset + SIDE - 1) >> 4)
     count = i32(i32(across) * ((level[0] + offset + SIDE - 1) >> 4))

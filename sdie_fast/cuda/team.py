@@ -50,13 +50,12 @@ ALIGN = 32  # floats: 128 bytes, a cache line
 #     diagonals from level 1 on); PAIR, DIAGONALS: the same in pairs of bfloat16, see `words.pair`
 #   GROUND: a pixel's coupling with ground (1 on level 0)
 #   RESIDUAL: right-hand side; FIRST, SECOND: corrections, in turn
-#   TO: six planes of the next level's size, the weights of the interpolation from it, see
-#     `_set_sides` and `_set_corners` of multigrid.py
+#   TO: three planes of the next level's size, the weights of the interpolation from it (transfer.py)
 (
     HEIGHT, WIDTH, PIXELS, EAST, SOUTH, SOUTH_EAST, SOUTH_WEST, PAIR, DIAGONALS, GROUND, RESIDUAL, FIRST, SECOND, TO,
 ) = range(14)  # fmt: skip
 COLUMNS = 14
-WEIGHTS = 6
+WEIGHTS = 3
 ABSENT = (SOUTH_EAST, SOUTH_WEST, DIAGONALS, GROUND)  # of level 0
 
 
