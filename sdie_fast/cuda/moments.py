@@ -16,6 +16,7 @@ small difference of large ones. All sums are in a fixed order, so that results r
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from numba import cuda, float32, float64, int32, uint32, uint64
 
@@ -42,15 +43,21 @@ RECORD = 10
 EMPTY_MASS = 1e-6  # the reference's
 HALF_LOG2_E = 0.5 / math.log(2.0)
 
+if not SIMULATED:
+    from numba.cuda import libdevice
+
 # Four float32 at once from shared memory; the simulator knows no alignment.
 ALIGNMENT = None if SIMULATED else 16
 _MOMENTS = float64[:, :, :, ::1]
 
 
 @part
-def saturate(v):
-    """Clip to [0, 1]. Where denormals are kept this is a modifier of the operation before it."""
+def _clipped(v):
     return min(max(v, ZERO), ONE)
+
+
+# Clip to [0, 1]: one instruction, or a modifier of the one before.
+saturate: Any = _clipped if SIMULATED else libdevice.saturatef
 
 
 @part
