@@ -34,7 +34,7 @@ from typing import Any
 
 # Kernels (shell patterns over their names) that may use float64, and how many instructions of it: sums over a block of
 # pixels, once for each bin; each bin's mean and covariance, once. Of several patterns the first counts.
-FLOAT64 = (("moments: gather_moments", 60), ("moments: finish_bins", 120))
+FLOAT64 = (("moments: *gather*", 60), ("moments: finish_bins", 120))
 
 FIX = 'pip install "numba-cuda[cu13]" (for a CUDA 12 driver: "numba-cuda[cu12]")'
 REGISTERS = 65536  # of one multiprocessor, compute capability 7.0 to 12.0

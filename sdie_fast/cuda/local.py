@@ -34,8 +34,8 @@ from numba import cuda, float32, int32, int64, uint8, uint32, uint64
 
 from ..filters import FILTERS, PARAMETERS, TABLE, FilterParams
 from . import LOCAL, pixels
-from .kernels import F32, ONE, POSITION, ZERO, ceil_div, listed, part
-from .moments import ALIGNMENT, MAX_BINS, quotient
+from .kernels import F32, ONE, POSITION, ZERO, ceil_div, listed, part, quotient
+from .moments import ALIGNMENT, MAX_BINS
 from .parts import RUN, Part, Places, Tile
 from .spatiogram import ENTRIES, NO_FLOOR, by_place
 

@@ -13,10 +13,9 @@ import numpy as np
 from numba import cuda, float32, int32, int64, types, uint8, uint64
 
 from .._resize import FRACTION
-from .kernels import F32, HALF, ONE, PLACE, PLANES, ZERO, ceil_div, exact_part, kernel, launch, listed
-from .moments import quotient
+from .kernels import F32, HALF, ONE, PLACE, PLANES, ZERO, ceil_div, exact_part, kernel, launch, listed, quotient
 
-__all__ = ["load", "shrink", "spread_weights", "store", "writer"]
+__all__ = ["load", "read_channel", "read_luma", "read_plane", "shrink", "spread_weights", "store", "writer"]
 
 THREADS = 256  # most of a block, along x
 ROWS = 16
@@ -33,17 +32,20 @@ def _luma(src, n, y, x, scale):
 
 
 @exact_part
-def _read_channel(planes, plane, src, n, y, x, c, scale):
+def read_channel(planes, plane, src, n, y, x, c, scale):
+    """Intensity of a channel, clipped to [0, 1]."""
     return min(max(F32(src[n, y, x, c]) * scale, ZERO), ONE)
 
 
 @exact_part
-def _read_luma(planes, plane, src, n, y, x, c, scale):
+def read_luma(planes, plane, src, n, y, x, c, scale):
+    """Luma of an image, clipped to [0, 1]."""
     return min(max(_luma(src, n, y, x, scale), ZERO), ONE)
 
 
 @exact_part
-def _read_plane(planes, plane, src, n, y, x, c, scale):
+def read_plane(planes, plane, src, n, y, x, c, scale):
+    """What a plane holds."""
     return planes[plane, y, x]
 
 
@@ -125,9 +127,9 @@ def _over_pixels(read: Any, write: Any) -> Any:
     return convert
 
 
-_load = _over_pixels(_read_channel, _write_plane), _over_pixels(_read_luma, _write_plane)
+_load = _over_pixels(read_channel, _write_plane), _over_pixels(read_luma, _write_plane)
 _store_integers, _store_floats = (
-    tuple(_over_pixels(_read_plane, _stored(luma, integers)) for luma in (False, True)) for integers in (True, False)
+    tuple(_over_pixels(read_plane, _stored(luma, integers)) for luma in (False, True)) for integers in (True, False)
 )
 
 for _name in ("uint8", "uint16", "float32"):

@@ -116,7 +116,8 @@ class Rounds:
         """
         self._check(src, dst, weights, active)
         state, other = self._state, self._next
-        pixels.load(src, state.planes, luma=self._luma, white=white_level, stream=stream)
+        if not (active[SPATIOGRAM] and _by_place(self.params)):  # which loads them itself
+            pixels.load(src, state.planes, luma=self._luma, white=white_level, stream=stream)
         for turn in range(weights.shape[1]):
             self._round(state, other, src, dst, weights, turn, active, white_level, stream)
             state, other = other, state
@@ -133,19 +134,6 @@ class Rounds:
             pixels.spread_weights[ceil_div(count, threads), threads, stream](
                 weights, turn, self._channels, self._shares
             )
-        if active[WLS]:
-            own = p.of("wls")
-            on_lightness = own.domain == "lightness"
-            settings = {"tol": own.tol, "on_lightness": on_lightness} if own.solver == "exact" else {}
-            self._wls(
-                state.planes[:count],
-                to.planes[:count],
-                lambda_=own.lambda_,
-                alpha=own.alpha,
-                **settings,
-                active=self._shares[WLS],
-                stream=stream,
-            )
         equalised, used = state.pixels, self._numbers
         if active[SPATIOGRAM]:
             planes = state.planes[:count]
@@ -158,6 +146,20 @@ class Rounds:
                 planes,
                 clip_limit=p.spatiogram_clip_limit,
                 active=self._shares[SPATIOGRAM],
+                stream=stream,
+                source=(src, self._luma, white) if turn == 0 and _by_place(p) else None,
+            )
+        if active[WLS]:
+            own = p.of("wls")
+            on_lightness = own.domain == "lightness"
+            settings = {"tol": own.tol, "on_lightness": on_lightness} if own.solver == "exact" else {}
+            self._wls(
+                state.planes[:count],
+                to.planes[:count],
+                lambda_=own.lambda_,
+                alpha=own.alpha,
+                **settings,
+                active=self._shares[WLS],
                 stream=stream,
             )
         _, height, width = state.planes.shape

@@ -209,7 +209,8 @@ def _layout(planes: int, height: int, width: int, method: str, bins: int, tiles:
     if method == "spatiogram":
         rows, columns = moments.cell_sides(height, width)
         cells = ceil_div(height, rows) * ceil_div(width, columns)
-        share = ceil_div(cells, ceil_div(FULL_GRID, planes))  # cells of a part
+        # Cells of a part: one for each of a block's warps, at least.
+        share = max(moments.WARPS, ceil_div(cells, ceil_div(FULL_GRID, planes)))
         parts = ceil_div(cells, share)
         arrays["moments"] = (planes, parts, moments.MOMENTS, bins), np.float64
         arrays["records"] = (planes, bins, moments.RECORD), np.float32
@@ -267,7 +268,9 @@ class Spatiogram:
         arrays = _layout(planes, height, width, method, bins, tiles).arrays.values()
         return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
-    def __call__(self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0) -> None:
+    def __call__(
+        self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0, source: Any = None
+    ) -> None:
         """Equalise planes, or gather their statistics; enqueued on the stream.
 
         Parameters
@@ -281,13 +284,15 @@ class Spatiogram:
             A plane whose entry is 0 is not computed: its part of `out` stays as it was.
         stream : numba stream, optional
             0 is the default stream.
+        source : (images, luma, white), optional
+            Of "spatiogram": load the planes from these images first, as `pixels.load` does.
         """
         n = image.shape[0]
         if n == 0:
             return
         weights = self._memory["everywhere"] if active is None else active
         if self.method == "spatiogram":
-            self._gather(n, image, weights, stream)
+            self._gather(n, image, weights, source, stream)
         else:
             self._by_level(n, image, out, clip_limit, weights, stream)
 
@@ -301,12 +306,20 @@ class Spatiogram:
         """How many bins of every plane have a record, (planes,) int32."""
         return self._memory["used"]
 
-    def _gather(self, n: int, image: Any, active: Any, stream: Any) -> None:
+    def _gather(self, n: int, image: Any, active: Any, source: Any, stream: Any) -> None:
         rows, columns, parts, _ = self._layout
         sums = self._memory["moments"]
         bin_bits = (self.bins - 1).bit_length()
         sizes = np.array([self.bins, bin_bits, rows, columns, parts], np.int32)
-        moments.gather_moments[n * parts, moments.GATHER_THREADS, stream](image, active, *sizes[[0, 2, 3, 4]], sums)
+        threads, cut = moments.GATHER_THREADS, sizes[[0, 2, 3, 4]]
+        if source is None:
+            moments.gather_moments[n * parts, threads, stream](image, active, *cut, sums)
+        else:
+            images, luma, white = source
+            channels = np.int32(n // images.shape[0])
+            moments.load_and_gather[luma][n * parts, threads, stream](
+                image, images, F32(1.0 / white), channels, *cut, sums
+            )
         moments.finish_bins[n, moments.THREADS, stream](sums, active, *sizes[[0, 1, 4]], self.records, self.used)
 
     def _by_level(self, n: int, image: Any, out: Any, clip_limit: float, active: Any, stream: Any) -> None:
