@@ -84,6 +84,10 @@ def c_interface() -> str:
     return text
 
 
+def _short(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def functions() -> str:
     """Give every filter's function: its signature, its sentence, and its own parameters."""
     import dataclasses
@@ -93,7 +97,7 @@ def functions() -> str:
     text = ""
     for name, kind in filters.TABLE.items():
         own = {field.name: field for field in dataclasses.fields(kind)}
-        given = "".join(f"{key}={field.default!r}, " for key, field in own.items())
+        given = "".join(f"{key}={_short(field.default)!r}, " for key, field in own.items())
         text += f"### {name}\n\n```python\n{name}(image, *, {given}...)\n```\n\n{(kind.__doc__ or '').strip()}\n\n"
         text += "".join(f"- **`{key}`**: {field.metadata['parameter'].sentence()}\n" for key, field in own.items())
         text += "\n"
@@ -104,14 +108,13 @@ def parameters() -> str:
     """Give every parameter of the filters as a table."""
     from sdie_fast import filters
 
-    rows = ["| `FilterParams` | filter | default | published code | meaning |", "|---|---|---|---|---|"]
+    rows = ["| `FilterParams` | default | published code | meaning |", "|---|---|---|---|"]
     for name, parameter in filters.PARAMETERS.items():
         default = getattr(filters.DEFAULTS, name)
-        shown = "as `window`" if default is None else f"{default:.4g}" if isinstance(default, float) else default
-        published = parameter.published
-        told = "" if published is None else f"{published:.4g}" if isinstance(published, float) else published
+        shown = "as `window`" if default is None else _short(default)
+        told = "" if parameter.published is None else _short(parameter.published)
         sentence = parameter.sentence().replace("|", "\\|")
-        rows.append(f"| `{name}` | {name.split('_')[0]} | {shown} | {told} | {sentence} |")
+        rows.append(f"| `{name}` | {shown} | {told} | {sentence} |")
     return "\n".join(rows)
 
 
