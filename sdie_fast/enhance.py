@@ -86,7 +86,7 @@ def enhance(
         which carries chroma over; True filters every channel as a grey image.
     max_pixels : int, optional
         Largest H * W accepted; None means 2**28.
-    axes : {"HW", "HWC", "NHW", "NHWC"}, optional
+    axes : None or {"HW", "HWC", "NHW", "NHWC"}
         What the axes of `image` and `out` are. None: of three axes the last is channels where it is 1 or 3 long. Where
         it is 2 or 4 the image is refused: alpha is no intensity, and is carried beside. "NHW" is a batch of any width.
 

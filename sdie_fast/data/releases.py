@@ -39,7 +39,7 @@ def open_dataset(
     ----------
     root : path
     kind : {"auto", "fssd12", "defect4i", "folder"}
-    fold : {0, 1, 2}, optional
+    fold : None or {0, 1, 2}
         The fold's test classes, for those that have folds.
     size : int or None
         As for `DataSet`.
@@ -81,7 +81,7 @@ def open_fssd12(
     ----------
     root : path
         The folder `FSSD-12`, or the one it lies in.
-    fold : {0, 1, 2}, optional
+    fold : None or {0, 1, 2}
         The images of `data_list/<split>/fold<fold>_defect.txt`, in its order; None takes all twelve
         classes, at most 50 images each.
     split : {"train", "val"}
@@ -124,7 +124,7 @@ def open_defect4i(
 
     root : path
         The folder of the class folders.
-    fold : {0, 1, 2}, optional
+    fold : None or {0, 1, 2}
         The images of `data_list/<split>/fold_<fold>_defective.txt`, in its order. None takes those
         of `all_defective.txt` where there is one, else every class; at most 50 images each.
     split : {"train", "test"}

@@ -2,8 +2,13 @@
 
 Each function applies one filter to a whole image or batch; a weighted round of several is `sdie_fast.enhance`. Each file
 of this package describes one filter: its parameters, its definition in float64, its reach, its cost; `TABLE` lists them.
-What the functions share:
 
+They raise `InvalidArgumentError` or `InvalidTypeError` for arguments they cannot use (parameters by the names of
+`FilterParams`' fields, with their ranges), `BackendUnavailableError`, and `DeviceMemoryError` where a GPU's memory does
+not suffice.
+
+Parameters
+----------
 image : ndarray or array on a CUDA device, uint8, uint16 or float32
     Shape (H, W), (H, W, 1), (H, W, 3), or with a batch's axis N before; see `axes`. Any strides. Intensities are
     value / 255, value / white_level, or float32 in [0, 1]. Arrays on a CUDA device are those `sdie_fast.enhance` takes.
@@ -22,13 +27,9 @@ per_channel : bool
     Colour images: False filters luma (ITU-R BT.601) and carries chroma over, True filters every channel.
 max_pixels : int, optional
     Largest H * W accepted; None means 2**28.
-axes : {"HW", "HWC", "NHW", "NHWC"}, optional
+axes : None or {"HW", "HWC", "NHW", "NHWC"}
     What the axes of `image` and `out` are. None: of three axes the last is channels where it is 1 (grey) or 3 (RGB)
     long, and refused where it is 2 or 4.
-
-They raise `InvalidArgumentError` or `InvalidTypeError` for arguments they cannot use (parameters by the names of
-`FilterParams`' fields, with their ranges), `BackendUnavailableError`, and `DeviceMemoryError` where a GPU's memory does
-not suffice.
 """
 
 from ._filter import Filter, Operations, Parameter

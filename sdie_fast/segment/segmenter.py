@@ -65,7 +65,7 @@ class Segmenter(abc.ABC):
         images : ndarray or sequence of ndarray
             (N, H, W), (N, H, W, 1), (N, H, W, 3), or a sequence of (H, W), (H, W, 1) and (H, W, 3) of any sizes; a
             single image counts as one. uint8, uint16 or float32 in [0, 1].
-        axes : {"HW", "HWC", "NHW", "NHWC"}, optional
+        axes : None or {"HW", "HWC", "NHW", "NHWC"}
             What the axes of the array, or of each in the sequence, are; None tells by the shape: `sdie_fast.enhance`.
         """
 
