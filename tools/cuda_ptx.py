@@ -34,7 +34,7 @@ from unittest import mock
 
 # Kernels (shell patterns over their names) that may use float64, and how many instructions of it: sums over a block of
 # pixels, once for each bin; each bin's mean and covariance, once. Of several patterns the first counts.
-FLOAT64 = (("moments: gather_moments", 60), ("moments: finish_bins", 120))
+FLOAT64 = (("moments: *gather*", 60), ("moments: finish_bins", 120))
 
 # Kernels that may use stack, such as for spilled registers, and how many bytes of it a thread: none.
 STACK: tuple[tuple[str, int], ...] = ()

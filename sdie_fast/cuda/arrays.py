@@ -82,6 +82,7 @@ def describe(name: str, value: Any) -> DeviceArray:
     """
     if isinstance(value, DeviceArray):
         return value
+    current = driver.current_device()  # first: it makes a context current, without which the driver answers nothing
     if _is_of(value, "torch", "Tensor"):
         array = _torch(name, value)
     elif _is_of(value, "cupy", "ndarray"):
@@ -92,7 +93,6 @@ def describe(name: str, value: Any) -> DeviceArray:
         array = _interface(name, value, "other", value.__cuda_array_interface__)
     else:
         array = _dlpack(name, value)
-    current = driver.current_device()
     if streams.captured(array.stream):
         raise InvalidArgumentError(
             f"{name}: received an array whose stream is being captured, as by torch.cuda.graph; accepted: one on a "

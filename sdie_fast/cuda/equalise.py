@@ -12,8 +12,8 @@ import math
 
 from numba import cuda, float32, int32, int64
 
-from .kernels import ACTIVE, F32, INDEX, ONE, PLANES, ZERO, kernel, part
-from .moments import quotient, saturate
+from .kernels import ACTIVE, F32, INDEX, ONE, PLANES, ZERO, kernel, part, quotient
+from .moments import saturate
 
 __all__ = ["count_levels", "count_limit", "make_tables", "read_tables", "tile_parts", "tile_size"]
 

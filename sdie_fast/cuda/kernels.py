@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, cuda, float32
+from numba import config, cuda, float32, int32, uint32
 
 from ..filters import TABLE
 from . import driver
@@ -78,6 +78,12 @@ def launch(kernel: Any, grid: tuple[int, int, int], block: Any, stream: Any, *ar
 def ceil_div(a: int, b: int) -> int:
     """The quotient of two positive numbers, rounded up."""
     return -(-a // b)
+
+
+@part
+def quotient(a, b):
+    """The whole quotient of two int32 that are not negative: Numba's own division is of int64."""
+    return int32(uint32(a) // uint32(b))
 
 
 @part

@@ -30,15 +30,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import cuda, float32, int32, int64, uint32, uint64
+from numba import cuda, float32, int32, int64, uint8, uint32, uint64
 
 from ..filters import FILTERS, PARAMETERS, TABLE, FilterParams
-from . import LOCAL
-from .kernels import ONE, POSITION, ZERO, ceil_div, listed, part
-from .moments import quotient
+from . import LOCAL, pixels
+from .kernels import F32, ONE, POSITION, ZERO, ceil_div, listed, part, quotient
+from .moments import ALIGNMENT, MAX_BINS
 from .parts import RUN, Part, Places, Tile
+from .spatiogram import ENTRIES, NO_FLOOR, by_place
 
-__all__ = ["LocalMix", "local_mix", "numbers", "parts_of"]
+__all__ = ["Ends", "LocalMix", "local_mix", "numbers", "parts_of"]
 
 PARTS: dict[str, type[Part]] = {
     name: getattr(importlib.import_module(f".parts.{name}", __package__), name.capitalize()) for name in LOCAL
@@ -46,7 +47,7 @@ PARTS: dict[str, type[Part]] = {
 
 COLUMNS = 32, 40  # of the pixels that a block computes: it is compiled for one of them
 WARP = 32
-AHEAD = 4  # rows a thread reads before it stores them
+MOST_AHEAD = 4  # rows a thread reads before it stores them
 SHARED_BYTES = 48 * 1024  # static shared memory of a block
 MAX_ROWS = 32
 
@@ -79,7 +80,7 @@ def shared_floats(parts: Sequence[Part], at: Tile) -> tuple[int, int, int]:
 
 def shared_bytes(parts: Sequence[Part], at: Tile) -> int:
     """Bytes of a block's shared memory."""
-    return 4 * sum(shared_floats(parts, at))
+    return 4 * (sum(shared_floats(parts, at)) + ENTRIES + MAX_BINS + 1)
 
 
 def lay_out(parts: Sequence[Part], columns: int = COLUMNS[0]) -> Tile:
@@ -106,38 +107,40 @@ def _reflect(i, n):
 def _loader(at: Tile) -> Any:
     tile_rows, tile_columns, pitch, halo = at.height, at.width, at.pitch, at.halo
     across, warps = ceil_div(tile_columns, WARP), at.threads // WARP
-    flight = AHEAD * across
-    groups = ceil_div(tile_rows, warps * AHEAD)
-    whole_groups = tile_rows // (warps * AHEAD)
+    rows_of_warp = ceil_div(tile_rows, warps)
+    groups = ceil_div(rows_of_warp, MOST_AHEAD)
+    ahead = ceil_div(rows_of_warp, groups)
+    flight, whole_groups = ahead * across, tile_rows // (warps * ahead)
 
     @part
     def load_tile(state, first, height, width, left, top, thread, tile):
         """Fill the tile with pixels of the plane that begins at state[first], a row of it to a warp.
 
-        Each thread has the pixels of `AHEAD` rows in flight together.
+        Each thread has the pixels of `ahead` rows in flight together.
         """
         values = cuda.local.array(flight, float32)
         x = cuda.local.array(across, uint64)
         warp, lane = int32(thread >> 5), int32(thread & (WARP - 1))
-        if warp < warps:
-            for k in range(across):
-                x[k] = first + uint64(_reflect(int32(left - halo + lane + k * WARP), width))
-            top = int32(top - halo)
-            for group in range(groups):
-                for i in range(AHEAD):
-                    row = int32((group * AHEAD + i) * warps + warp)
-                    if group < whole_groups or row < tile_rows:
-                        start = uint64(uint32(_reflect(int32(top + row), height) * width))
-                        for k in range(across):
-                            if k * WARP + WARP <= tile_columns or lane < tile_columns - k * WARP:
-                                values[i * across + k] = state[start + x[k]]
-                for i in range(AHEAD):
-                    row = int32((group * AHEAD + i) * warps + warp)
-                    if group < whole_groups or row < tile_rows:
-                        to = uint32(row * pitch + lane)
-                        for k in range(across):
-                            if k * WARP + WARP <= tile_columns or lane < tile_columns - k * WARP:
-                                tile[to + k * WARP] = values[i * across + k]
+        if warp >= warps:
+            return
+        # What would lie past the tile is its last column, or row, once more, and not stored.
+        for k in range(across):
+            place = min(int32(lane + k * WARP), int32(tile_columns - 1))
+            x[k] = first + uint64(_reflect(int32(left - halo + place), width))
+        top = int32(top - halo)
+        for group in range(groups):
+            for i in range(ahead):
+                row = min(int32((group * ahead + i) * warps + warp), int32(tile_rows - 1))
+                start = uint64(uint32(_reflect(int32(top + row), height) * width))
+                for k in range(across):
+                    values[i * across + k] = state[start + x[k]]
+            for i in range(ahead):
+                row = int32((group * ahead + i) * warps + warp)
+                to = uint32(row * pitch + lane)
+                if group < whole_groups or row < tile_rows:
+                    for k in range(across):
+                        if k * WARP + WARP <= tile_columns or lane < tile_columns - k * WARP:
+                            tile[to + k * WARP] = values[i * across + k]
 
     return load_tile
 
@@ -157,14 +160,14 @@ def _add_term(source, first, width, count, weight, mixed):
 
 @part
 def _store_column(mixed, first, width, count, out):
-    """Write a column's run, clipped to [0, 1]."""
+    """Write a column's run."""
     if count >= RUN:
         for j in range(RUN):
-            out[first + uint64(j) * width] = min(max(mixed[j], ZERO), ONE)
+            out[first + uint64(j) * width] = mixed[j]
     else:
         for j in range(RUN):
             if j < count:
-                out[first + uint64(j) * width] = min(max(mixed[j], ZERO), ONE)
+                out[first + uint64(j) * width] = mixed[j]
 
 
 class _Weighted(NamedTuple):
@@ -233,20 +236,53 @@ class LocalMix(NamedTuple):
         return ceil_div(width, self.columns), ceil_div(height, self.rows), planes
 
 
-@functools.lru_cache(maxsize=64)
-def local_mix(parts: tuple[Part, ...], columns: int) -> LocalMix:
-    """The fused kernel of these parts, for blocks of so many columns (see `columns_of`).
+class Ends(NamedTuple):
+    """What the fused kernel is compiled for besides its parts."""
 
-    Its arguments: ``state, smooth, equalised, out``, planes one after another, (n * H * W,), of
-    ``height`` and ``width``; ``weights`` (N, T, filters of the table) and ``turn`` < T; ``channels``,
-    planes of one image; the `numbers` of the parameters; ``first_row`` and ``first_plane`` of the launch.
-    `smooth` (of wls) and `equalised` (of spatiogram) are read where their weight is not zero; `out`
-    may be either of them, but not `state`.
+    columns: int  # of a block, see `columns_of`
+    equalised: bool  # by place; otherwise the spatiogram's term is read, as that of wls
+    luma: bool  # planes are the luma of colour images
+    integers: bool  # pixels are integers
+
+
+def _pixel_store(ends: Ends) -> Any:
+    write = pixels.writer(ends.luma, ends.integers)
+
+    @part
+    def store_pixels(mixed, src, dst, image, y, x, c, count, white):
+        """Write a column's run to the image."""
+        scale = ONE / white
+        if count >= RUN:
+            for j in range(RUN):
+                write(mixed[j], src, dst, image, y + uint64(j), x, c, scale, white)
+        else:
+            for j in range(RUN):
+                if j < count:
+                    write(mixed[j], src, dst, image, y + uint64(j), x, c, scale, white)
+
+    return store_pixels
+
+
+@functools.lru_cache(maxsize=64)
+def local_mix(parts: tuple[Part, ...], ends: Ends) -> LocalMix:
+    """The fused kernel of these parts.
+
+    Its arguments: ``state, smooth, equalised``, planes one after another, (n * H * W,), of ``height`` and ``width``;
+    ``used``; ``weights`` (N, T, filters of the table) and ``turn`` < T; ``channels``, planes of one image; the
+    `numbers` of the parameters; ``out``, planes; the images ``src`` and ``dst`` (N, H, W, C), ``white`` as
+    `pixels.store` has it, and ``last``: whether the result goes to `dst` instead of `out`; ``first_row`` and
+    ``first_plane`` of the launch. `smooth` (of wls) and `equalised` (of spatiogram) are read where their weight is
+    not zero; `out` may be either of them, but not `state`. By place, `equalised` and `used` are the records of
+    `spatiogram.Spatiogram`.
     """
+    columns, in_place = ends.columns, ends.equalised
     at = lay_out(parts, columns)
     rows, count = at.rows, len(parts)
     tile_size, first_size, second_size = shared_floats(parts, at)
+    entries_size, bins_size = (ENTRIES, MAX_BINS) if in_place else (1, 1)
     load_tile = _loader(at)
+    centre_bins, add_equalised = by_place(at)
+    store_pixels = _pixel_store(ends)
     weighted, first, second = [], 0, 0
     for k, made in enumerate(parts):
         weighted.append(_weighted(made, k, at, Places(first, second, _number_at[made.name])))
@@ -260,30 +296,41 @@ def local_mix(parts: tuple[Part, ...], columns: int) -> LocalMix:
 
     @cuda.jit(fastmath=True)
     def mix_local(
-        state, smooth, equalised, out, height, width, weights, turn, channels, numbers, first_row, first_plane
+        state, smooth, equalised, used, height, width, weights, turn, channels, numbers, out, src, dst, white, last,
+        first_row, first_plane,
     ):  # fmt: skip
         tile = cuda.shared.array(tile_size, float32)
         first = cuda.shared.array(first_size, float32)
         second = cuda.shared.array(second_size, float32)
+        entries = cuda.shared.array(entries_size, float32, alignment=ALIGNMENT)
+        highest = cuda.shared.array(bins_size, float32)
+        floor = cuda.shared.array(1, int32)
         mixed = cuda.local.array(RUN, float32)
         shares = cuda.local.array(count, float32)
 
         height, width = int32(height), int32(width)
         plane = int32(cuda.blockIdx.z + first_plane)
-        pixels = uint64(plane) * uint64(uint32(height * width))
+        begin = uint64(plane) * uint64(uint32(height * width))
         left = int32(cuda.blockIdx.x * columns)
         top = int32((cuda.blockIdx.y + first_row) * rows)
         column = int32(cuda.threadIdx.x)
         group = int32(cuda.threadIdx.y)
         thread = int32(group * columns + column)
-        image = uint64(quotient(plane, int32(channels)))
+        whole = quotient(plane, int32(channels))
+        image = uint64(whole)
         turn = uint64(turn)
         weigh(weights, image, turn, shares)
+        share = weights[image, turn, equalised_at]
 
-        load_tile(state, pixels, height, width, left, top, thread, tile)
+        if in_place and thread == 0:
+            floor[0] = NO_FLOOR
+        load_tile(state, begin, height, width, left, top, thread, tile)
         cuda.syncthreads()
+        if in_place and share > ZERO:
+            centre_bins(equalised, used, uint64(plane), left, top, thread, entries, highest, floor)
         if prepares:
             prepare(tile, numbers, thread, first, shares)
+        if prepares or in_place:
             cuda.syncthreads()
         if completes:
             complete(first, numbers, thread, second, shares)
@@ -293,15 +340,26 @@ def local_mix(parts: tuple[Part, ...], columns: int) -> LocalMix:
         x = int32(left + column)
         y = int32(top + row)
         if x < width and y < height:
-            begin = pixels + uint64(uint32(y * width + x))
+            begin += uint64(uint32(y * width + x))
             left_down = int32(height - y)
             step = uint64(width)
             for j in range(RUN):
                 mixed[j] = ZERO
             column_of(tile, first, second, numbers, column, row, shares, mixed)
             _add_term(smooth, begin, step, left_down, weights[image, turn, smooth_at], mixed)
-            _add_term(equalised, begin, step, left_down, weights[image, turn, equalised_at], mixed)
-            _store_column(mixed, begin, step, left_down, out)
+            if in_place:
+                if share > ZERO:
+                    bins, found = F32(int32(equalised.shape[1])), uint32(used[uint64(plane)])
+                    add_equalised(tile, column, row, bins, found, entries, highest, floor, share, mixed)
+            else:
+                _add_term(equalised, begin, step, left_down, share, mixed)
+            for j in range(RUN):
+                mixed[j] = min(max(mixed[j], ZERO), ONE)
+            if last:
+                c = uint64(int32(plane - whole * int32(channels)))
+                store_pixels(mixed, src, dst, image, uint64(y), uint64(x), c, left_down, white)
+            else:
+                _store_column(mixed, begin, step, left_down, out)
 
     return LocalMix(mix_local, columns, rows)
 
@@ -310,21 +368,25 @@ def _list_kernels() -> None:
     """Those of the default parameters (the toolkit's filters, and each local one alone) and of the published code's."""
     small, large = FilterParams(), FilterParams.from_dict({n: 15 for n in PARAMETERS if n.endswith("_window")})
     disk = FilterParams(bilateral_footprint="disk")
-    toolkit = {"toolkit": FILTERS}
+    toolkit, local_ones = {"toolkit": FILTERS}, [name for name in FILTERS if name in PARTS]
     narrow, wide = COLUMNS
     for params, note, columns, choices in (
         (small, "windows of 7", narrow, {**toolkit, **{name: (name,) for name in PARTS}}),
-        (small, f"windows of 7, {wide} columns", wide, toolkit),
+        (small, f"windows of 7, {wide} columns", wide, {**toolkit, "local filters": local_ones}),
         (disk, "disk of 7", narrow, toolkit),
         (FilterParams.published_code(), "published code", narrow, toolkit),
         (large, "windows of 15", narrow, {**toolkit, "median": ("median",)}),
     ):
         for choice, names in choices.items():
-            made = local_mix(parts_of(params, [name in names for name in TABLE]), columns)
-            listed(made.kernel, *_SIGNATURE, note=f"{choice}, {note}")
+            by_place = "spatiogram" in names and params.spatiogram_method == "spatiogram"
+            parts = parts_of(params, [name in names for name in TABLE])
+            made = local_mix(parts, Ends(columns, by_place, luma=False, integers=True))
+            terms = (float32[:, :, ::1], int32[::1]) if by_place else (float32[::1], float32[::1])
+            listed(made.kernel, *(float32[::1],) * 2, *terms, *_SIGNATURE, note=f"{choice}, {note}")
 
 
 _SIGNATURE = (
-    *(float32[::1],) * 4, int64, int64, float32[:, :, ::1], int64, int64, float32[::1], int64, int64,
+    int64, int64, float32[:, :, ::1], int64, int64, float32[::1], float32[::1], *(uint8[:, :, :, :],) * 2, float32,
+    int64, int64, int64,
 )  # fmt: skip
 _list_kernels()

@@ -16,18 +16,21 @@ small difference of large ones. All sums are in a fixed order, so that results r
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from numba import cuda, float32, float64, int32, uint32, uint64
+from numba import cuda, float32, float64, int32, types, uint32, uint64
 
-from .kernels import ACTIVE, F32, HALF, ONE, PLANES, SIMULATED, ZERO, ceil_div, kernel, log2, part
+from .kernels import ACTIVE, F32, HALF, ONE, PLANES, SIMULATED, ZERO, ceil_div, kernel, listed, log2, part, quotient
+from .pixels import read_channel, read_luma, read_plane
 
-__all__ = ["cell_sides", "finish_bins", "gather_moments", "quotient", "saturate"]
+__all__ = ["cell_sides", "finish_bins", "gather_moments", "load_and_gather", "saturate"]
 
 MAX_BINS = 64
 THREADS = 256  # of a block, at most
 LANES = 32  # columns of a cell, at most: one thread each
 CELL_ROWS = 64  # at most
-GATHER_THREADS = 2 * LANES
+WARPS = 2
+GATHER_THREADS = WARPS * LANES
 FLIGHT = 4  # pixels that a thread reads ahead
 MOMENTS = 6  # n, x, y, xx, xy, yy
 SUMS = MAX_BINS * LANES  # of one kind: each thread has one for each bin
@@ -42,21 +45,21 @@ RECORD = 10
 EMPTY_MASS = 1e-6  # the reference's
 HALF_LOG2_E = 0.5 / math.log(2.0)
 
+if not SIMULATED:
+    from numba.cuda import libdevice
+
 # Four float32 at once from shared memory; the simulator knows no alignment.
 ALIGNMENT = None if SIMULATED else 16
 _MOMENTS = float64[:, :, :, ::1]
 
 
 @part
-def saturate(v):
-    """Clip to [0, 1]. Where denormals are kept this is a modifier of the operation before it."""
+def _clipped(v):
     return min(max(v, ZERO), ONE)
 
 
-@part
-def quotient(a, b):
-    """The whole quotient of two int32 that are not negative: Numba's own division is of int64."""
-    return int32(uint32(a) // uint32(b))
+# Clip to [0, 1]: one instruction, or a modifier of the one before.
+saturate: Any = _clipped if SIMULATED else libdevice.saturatef
 
 
 @part
@@ -78,29 +81,6 @@ def _add_pixel(value, y, scale, most, last_pair, own, pitch, sums):
     sums[above + SUMS] = along_above + upper * y
     sums[at + 2 * SUMS] = square + lower * yy
     sums[above + 2 * SUMS] = square_above + upper * yy
-
-
-@part
-def _add_column(image, plane, x, top, bottom, middle, bins, own, pitch, sums):
-    """Share out a column of a cell, `FLIGHT` pixels of it under way at once."""
-    scale, most, last_pair = F32(bins), F32(int32(bins - 1)), int32(bins - 2)
-    value = cuda.local.array(FLIGHT, float32)
-    y = F32(top) - middle
-    left = int32(bottom - top)
-    row, x = uint64(top), uint64(x)
-    while left >= FLIGHT:
-        for k in range(FLIGHT):
-            value[k] = image[plane, row + uint64(k), x]
-        for k in range(FLIGHT):
-            _add_pixel(value[k], y + F32(k), scale, most, last_pair, own, pitch, sums)
-        row += uint64(FLIGHT)
-        left = int32(left - FLIGHT)
-        y += F32(FLIGHT)
-    while left > 0:
-        _add_pixel(image[plane, row, x], y, scale, most, last_pair, own, pitch, sums)
-        row += uint64(1)
-        left = int32(left - 1)
-        y += ONE
 
 
 @part
@@ -140,71 +120,144 @@ def _move_to_corner(own, x0, y0, every):
     every[5] += float64(yy) + y0 * (float64(y) + full_y)
 
 
+def _gatherer(read: Any, write: Any) -> Any:
+    """Make what gathers moments of the pixels that `read` finds (see `pixels`), after `write` has kept them.
+
+    A block sums the moments of the cells of one part of a plane. Grid: planes * `parts` blocks of
+    `GATHER_THREADS`. Cells are of at most `CELL_ROWS` rows and `LANES` columns. Written: `moments` (n, parts,
+    MOMENTS, bins), sums of share * (1, x, y, x x, x y, y y), in pixels from the plane's corner.
+    """
+
+    @part
+    def add_column(image, plane, src, n, c, white, x, top, bottom, middle, bins, own, pitch, sums):
+        """Share out a column of a cell, `FLIGHT` pixels of it under way at once."""
+        scale, most, last_pair = F32(bins), F32(int32(bins - 1)), int32(bins - 2)
+        value = cuda.local.array(FLIGHT, float32)
+        y = F32(top) - middle
+        left = int32(bottom - top)
+        row, x = uint64(top), uint64(x)
+        while left >= FLIGHT:
+            for k in range(FLIGHT):
+                value[k] = read(image, plane, src, n, row + uint64(k), x, c, white)
+            for k in range(FLIGHT):
+                write(value[k], image, plane, row + uint64(k), x)
+            for k in range(FLIGHT):
+                _add_pixel(value[k], y + F32(k), scale, most, last_pair, own, pitch, sums)
+            row += uint64(FLIGHT)
+            left = int32(left - FLIGHT)
+            y += F32(FLIGHT)
+        while left > 0:
+            last = read(image, plane, src, n, row, x, c, white)
+            write(last, image, plane, row, x)
+            _add_pixel(last, y, scale, most, last_pair, own, pitch, sums)
+            row += uint64(1)
+            left = int32(left - 1)
+            y += ONE
+
+    @part
+    def gather(image, plane, src, white, channels, bins, rows, columns, parts, moments):
+        sums = cuda.shared.array(ALL_SUMS, float32)
+        other = cuda.shared.array((MOMENTS, LANES), float64)
+        thread = int32(cuda.threadIdx.x)
+        warp, lane = int32(thread >> 5), int32(thread & (LANES - 1))
+        part_of_plane = int32(cuda.blockIdx.x - plane * parts)
+        of_images = quotient(plane, channels)
+        n, c = uint64(of_images), uint64(int32(plane - of_images * channels))
+        height, width = int32(image.shape[1]), int32(image.shape[2])
+        across = quotient(width + columns - 1, columns)
+        cells = int32(across * quotient(height + rows - 1, rows))
+        share = quotient(cells + parts - 1, parts)
+        # Up to `LANES` bins each warp has a cell and its bins; with more of them the second warp has bins only.
+        warps = int32(2 if bins <= LANES else 1)
+        pitch = int32(LANES * warps)
+        own_bin = int32(lane if warps == 2 else thread)
+        owner = int32(warp if warps == 2 else 0)
+        own = cuda.local.array(MOMENTS, float32)  # of a cell
+        every = cuda.local.array(MOMENTS, float64)
+        for m in range(MOMENTS):
+            every[m] = float64(0.0)
+        for k in range(ALL_SUMS // GATHER_THREADS):
+            sums[uint32(thread + k * GATHER_THREADS)] = ZERO
+
+        first = int32(part_of_plane * share)
+        end = min(int32(first + share), cells)
+        while first < end:
+            cuda.syncthreads()
+            cell = int32(first + warp)
+            if warp < warps and cell < end:
+                top = int32(quotient(cell, across) * rows)
+                left = int32((cell - quotient(cell, across) * across) * columns)
+                x = int32(left + lane)
+                if lane < columns and x < width:
+                    middle = F32(top) + HALF * F32(int32(rows - 1))
+                    bottom = min(int32(top + rows), height)
+                    add_column(
+                        image, uint64(plane), src, n, c, white, x, top, bottom, middle, bins, thread, pitch, sums
+                    )  # fmt: skip
+            cuda.syncthreads()
+            cell = int32(first + owner)
+            if own_bin < bins and cell < end:
+                _take_sums(own_bin * pitch + owner * LANES, lane, HALF * F32(int32(columns - 1)), sums, own)
+                if own[0] > ZERO:
+                    row = quotient(cell, across)
+                    x0 = F32(int32((cell - row * across) * columns)) + HALF * F32(int32(columns - 1))
+                    y0 = F32(int32(row * rows)) + HALF * F32(int32(rows - 1))
+                    _move_to_corner(own, float64(x0), float64(y0), every)
+            first = int32(first + warps)
+
+        if thread >= LANES and warps == 2:
+            for m in range(MOMENTS):
+                other[m, lane] = every[m]
+        cuda.syncthreads()
+        if thread < bins:
+            for m in range(MOMENTS):
+                total = every[m]
+                if warps == 2:
+                    total += other[m, lane]
+                moments[plane, part_of_plane, m, thread] = total
+
+    return gather
+
+
+@part
+def _keep_nothing(value, image, plane, y, x):
+    pass
+
+
+@part
+def _keep(value, image, plane, y, x):
+    image[plane, y, x] = value
+
+
+def _loader(read: Any) -> Any:
+    gather = _gatherer(read, _keep)
+
+    @cuda.jit(fastmath=True)
+    def load_and_gather(image, src, scale, channels, bins, rows, columns, parts, moments):
+        """Fill planes as `pixels.load` does, and gather their moments, of all of them."""
+        plane = quotient(cuda.blockIdx.x, parts)
+        gather(image, plane, src, scale, channels, bins, rows, columns, parts, moments)
+
+    return load_and_gather
+
+
+_gather = _gatherer(read_plane, _keep_nothing)
+
+
 @kernel(PLANES, ACTIVE, *(int32,) * 4, _MOMENTS, fastmath=True)
 def gather_moments(image, active, bins, rows, columns, parts, moments):
-    """Sum the moments of the cells of one part of a plane, those of zero activity passed over.
-
-    Grid: planes * `parts` blocks of `GATHER_THREADS`. Cells are of at most `CELL_ROWS` rows and `LANES` columns.
-    Written: `moments` (n, parts, MOMENTS, bins), sums of share * (1, x, y, x x, x y, y y), in pixels from the plane's
-    corner.
-    """
-    sums = cuda.shared.array(ALL_SUMS, float32)
-    other = cuda.shared.array((MOMENTS, LANES), float64)
-    thread = int32(cuda.threadIdx.x)
-    warp, lane = int32(thread >> 5), int32(thread & (LANES - 1))
+    """Gather moments of planes, those of zero activity passed over: see `_gatherer`."""
     plane = quotient(cuda.blockIdx.x, parts)
-    part_of_plane = int32(cuda.blockIdx.x - plane * parts)
     if active[plane] == ZERO:
         return
-    height, width = int32(image.shape[1]), int32(image.shape[2])
-    across = quotient(width + columns - 1, columns)
-    cells = int32(across * quotient(height + rows - 1, rows))
-    share = quotient(cells + parts - 1, parts)
-    # Up to `LANES` bins each warp has a cell and its bins; with more of them the second warp has bins only.
-    warps = int32(2 if bins <= LANES else 1)
-    pitch = int32(LANES * warps)
-    own_bin = int32(lane if warps == 2 else thread)
-    owner = int32(warp if warps == 2 else 0)
-    own = cuda.local.array(MOMENTS, float32)  # of a cell
-    every = cuda.local.array(MOMENTS, float64)
-    for m in range(MOMENTS):
-        every[m] = float64(0.0)
-    for k in range(ALL_SUMS // GATHER_THREADS):
-        sums[uint32(thread + k * GATHER_THREADS)] = ZERO
+    _gather(image, plane, image, ONE, int32(1), bins, rows, columns, parts, moments)
 
-    first = int32(part_of_plane * share)
-    end = min(int32(first + share), cells)
-    while first < end:
-        cuda.syncthreads()
-        cell = int32(first + warp)
-        if warp < warps and cell < end:
-            top = int32(quotient(cell, across) * rows)
-            left = int32((cell - quotient(cell, across) * across) * columns)
-            x = int32(left + lane)
-            if lane < columns and x < width:
-                middle = F32(top) + HALF * F32(int32(rows - 1))
-                _add_column(image, plane, x, top, min(int32(top + rows), height), middle, bins, thread, pitch, sums)
-        cuda.syncthreads()
-        cell = int32(first + owner)
-        if own_bin < bins and cell < end:
-            _take_sums(own_bin * pitch + owner * LANES, lane, HALF * F32(int32(columns - 1)), sums, own)
-            if own[0] > ZERO:
-                row = quotient(cell, across)
-                x0 = F32(int32((cell - row * across) * columns)) + HALF * F32(int32(columns - 1))
-                y0 = F32(int32(row * rows)) + HALF * F32(int32(rows - 1))
-                _move_to_corner(own, float64(x0), float64(y0), every)
-        first = int32(first + warps)
 
-    if thread >= LANES and warps == 2:
-        for m in range(MOMENTS):
-            other[m, lane] = every[m]
-    cuda.syncthreads()
-    if thread < bins:
-        for m in range(MOMENTS):
-            total = every[m]
-            if warps == 2:
-                total += other[m, lane]
-            moments[plane, part_of_plane, m, thread] = total
+load_and_gather = _loader(read_channel), _loader(read_luma)
+for _name in ("uint8", "uint16", "float32"):
+    for _what, _one in zip(("channels", "luma"), load_and_gather, strict=True):
+        _signature = PLANES, getattr(types, _name)[:, :, :, :], float32, *(int32,) * 5, _MOMENTS
+        listed(_one, *_signature, note=f"{_what} {_name}")
 
 
 @part

@@ -6,18 +6,19 @@ each of these types. A thread takes `ROWS` pixels of a column, whose loads are i
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32, int32, int64, types, uint8
+from numba import cuda, float32, int32, int64, types, uint8, uint64
 
 from .._resize import FRACTION
-from .kernels import F32, HALF, ONE, PLACE, PLANES, ZERO, ceil_div, exact_part, kernel, launch, listed
+from .kernels import F32, HALF, ONE, PLACE, PLANES, ZERO, ceil_div, exact_part, kernel, launch, listed, quotient
 
-__all__ = ["load", "shrink", "spread_weights", "store"]
+__all__ = ["load", "read_channel", "read_luma", "read_plane", "shrink", "spread_weights", "store", "writer"]
 
 THREADS = 256  # most of a block, along x
-ROWS = 8
+ROWS = 16
 
 RED, GREEN, BLUE = F32(0.299), F32(0.587), F32(0.114)  # ITU-R BT.601
 
@@ -31,29 +32,26 @@ def _luma(src, n, y, x, scale):
 
 
 @exact_part
-def _load_channel(planes, plane, src, dst, n, y, x, c, scale, white):
-    planes[plane, y, x] = min(max(F32(src[n, y, x, c]) * scale, ZERO), ONE)
+def read_channel(planes, plane, src, n, y, x, c, scale):
+    """Intensity of a channel, clipped to [0, 1]."""
+    return min(max(F32(src[n, y, x, c]) * scale, ZERO), ONE)
 
 
 @exact_part
-def _load_luma(planes, plane, src, dst, n, y, x, c, scale, white):
-    planes[plane, y, x] = min(max(_luma(src, n, y, x, scale), ZERO), ONE)
+def read_luma(planes, plane, src, n, y, x, c, scale):
+    """Luma of an image, clipped to [0, 1]."""
+    return min(max(_luma(src, n, y, x, scale), ZERO), ONE)
 
 
-def _storers(quantise: Any) -> tuple[Any, Any]:
-    @exact_part
-    def store_channel(planes, plane, src, dst, n, y, x, c, scale, white):
-        dst[n, y, x, c] = quantise(planes[plane, y, x], white)
+@exact_part
+def read_plane(planes, plane, src, n, y, x, c, scale):
+    """What a plane holds."""
+    return planes[plane, y, x]
 
-    @exact_part
-    def store_luma(planes, plane, src, dst, n, y, x, c, scale, white):
-        """Add the change of luma to the source's three channels: chroma is carried over."""
-        change = planes[plane, y, x] - _luma(src, n, y, x, scale)
-        for k in range(3):
-            value = F32(src[n, y, x, k]) * scale + change
-            dst[n, y, x, k] = quantise(min(max(value, ZERO), ONE), white)
 
-    return store_channel, store_luma
+@exact_part
+def _write_plane(value, planes, plane, src, dst, n, y, x, c, scale, white):
+    planes[plane, y, x] = value
 
 
 @exact_part
@@ -67,29 +65,72 @@ def _as_is(value, white):
     return value
 
 
-def _over_pixels(visit: Any) -> Any:
+@functools.cache
+def writer(luma: bool, integers: bool) -> Any:
+    """Make ``write(value, src, dst, n, y, x, c, scale, white)``: a plane's intensity to pixels of integers or float32.
+
+    Of luma, its change is added to the source's three channels: chroma is carried over.
+    """
+    quantise = _rounded if integers else _as_is
+
+    @exact_part
+    def write_channel(value, src, dst, n, y, x, c, scale, white):
+        dst[n, y, x, c] = quantise(value, white)
+
+    @exact_part
+    def write_luma(value, src, dst, n, y, x, c, scale, white):
+        change = value - _luma(src, n, y, x, scale)
+        for k in range(3):
+            channel = F32(src[n, y, x, k]) * scale + change
+            dst[n, y, x, k] = quantise(min(max(channel, ZERO), ONE), white)
+
+    return write_luma if luma else write_channel
+
+
+def _stored(luma: bool, integers: bool) -> Any:
+    write_pixel = writer(luma, integers)
+
+    @exact_part
+    def write(value, planes, plane, src, dst, n, y, x, c, scale, white):
+        write_pixel(value, src, dst, n, y, x, c, scale, white)
+
+    return write
+
+
+def _over_pixels(read: Any, write: Any) -> Any:
     @cuda.jit
     def convert(planes, src, dst, scale, white, channels, first_row, first_plane):
-        """Visit every pixel of plane n * channels + c, which is channel c of image n.
+        """Read and write every pixel of plane n * channels + c, which is channel c of image n.
 
         `scale` is 1 / `white`, what counts as intensity 1. `dst` may be `src`; loading does not use it.
         """
-        x = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) & PLACE
-        top = (cuda.blockIdx.y + first_row) * ROWS
-        plane = (cuda.blockIdx.z + first_plane) & PLACE
-        n = (plane // channels) & PLACE
-        c = (plane - n * channels) & PLACE
-        if x < planes.shape[2]:
+        value = cuda.local.array(ROWS, float32)
+        column = int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+        top = int32((cuda.blockIdx.y + first_row) * ROWS)
+        plane = int32(cuda.blockIdx.z + first_plane)
+        image = quotient(plane, int32(channels))
+        c = uint64(int32(plane - image * int32(channels)))
+        left = int32(planes.shape[1] - top)
+        place, n, x, y = uint64(plane), uint64(image), uint64(column), uint64(top)
+        if column >= planes.shape[2]:
+            return
+        if left >= ROWS:
             for j in range(ROWS):
-                y = (top + j) & PLACE
-                if y < planes.shape[1]:
-                    visit(planes, plane, src, dst, n, y, x, c, scale, white)
+                value[j] = read(planes, place, src, n, y + uint64(j), x, c, scale)
+            for j in range(ROWS):
+                write(value[j], planes, place, src, dst, n, y + uint64(j), x, c, scale, white)
+        else:
+            for j in range(left):
+                own = read(planes, place, src, n, y + uint64(j), x, c, scale)
+                write(own, planes, place, src, dst, n, y + uint64(j), x, c, scale, white)
 
     return convert
 
 
-_load = _over_pixels(_load_channel), _over_pixels(_load_luma)
-_store_integers, _store_floats = (tuple(map(_over_pixels, _storers(q))) for q in (_rounded, _as_is))
+_load = _over_pixels(read_channel, _write_plane), _over_pixels(read_luma, _write_plane)
+_store_integers, _store_floats = (
+    tuple(_over_pixels(read_plane, _stored(luma, integers)) for luma in (False, True)) for integers in (True, False)
+)
 
 for _name in ("uint8", "uint16", "float32"):
     _images = getattr(types, _name)[:, :, :, :]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import cuda
 
 from ..filters import TABLE, FilterParams
 from . import WHOLE, local, pixels
-from .kernels import POSITION, ceil_div, launch
+from .kernels import F32, POSITION, ceil_div, launch
 from .spatiogram import Spatiogram
 from .views import Batch
 from .wls_exact import ExactWls
@@ -63,7 +64,7 @@ class Rounds:
             made, settings = _wls_class(params)
             self._wls = made(*planes, **settings)
         if active[SPATIOGRAM]:
-            self._equalised = _Planes(planes)
+            self._equalised = None if _by_place(params) else _Planes(planes)
             self._spatiogram = Spatiogram(*planes, **_spatiogram_arguments(params))
         # Every filter's weights in a round, for those with kernels of their own: they skip planes of weight 0.
         self._shares = cuda.device_array((len(TABLE), planes[0]), "float32")
@@ -83,7 +84,9 @@ class Rounds:
             made, settings = _wls_class(params)
             total += made.workspace_bytes(*planes, **settings)
         if active[SPATIOGRAM]:
-            total += plane_bytes + Spatiogram.workspace_bytes(*planes, **_spatiogram_arguments(params))
+            total += (not _by_place(params)) * plane_bytes + Spatiogram.workspace_bytes(
+                *planes, **_spatiogram_arguments(params)
+            )
         return total
 
     def __call__(
@@ -115,21 +118,38 @@ class Rounds:
         """
         self._check(src, dst, weights, active)
         state, other = self._state, self._next
-        pixels.load(src, state.whole, luma=self._luma, white=white_level, stream=stream)
+        if not (active[SPATIOGRAM] and _by_place(self.params)):  # which loads them itself
+            pixels.load(src, state.whole, luma=self._luma, white=white_level, stream=stream)
         for turn in range(weights.shape[1]):
-            self._round(state, other, src.shape[0] * self._channels, weights, turn, active, stream)
+            self._round(state, other, src, dst, weights, turn, active, white_level, stream)
             state, other = other, state
-        pixels.store(state.whole, src, dst, luma=self._luma, white=white_level, stream=stream)
 
     def _round(
-        self, state: _Planes, to: _Planes, count: int, weights: Any, turn: int, active: Active, stream: Any
-    ) -> None:
-        """One round from `state` to `to`, which holds the smoothed image on the way."""
+        self, state: _Planes, to: _Planes, src: Any, dst: Any, weights: Any, turn: int, active: Active, white: float,
+        stream: Any,
+    ) -> None:  # fmt: skip
+        """One round from `state` to `to`, which holds the smoothed image on the way; the last one to `dst`."""
+        count = src.shape[0] * self._channels
         p = self.params
         if active[WLS] or active[SPATIOGRAM]:
             threads = 128
             pixels.spread_weights[ceil_div(count, threads), threads, stream](
                 weights, turn, self._channels, self._shares
+            )
+        equalised, used = state.pixels, self._numbers
+        if active[SPATIOGRAM]:
+            planes = state.first(count)
+            if self._equalised is None:
+                equalised, used = self._spatiogram.records, self._spatiogram.used
+            else:
+                equalised, planes = self._equalised.pixels, self._equalised.first(count)
+            self._spatiogram(
+                state.first(count),
+                planes,
+                clip_limit=p.spatiogram_clip_limit,
+                active=self._share[SPATIOGRAM],
+                stream=stream,
+                source=(src, self._luma, white) if turn == 0 and _by_place(p) else None,
             )
         if active[WLS]:
             own = p.of("wls")
@@ -143,22 +163,16 @@ class Rounds:
                 active=self._share[WLS],
                 stream=stream,
             )
-        equalised = state
-        if active[SPATIOGRAM]:
-            equalised = self._equalised
-            self._spatiogram(
-                state.first(count),
-                equalised.first(count),
-                clip_limit=p.spatiogram_clip_limit,
-                active=self._share[SPATIOGRAM],
-                stream=stream,
-            )
         _, height, width = state.whole.shape
-        mix = local.local_mix(local.parts_of(p, active), local.columns_of(width))
+        by_place = active[SPATIOGRAM] and _by_place(p)
+        integers = np.dtype(dst.dtype) != np.float32
+        ends = local.Ends(local.columns_of(width), by_place, self._luma, integers)
+        mix = local.local_mix(local.parts_of(p, active), ends)
+        last = turn + 1 == weights.shape[1]
         launch(
             mix.kernel, mix.grid(height, width, count), mix.block, stream,
-            state.pixels, to.pixels, equalised.pixels, to.pixels, height, width, weights, turn, self._channels,
-            self._numbers,
+            state.pixels, to.pixels, equalised, used, height, width, weights, turn, self._channels, self._numbers,
+            to.pixels, src, dst, F32(white), int(last),
         )  # fmt: skip
 
     def _check(self, src: Any, dst: Any, weights: Any, active: Active) -> None:
@@ -178,6 +192,10 @@ def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
     """The solver's class, and what it has to be told beside the planes' size."""
     own = params.of("wls")
     return (FastWls if own.solver == "fast" else ExactWls), {"on_lightness": own.domain == "lightness"}
+
+
+def _by_place(params: FilterParams) -> bool:
+    return bool(params.spatiogram_method == "spatiogram")
 
 
 def _spatiogram_arguments(params: FilterParams) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from __future__ import annotations
 from numba import cuda
 
 from .kernels import F32, ONE, ZERO, part, section
-from .team import DIAGONALS, GROUND, HEIGHT, PAIR, RESIDUAL, SIDE, WIDTH, sum_block
+from .team import DIAGONALS, GROUND, HEIGHT, PAIR, PIXELS, RESIDUAL, SECOND, SIDE, THREADS, TO, WIDTH, sum_block
+from .transfer import interpolated
 from .words import below, get, i32, one_of, other_of, plane, put, u32
 
 __all__ = ["smooth"]
@@ -52,6 +53,9 @@ FIVE_TILES = 8  # of a block at once
 ORIGINS = 2 * FIVE_TILES  # their first pixels: row, column
 NINE_TILES = 4
 TILES_FLOATS = max(FIVE_SIZE * FIVE_TILES, NINE_SIZE * NINE_TILES)
+
+# Threads take a tile's pixels column by column, so many of a row at once.
+LANES, ROWS = min(SIDE, THREADS), max(THREADS // SIDE, 1)
 
 LEAST = F32(1e-20)  # ground that keeps a division harmless
 
@@ -109,12 +113,12 @@ def _solve_line(tile, start, scratch, along, across, forth, aside, nine):
         edge, reduced = forward, q * inverse
         before = after
         z_before, z = z, z_after
-        at = u32(at + forth)
-        scratch = u32(scratch + LINES)
+        at += forth
+        scratch += LINES
     value = ZERO
     for _ in range(SIDE):
-        at = u32(at - forth)
-        scratch = u32(scratch - LINES)
+        at -= forth
+        scratch -= LINES
         value = get(tile, scratch + _D) + get(tile, scratch + _C) * value
         put(tile, at + _Z, get(tile, at + _Z) + value)
 
@@ -125,23 +129,31 @@ def _relax(tile, tiles, pitch, columns, odd, nine):
     i = u32(cuda.threadIdx.x)
     end = u32(tiles * LINES)
     while i < end:
-        base = u32((i >> 3) * pitch)
-        lane = i & 7
+        base, lane = (i >> 3) * pitch, i & 7
         if columns:
-            start = u32(base + ORIGIN + 2 * lane + odd)
-            _solve_line(tile, start, u32(base + lane), _S, _E, PITCH, 1, nine)
+            _solve_line(tile, base + ORIGIN + 2 * lane + odd, base + lane, i32(_S), i32(_E), i32(PITCH), i32(1), nine)
         else:
-            start = u32(base + ORIGIN + (2 * lane + odd) * PITCH)
-            _solve_line(tile, start, u32(base + lane), _E, _S, 1, PITCH, nine)
+            _solve_line(
+                tile, base + ORIGIN + (2 * lane + odd) * PITCH, base + lane, i32(_E), i32(_S), i32(1), i32(PITCH), nine
+            )
         i = u32(i + cuda.blockDim.x)
     cuda.syncthreads()
 
 
 @part
-def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, down, which):
+def _z_at(planes, level, y, x, pixel):
+    """The plane that a pass begins with."""
+    value = get(planes[0], pixel)
+    if level[4]:
+        value += interpolated(planes[7], planes[8], y, x, level[2], level[3])
+    return value
+
+
+@part
+def _load_margin(planes, source, tile, to, origins, tiles, pitch, level, row, column, down, which):
     """Load 16 pixels at the margin of each tile, from (row, column) on, downwards or to the right; 0 outside the image.
 
-    which: 0 the source's words, 1 or 2 one of the pair in each, 3: zeros.
+    which: 0: z, 1 or 2: one of each pair in the source, 3: zeros.
     """
     height, width = level[0], level[1]
     i = u32(cuda.threadIdx.x)
@@ -157,11 +169,13 @@ def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, do
         y, x = i32(get(origins, 2 * t) + y), i32(get(origins, 2 * t + 1) + x)
         value = ZERO
         if which < 3 and below(y, height) and below(x, width):
-            value = get(source, u32(y * width + x))
-            if which == 1:
-                value = one_of(value)
-            if which == 2:
-                value = other_of(value)
+            pixel = u32(y * width + x)
+            if which == 0:
+                value = _z_at(planes, level, y, x, pixel)
+            elif which == 1:
+                value = one_of(get(source, pixel))
+            else:
+                value = other_of(get(source, pixel))
         put(tile, at + to, value)
         i = u32(i + cuda.blockDim.x)
 
@@ -169,51 +183,56 @@ def _load_margin(source, tile, to, origins, tiles, pitch, level, row, column, do
 @part
 def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
     """Load tiles and what is read around them; fresh: z is 0, and the residual loses step * image first."""
-    z_in, residual, edges, diagonals, ground, _, image = planes
+    residual, edges, diagonals, ground, image = planes[1], planes[2], planes[3], planes[4], planes[6]
     height, width = level[0], level[1]
-    i = u32(cuda.threadIdx.x)
-    end = u32(tiles * SIDE * SIDE)
-    while i < end:
-        t, row, column = i >> 8, (i >> 4) & 15, i & 15
-        at = u32(t * pitch + ORIGIN + row * PITCH + column)
-        y, x = i32(get(origins, 2 * t) + row), i32(get(origins, 2 * t + 1) + column)
-        z, r, g, pair, other = ZERO, ZERO, ZERO, ZERO, ZERO
-        if below(y, height) and below(x, width):
-            pixel = u32(y * width + x)
-            r, pair = get(residual, pixel), get(edges, pixel)
-            if not fresh:
-                z = get(z_in, pixel)
-            elif not nine and step != ZERO:
-                r -= step * get(image, pixel)
-                put(residual, pixel, r)
-            if nine:
-                g, other = get(ground, pixel), get(diagonals, pixel)
-        put(tile, at + _Z, z)
-        put(tile, at + _R, r)
-        put(tile, at + _E, one_of(pair))
-        put(tile, at + _S, other_of(pair))
-        if nine:
-            put(tile, at + _G, g)
-            put(tile, at + _SE, one_of(other))
-            put(tile, at + _SW, other_of(other))
-        i = u32(i + cuda.blockDim.x)
-    which = 3 if fresh else 0
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, -1, 0, False, which)
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, SIDE, 0, False, which)
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, 0, -1, True, which)
-    _load_margin(z_in, tile, _Z, origins, tiles, pitch, level, 0, SIDE, True, which)
-    _load_margin(edges, tile, _E, origins, tiles, pitch, level, 0, -1, True, 1)
-    _load_margin(edges, tile, _S, origins, tiles, pitch, level, -1, 0, False, 2)
+    for t in range(tiles):
+        top, column = get(origins, 2 * t), i32(cuda.threadIdx.x & (LANES - 1))
+        while column < SIDE:
+            x = i32(get(origins, 2 * t + 1) + column)
+            row = i32(cuda.threadIdx.x // LANES)
+            at = t * pitch + ORIGIN + row * PITCH + column
+            while row < SIDE:
+                y = i32(top + row)
+                z, r, g, pair, other = ZERO, ZERO, ZERO, ZERO, ZERO
+                if below(y, height) and below(x, width):
+                    pixel = u32(y * width + x)
+                    r, pair = get(residual, pixel), get(edges, pixel)
+                    if not fresh:
+                        z = _z_at(planes, level, y, x, pixel)
+                    elif not nine and step != ZERO:
+                        r -= step * get(image, pixel)
+                        put(residual, pixel, r)
+                    if nine:
+                        g, other = get(ground, pixel), get(diagonals, pixel)
+                put(tile, at + _Z, z)
+                put(tile, at + _R, r)
+                put(tile, at + _E, one_of(pair))
+                put(tile, at + _S, other_of(pair))
+                if nine:
+                    put(tile, at + _G, g)
+                    put(tile, at + _SE, one_of(other))
+                    put(tile, at + _SW, other_of(other))
+                row = i32(row + ROWS)
+                at += ROWS * PITCH
+            column = i32(column + LANES)
+    # Constants as numbers of 32 bits: for each set of Python's the compiler would make another function.
+    none, one, far, which = i32(0), i32(1), i32(SIDE), i32(3 if fresh else 0)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, i32(-1), none, none, which)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, far, none, none, which)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, none, i32(-1), one, which)
+    _load_margin(planes, edges, tile, i32(_Z), origins, tiles, pitch, level, none, far, one, which)
+    _load_margin(planes, edges, tile, i32(_E), origins, tiles, pitch, level, none, i32(-1), one, one)
+    _load_margin(planes, edges, tile, i32(_S), origins, tiles, pitch, level, i32(-1), none, none, i32(2))
     if nine:
-        _load_margin(diagonals, tile, _SE, origins, tiles, pitch, level, -1, -1, False, 1)
-        _load_margin(diagonals, tile, _SE, origins, tiles, pitch, level, 0, -1, True, 1)
-        _load_margin(diagonals, tile, _SW, origins, tiles, pitch, level, -1, 1, False, 2)
-        _load_margin(diagonals, tile, _SW, origins, tiles, pitch, level, 0, SIDE, True, 2)
-        _load_corners(z_in, tile, origins, tiles, pitch, level, fresh)
+        _load_margin(planes, diagonals, tile, i32(_SE), origins, tiles, pitch, level, i32(-1), i32(-1), none, one)
+        _load_margin(planes, diagonals, tile, i32(_SE), origins, tiles, pitch, level, none, i32(-1), one, one)
+        _load_margin(planes, diagonals, tile, i32(_SW), origins, tiles, pitch, level, i32(-1), one, none, i32(2))
+        _load_margin(planes, diagonals, tile, i32(_SW), origins, tiles, pitch, level, none, far, one, i32(2))
+        _load_corners(planes, tile, origins, tiles, pitch, level, fresh)
 
 
 @part
-def _load_corners(z_in, tile, origins, tiles, pitch, level, fresh):
+def _load_corners(planes, tile, origins, tiles, pitch, level, fresh):
     """Load z at the corners around tiles, which diagonal couplings ask for."""
     height, width = level[0], level[1]
     i = u32(cuda.threadIdx.x)
@@ -224,7 +243,7 @@ def _load_corners(z_in, tile, origins, tiles, pitch, level, fresh):
         y, x = i32(get(origins, 2 * t) + row), i32(get(origins, 2 * t + 1) + column)
         value = ZERO
         if not fresh and below(y, height) and below(x, width):
-            value = get(z_in, u32(y * width + x))
+            value = _z_at(planes, level, y, x, u32(y * width + x))
         put(tile, at + _Z, value)
         i = u32(i + cuda.blockDim.x)
 
@@ -239,36 +258,43 @@ def _smooth_tiles(planes, level, fresh, step, backwards, tile, origins, tiles, p
         _relax(tile, tiles, pitch, which >= 2, which & 1, nine)
     height, width, z_out = level[0], level[1], planes[5]
     product = ZERO
-    i = u32(cuda.threadIdx.x)
-    end = u32(tiles * SIDE * SIDE)
-    while i < end:
-        t, row, column = i >> 8, (i >> 4) & 15, i & 15
-        at = u32(t * pitch + ORIGIN + row * PITCH + column)
-        y, x = i32(get(origins, 2 * t) + row), i32(get(origins, 2 * t + 1) + column)
-        if below(y, height) and below(x, width):
-            value = get(tile, at + _Z)
-            put(z_out, u32(y * width + x), value)
-            product += value * get(tile, at + _R)
-        i = u32(i + cuda.blockDim.x)
+    for t in range(tiles):
+        top, column = get(origins, 2 * t), i32(cuda.threadIdx.x & (LANES - 1))
+        while column < SIDE:
+            x = i32(get(origins, 2 * t + 1) + column)
+            row = i32(cuda.threadIdx.x // LANES)
+            at = t * pitch + ORIGIN + row * PITCH + column
+            while row < SIDE:
+                y = i32(top + row)
+                if below(y, height) and below(x, width):
+                    value = get(tile, at + _Z)
+                    put(z_out, u32(y * width + x), value)
+                    product += value * get(tile, at + _R)
+                row = i32(row + ROWS)
+                at += ROWS * PITCH
+            column = i32(column + LANES)
     cuda.syncthreads()
     return product
 
 
 @section
-def smooth(work, levels, k, z_in, z_out, fresh, step, image, offset, backwards, sums, crew, tile, origins):
+def smooth(work, levels, k, z_in, z_out, fresh, corrected, step, image, offset, backwards, sums, crew, tile, origins):
     """Smooth level k once: from the plane in column `z_in` (fresh: zeros) to that in `z_out`, another one.
 
-    Tiles begin `offset` pixels outside the image. step: on level 0, if fresh, what the residual loses of the plane at
+    Tiles begin `offset` pixels outside the image. corrected: z is that plane and what level k + 1's second correction is
+    on this level. step: on level 0, if fresh, what the residual loses of the plane at
     `image` first; 0: nothing. sums: place of a list that gets the products of z and the residual, a sum for each group
     of tiles; below 0: not wanted. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A barrier
     must follow. Returns the number of groups.
     """
     _, _, rank, size = crew
-    level = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
+    level = (
+        i32(levels[k, HEIGHT]), i32(levels[k, WIDTH]), i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS]), corrected,
+    )  # fmt: skip
     planes = (
         plane(work, levels[k, z_in]), plane(work, levels[k, RESIDUAL]), plane(work, levels[k, PAIR]),
         plane(work, levels[k, DIAGONALS]), plane(work, levels[k, GROUND]), plane(work, levels[k, z_out]),
-        plane(work, image),
+        plane(work, image), plane(work, levels[k, TO]), plane(work, levels[k + 1, SECOND]),
     )  # fmt: skip
     across = u32((level[1] + offset + SIDE - 1) >> 4)
     count = i32(i32(across) * ((level[0] + offset + SIDE - 1) >> 4))
@@ -287,13 +313,13 @@ def smooth(work, levels, k, z_in, z_out, fresh, step, image, offset, backwards, 
         cuda.syncthreads()
         if k == 0:
             product = _smooth_tiles(
-                planes, level, fresh, step, backwards, tile, origins, tiles, FIVE_SIZE, False
+                planes, level, fresh, step, backwards, tile, origins, tiles, i32(FIVE_SIZE), False
             )  # fmt: skip
             if sums >= 0:
                 product = sum_block(product, tile)
                 if cuda.threadIdx.x == 0:
                     put(work, sums + group, product)
         else:
-            _smooth_tiles(planes, level, fresh, ZERO, backwards, tile, origins, tiles, NINE_SIZE, True)
+            _smooth_tiles(planes, level, fresh, ZERO, backwards, tile, origins, tiles, i32(NINE_SIZE), True)
         group = i32(group + size)
     return groups

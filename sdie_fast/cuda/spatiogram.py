@@ -4,7 +4,7 @@
 n_b N(x; m_b, S_b), and the output is its cumulative sum up to the pixel's level. The base-2 logarithm
 of such a weight is a quadratic polynomial of the place.
 
-A block of threads has one patch of the plane. Its first threads turn every bin's record into that
+The fused kernel (`local`) evaluates it. A block of threads has one patch of the plane. Its first threads turn every bin's record into that
 polynomial around the patch's middle, and bound it: tangent planes from above, corners from below.
 The best lower bound is the patch's `floor`: no pixel's weights sum up to less than 2^floor, so weights
 are computed relative to it, and a bin whose upper bound is `FAINT` below it is passed over.
@@ -21,17 +21,15 @@ as well, far outside of every bin, each pixel gets its own largest exponent firs
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numba import cuda, float32, int32
+from numba import cuda, float32, int32, uint32, uint64
 
 from . import equalise, moments
-from .kernels import ACTIVE, F32, HALF, INDEX, ONE, PLANES, TWO, ZERO, ceil_div, exp2, kernel, part
+from .kernels import F32, ONE, TWO, ZERO, ceil_div, exp2, part
 from .moments import (
-    ALIGNMENT,
     BIN,
     KX,
     KY,
@@ -43,22 +41,19 @@ from .moments import (
     PEAK,
     SLOPE,
     SLOPE_REST,
-    quotient,
     saturate,
 )
+from .parts import RUN, Tile
 
-__all__ = ["Spatiogram"]
+__all__ = ["ENTRIES", "NO_FLOOR", "Spatiogram", "by_place"]
 
-RUN = 8  # pixels of a column that a thread computes
 ENTRY = 8  # floats of a bin's polynomial: 1, x, y, -xx, xy, -yy, factor of the ratios, bin
 ENTRIES = MAX_BINS * ENTRY
 ENTRY_STARTS = ENTRIES - ENTRY  # mask
-MOST_THREADS = 256
 
 FAINT = F32(22.0)  # a bin is passed over at 2^-22 of the sum: 63 of them are 2e-5 at the most
 LOWEST_FLOOR = F32(-20.0)  # a floor below it is not used
 STEEPEST = F32(60.0)  # a ratio above 2^60 only follows a weight that stays 0
-POSITIVE = 0x7FFFFFFF  # tells the compiler that an index needs no wrapping, as INDEX does
 NO_FLOOR = -(2**31) + 128  # both ends of what float32 and int32 hold
 
 
@@ -107,126 +102,90 @@ def _column_floor(count, entries, highest, limit, place_x, place_y):
     return floor
 
 
-@part
-def _equalise_far(image, plane, x, y, bins, count, entries, highest, limit, place_x, place_y, out):
-    """Equalise a thread's pixels where exponents may lie far below zero: two passes over the bins."""
-    height = int32(image.shape[1])
-    for k in range(RUN):
-        if y + k < height:
-            level = image[plane, y + k, x] * F32(bins)
-            down = place_y + F32(int32(k))
-            top = F32(NO_FLOOR)
-            for i in range(count):
-                if highest[i] >= limit:
-                    top = max(top, _exponent(entries, i * ENTRY, place_x, down))
-            total = below = ZERO
-            for i in range(count):
-                if highest[i] >= limit:
-                    weight = exp2(_exponent(entries, i * ENTRY, place_x, down) - top)
-                    total += weight
-                    below += weight * saturate(level - entries[i * ENTRY + 7])
-            out[plane, y + k, x] = below / total
+def by_place(at: Tile) -> tuple[Any, Any]:
+    """Make the functions of a block that has the pixels `at`: `centre_bins`, and after a barrier `add_equalised`."""
+    columns, rows, pitch, halo, threads = at.columns, at.rows, at.pitch, at.halo, at.threads
+    half_width, half_height = F32(0.5 * (columns - 1)), F32(0.5 * (rows - 1))
 
+    @part
+    def centre_bins(records, used, plane, left, top, thread, entries, highest, floor):
+        """Turn the records of a plane's bins into `entries` and `highest`; floor[0], `NO_FLOOR` before, rises."""
+        x, y = F32(left) + half_width, F32(top) + half_height
+        i = thread
+        while i < used[plane]:
+            record = records[plane, uint64(i)]
+            entry = entries[i * ENTRY : (i + 1) * ENTRY]
+            low, high = _centre_bin(record, x, y, half_width, half_height, entry)
+            highest[uint32(i)] = high
+            cuda.atomic.max(floor, 0, int32(math.floor(max(low, F32(NO_FLOOR)))))
+            i = int32(i + threads)
 
-@kernel(PLANES, ACTIVE, int32, PLANES, int32[::1], PLANES, fastmath=True)
-def equalise_by_place(image, active, bins, records, used, out):
-    """Equalise planes by the records of their bins, those of `finish_bins`; `out` may be `image`.
-
-    Grid: a block per patch of (blockDim.x, blockDim.y * RUN) pixels, all of a plane's in turn; at most
-    `MOST_THREADS` threads.
-    """
-    entries = cuda.shared.array(ENTRIES, float32, alignment=ALIGNMENT)
-    highest = cuda.shared.array(MAX_BINS, float32)
-    floor = cuda.shared.array(1, int32)
-    height, width = int32(image.shape[1]), int32(image.shape[2])
-    columns, rows = int32(cuda.blockDim.x), int32(cuda.blockDim.y * RUN)
-    across = quotient(width + columns - 1, columns)
-    patches = int32(across * quotient(height + rows - 1, rows))
-    plane = quotient(cuda.blockIdx.x, patches) & POSITIVE
-    if active[plane] == ZERO:
-        return
-    patch = int32(cuda.blockIdx.x - plane * patches)
-    patch_row = quotient(patch, across)
-    top = int32(patch_row * rows)
-    left = int32((patch - patch_row * across) * columns)
-    half_width, half_height = HALF * F32(int32(columns - 1)), HALF * F32(int32(rows - 1))
-    thread = (cuda.threadIdx.y * columns + cuda.threadIdx.x) & INDEX
-    count = used[plane]
-    if thread == 0:
-        floor[0] = NO_FLOOR
-    cuda.syncthreads()
-    i = thread
-    while i < count:
-        low, high = _centre_bin(
-            records[plane, i],
-            F32(left) + half_width,
-            F32(top) + half_height,
-            half_width,
-            half_height,
-            entries[i * ENTRY : (i + 1) * ENTRY],
-        )
-        highest[i] = high
-        cuda.atomic.max(floor, 0, int32(math.floor(max(low, F32(NO_FLOOR)))))
-        i = (i + columns * cuda.blockDim.y) & INDEX
-    cuda.syncthreads()
-
-    x, y = (left + cuda.threadIdx.x) & POSITIVE, (top + cuda.threadIdx.y * RUN) & POSITIVE
-    if x >= width:
-        return
-    place_x = F32(int32(cuda.threadIdx.x)) - half_width
-    place_y = F32(int32(cuda.threadIdx.y * RUN)) - half_height
-    base = F32(floor[0])
-    limit = base - FAINT
-    if base < LOWEST_FLOOR:
-        base = _column_floor(count, entries, highest, limit, place_x, place_y)
-        if base < LOWEST_FLOOR:
-            _equalise_far(image, plane, x, y, bins, count, entries, highest, limit, place_x, place_y, out)
-            return
-
-    level = cuda.local.array(RUN, float32)
-    below = cuda.local.array(RUN, float32)
-    total = cuda.local.array(RUN, float32)
-    for k in range(RUN):
-        level[k] = ZERO
-        if y + k < height:
-            level[k] = image[plane, y + k, x] * F32(bins)
-        below[k] = ZERO
-        total[k] = ZERO
-    between = place_y + place_y + ONE  # twice the place half-way to the next pixel
-    for i in range(count):
-        if highest[i & INDEX] < limit:
-            continue
-        at = (i * ENTRY) & ENTRY_STARTS
-        constant, along_x, along_y = entries[at], entries[at + 1], entries[at + 2]
-        xx, xy, yy = entries[at + 3], entries[at + 4], entries[at + 5]
-        factor, own_bin = entries[at + 6], entries[at + 7]
-        exponent = constant - base + place_x * (along_x - xx * place_x + xy * place_y)
-        exponent += place_y * (along_y - yy * place_y)
-        weight = exp2(exponent)
-        ratio = exp2(min(along_y + xy * place_x - yy * between, STEEPEST))
+    @part
+    def equalise_far(tile, centre, bins, count, entries, highest, limit, place_x, place_y, weight, mixed):
+        """Equalise a thread's pixels where exponents may lie far below zero: two passes over the bins."""
+        top = cuda.local.array(RUN, float32)
+        total = cuda.local.array(RUN, float32)
+        below = cuda.local.array(RUN, float32)
         for k in range(RUN):
-            total[k] += weight
-            below[k] += weight * saturate(level[k] - own_bin)
-            weight *= ratio
-            ratio *= factor
-    for k in range(RUN):
-        if y + k < height:
-            out[plane, y + k, x] = below[k] * (ONE / total[k])
+            top[k] = F32(NO_FLOOR)
+            total[k] = ZERO
+            below[k] = ZERO
+        for i in range(count):
+            if highest[i] >= limit:
+                for k in range(RUN):
+                    top[k] = max(top[k], _exponent(entries, i * ENTRY, place_x, place_y + F32(k)))
+        for i in range(count):
+            if highest[i] >= limit:
+                for k in range(RUN):
+                    share = exp2(_exponent(entries, i * ENTRY, place_x, place_y + F32(k)) - top[k])
+                    total[k] += share
+                    below[k] += share * saturate(tile[centre + k * pitch] * bins - entries[i * ENTRY + 7])
+        for k in range(RUN):
+            mixed[k] += weight * (below[k] / total[k])
 
+    @part
+    def add_equalised(tile, column, row, bins, count, entries, highest, floor, weight, mixed):
+        """Add weight * the equalised value to a thread's run of pixels, mixed[RUN]."""
+        centre = uint32((row + halo) * pitch + column + halo)
+        place_x = F32(column) - half_width
+        place_y = F32(row) - half_height
+        base = F32(floor[0])
+        limit = base - FAINT
+        if base < LOWEST_FLOOR:
+            base = _column_floor(count, entries, highest, limit, place_x, place_y)
+            if base < LOWEST_FLOOR:
+                equalise_far(tile, centre, bins, count, entries, highest, limit, place_x, place_y, weight, mixed)
+                return
 
-@functools.cache
-def patch_threads(height: int, width: int) -> tuple[int, int]:
-    """Threads of a block along x and y: those that leave the fewest idle past the plane's borders."""
+        level = cuda.local.array(RUN, float32)
+        below = cuda.local.array(RUN, float32)
+        total = cuda.local.array(RUN, float32)
+        for k in range(RUN):
+            level[k] = tile[centre + k * pitch] * bins
+            below[k] = ZERO
+            total[k] = ZERO
+        between = place_y + place_y + ONE  # twice the place half-way to the next pixel
+        i = uint32(0)
+        while i < count:
+            if highest[i] >= limit:
+                at = uint32(i * ENTRY) & ENTRY_STARTS
+                constant, along_x, along_y = entries[at], entries[at + 1], entries[at + 2]
+                xx, xy, yy = entries[at + 3], entries[at + 4], entries[at + 5]
+                factor, own_bin = entries[at + 6], entries[at + 7]
+                exponent = constant - base + place_x * (along_x - xx * place_x + xy * place_y)
+                exponent += place_y * (along_y - yy * place_y)
+                share = exp2(exponent)
+                ratio = exp2(min(along_y + xy * place_x - yy * between, STEEPEST))
+                for k in range(RUN):
+                    total[k] += share
+                    below[k] += share * saturate(level[k] - own_bin)
+                    share *= ratio
+                    ratio *= factor
+            i = uint32(i + 1)
+        for k in range(RUN):
+            mixed[k] += weight * (below[k] / total[k])
 
-    def cost(threads: tuple[int, int]) -> tuple[int, int]:
-        columns, rows = threads
-        blocks = -(-width // columns) * -(-height // (rows * RUN))
-        # One warp more for what a block does before its pixels.
-        return blocks * (-(-columns * rows // 32) + 1), columns * rows
-
-    widths = range(min(width, 16), min(width, 64) + 1)
-    choices = [(c, r) for c in widths for r in range(1, MOST_THREADS // c + 1)]
-    return min(choices, key=cost)
+    return centre_bins, add_equalised
 
 
 Method = Literal["spatiogram", "clahe", "global"]
@@ -250,7 +209,8 @@ def _layout(planes: int, height: int, width: int, method: str, bins: int, tiles:
     if method == "spatiogram":
         rows, columns = moments.cell_sides(height, width)
         cells = ceil_div(height, rows) * ceil_div(width, columns)
-        share = ceil_div(cells, ceil_div(FULL_GRID, planes))  # cells of a part
+        # Cells of a part: one for each of a block's warps, at least.
+        share = max(moments.WARPS, ceil_div(cells, ceil_div(FULL_GRID, planes)))
         parts = ceil_div(cells, share)
         arrays["moments"] = (planes, parts, moments.MOMENTS, bins), np.float64
         arrays["records"] = (planes, bins, moments.RECORD), np.float32
@@ -269,7 +229,8 @@ def _layout(planes: int, height: int, width: int, method: str, bins: int, tiles:
 class Spatiogram:
     """The filter `sdie_fast.filters.spatiogram` for batches of planes of one size.
 
-    Memory is allocated here, once; a call enqueues three kernels and waits for nothing. Calls of one
+    Of "spatiogram" a call leaves the planes' `records` and `used` for the fused kernel; the other methods write planes.
+    Memory is allocated here, once; a call enqueues two or three kernels and waits for nothing. Calls of one
     object must follow each other on one stream, since they share that memory. Results repeat to the
     bit, and an image's do not depend on the others of its batch.
 
@@ -307,40 +268,59 @@ class Spatiogram:
         arrays = _layout(planes, height, width, method, bins, tiles).arrays.values()
         return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays)
 
-    def __call__(self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0) -> None:
-        """Equalise planes; enqueued on the stream.
+    def __call__(
+        self, image: Any, out: Any, *, clip_limit: float, active: Any = None, stream: Any = 0, source: Any = None
+    ) -> None:
+        """Equalise planes, or gather their statistics; enqueued on the stream.
 
         Parameters
         ----------
         image, out : (n, H, W) float32 device arrays, C-contiguous
-            Intensities in [0, 1]; n at most the planes of this object. They may be the same array.
+            Intensities in [0, 1]; n at most the planes of this object. They may be the same array. "spatiogram" has
+            no use for `out`.
         clip_limit : float
             Of "clahe": the most counts of a level, over the mean.
         active : (n,) float32 device array, C-contiguous, optional
             A plane whose entry is 0 is not computed: its part of `out` stays as it was.
         stream : numba stream, optional
             0 is the default stream.
+        source : (images, luma, white), optional
+            Of "spatiogram": load the planes from these images first, as `pixels.load` does.
         """
         n = image.shape[0]
         if n == 0:
             return
         weights = self._memory["everywhere"] if active is None else active
         if self.method == "spatiogram":
-            self._by_place(n, image, out, weights, stream)
+            self._gather(n, image, weights, source, stream)
         else:
             self._by_level(n, image, out, clip_limit, weights, stream)
 
-    def _by_place(self, n: int, image: Any, out: Any, active: Any, stream: Any) -> None:
-        _, height, width = self.shape
+    @property
+    def records(self) -> Any:
+        """Records of every plane's bins, (planes, bins, RECORD) float32, as `moments.finish_bins` writes them."""
+        return self._memory["records"]
+
+    @property
+    def used(self) -> Any:
+        """How many bins of every plane have a record, (planes,) int32."""
+        return self._memory["used"]
+
+    def _gather(self, n: int, image: Any, active: Any, source: Any, stream: Any) -> None:
         rows, columns, parts, _ = self._layout
-        sums, records, used = (self._memory[k] for k in ("moments", "records", "used"))
+        sums = self._memory["moments"]
         bin_bits = (self.bins - 1).bit_length()
         sizes = np.array([self.bins, bin_bits, rows, columns, parts], np.int32)
-        moments.gather_moments[n * parts, moments.GATHER_THREADS, stream](image, active, *sizes[[0, 2, 3, 4]], sums)
-        moments.finish_bins[n, moments.THREADS, stream](sums, active, *sizes[[0, 1, 4]], records, used)
-        across, down = patch_threads(height, width)
-        blocks = n * ceil_div(width, across) * ceil_div(height, down * RUN)
-        equalise_by_place[blocks, (across, down), stream](image, active, sizes[0], records, used, out)
+        threads, cut = moments.GATHER_THREADS, sizes[[0, 2, 3, 4]]
+        if source is None:
+            moments.gather_moments[n * parts, threads, stream](image, active, *cut, sums)
+        else:
+            images, luma, white = source
+            channels = np.int32(n // images.shape[0])
+            moments.load_and_gather[luma][n * parts, threads, stream](
+                image, images, F32(1.0 / white), channels, *cut, sums
+            )
+        moments.finish_bins[n, moments.THREADS, stream](sums, active, *sizes[[0, 1, 4]], self.records, self.used)
 
     def _by_level(self, n: int, image: Any, out: Any, clip_limit: float, active: Any, stream: Any) -> None:
         _, height, width = self.shape

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
-from .kernels import ZERO, ceil_div, part, section
+from .kernels import SIMULATED, ZERO, ceil_div, part, section
 from .words import get, i32, look, pause, put, u32
 
 __all__ = [
@@ -37,6 +37,9 @@ __all__ = [
     "total",
 ]
 
+# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
+# each is a thread of Python's.
+THREADS = 4 if SIMULATED else 128
 COARSEST = 16  # most unknowns of the last level, which is solved by its inverse
 SIDE = 16  # of the smoother's tiles
 CHUNK = 2048  # pixels whose products are summed by one block: what a sum's rounding depends on
@@ -47,13 +50,12 @@ ALIGN = 32  # floats: 128 bytes, a cache line
 #     diagonals from level 1 on); PAIR, DIAGONALS: the same in pairs of bfloat16, see `words.pair`
 #   GROUND: a pixel's coupling with ground (1 on level 0)
 #   RESIDUAL: right-hand side; FIRST, SECOND: corrections, in turn
-#   TO: six planes of the next level's size, the weights of the interpolation from it, see
-#     `_set_sides` and `_set_corners` of multigrid.py
+#   TO: three planes of the next level's size, the weights of the interpolation from it (transfer.py)
 (
     HEIGHT, WIDTH, PIXELS, EAST, SOUTH, SOUTH_EAST, SOUTH_WEST, PAIR, DIAGONALS, GROUND, RESIDUAL, FIRST, SECOND, TO,
 ) = range(14)  # fmt: skip
 COLUMNS = 14
-WEIGHTS = 6
+WEIGHTS = 3
 ABSENT = (SOUTH_EAST, SOUTH_WEST, DIAGONALS, GROUND)  # of level 0
 
 

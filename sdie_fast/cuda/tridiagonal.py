@@ -29,343 +29,41 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import cuda, float32, int32, int64, uint32, uint64
+from numba import cuda, float32, int32, int64, uint64
 
-from .edges import NO_EDGE, resistance
-from .kernels import ACTIVE, F32, ONE, PLACE, PLANES, TWO, ZERO, ceil_div, kernel, launch, listed, log2, part
+from .chunks import (
+    ROW_THREADS,
+    STAGED,
+    WARP,
+    column_of_thread,
+    load_column,
+    load_row,
+    row_of_thread,
+    store_column,
+    store_row,
+)
+from .kernels import ACTIVE, F32, ONE, PLACE, PLANES, ZERO, ceil_div, kernel, launch, listed
+from .nodes import (
+    CHUNK,
+    COUPLING,
+    CURRENT,
+    CURRENT_BEFORE,
+    GROUND,
+    GROUND_BEFORE,
+    NODE_FIELDS,
+    eliminate,
+    node_solver,
+    reduce_nodes,
+    resistances,
+)
 
 __all__ = ["Lines"]
 
-CHUNK_BITS = 3
-CHUNK = 1 << CHUNK_BITS  # nodes of a thread
 SLOTS = 32  # chunks of the longest segment that the kernels take
 MOST_CHUNKS = SLOTS  # of a segment
-ROW_THREADS = 256  # of a block that solves rows
-COLUMN_THREADS = 512  # of a block that solves columns
+COLUMN_THREADS = 512  # of a block that solves columns, at most
 MOST_COLUMNS = 32
-WARP = 32
-# A line of a block of rows in shared memory: the pixel before it, a word, its chunks and a word after each.
-BEFORE_CHUNKS = 2
-STAGED = ROW_THREADS * (CHUNK + 1) + BEFORE_CHUNKS * (ROW_THREADS // 2)
-STAGED_STEP = WARP + (WARP >> CHUNK_BITS)  # between pixels a warp apart
-
-# What a segment is reduced to, in the order of the first axis of `nodes`: its last node's coupling
-# to the last node of the segment before, its conductance to ground and the current from there, and
-# what the segment adds of both to the node before.
-COUPLING, GROUND, CURRENT, GROUND_BEFORE, CURRENT_BEFORE = range(5)
-NODE_FIELDS = 5
 _NODES = float32[:, :, :, ::1]
-FIXED = F32(1e20)  # conductance to ground of a node whose value is known
-
-
-@part
-def _resistances(seen, count, joined, alpha, offset, found):
-    """Find the resistances of a chunk's edges: found[i] is before node i.
-
-    seen[0] is the guide's pixel before the chunk, if `joined`; seen[i + 1] that of node i < `count`.
-    """
-    twice = TWO * offset
-    log_before = log2(seen[0] + offset)
-    if count >= CHUNK:
-        for i in range(CHUNK):
-            log_own = log2(seen[i + 1] + offset)
-            found[i] = resistance(seen[i], seen[i + 1], log_before, log_own, twice, alpha)
-            log_before = log_own
-    else:
-        for i in range(CHUNK):
-            found[i] = NO_EDGE
-            if i < count:
-                log_own = log2(seen[i + 1] + offset)
-                found[i] = resistance(seen[i], seen[i + 1], log_before, log_own, twice, alpha)
-                log_before = log_own
-    if not joined:
-        found[0] = NO_EDGE
-
-
-@part
-def _eliminate(edge, value, scale, into_before, into_next, constant, node):
-    """Eliminate all nodes of a chunk but its last.
-
-    edge[i] is the resistance between node i and the one before it, of the chunk before for i = 0, `scale` the
-    conductance at resistance 1; value[i] is the pixel. Node i < CHUNK - 1 is then constant[i] +
-    into_before[i] * (last node of the chunk before) + into_next[i] * (node i + 1). node: see `COUPLING`.
-    """
-    coupling, ground, current = scale / edge[0], ONE, value[0]
-    ground_before, current_before = ZERO, ZERO
-    for i in range(CHUNK - 1):
-        after = edge[i + 1]
-        # One over the node's conductances, the next edge's scale / after among them, is after * inverse.
-        inverse = ONE / (after * (coupling + ground) + scale)
-        own = after * inverse
-        before = coupling * own
-        forward = scale * inverse
-        into_before[i] = before
-        into_next[i] = forward
-        constant[i] = current * own
-        ground_before += ground * before
-        current_before += current * before
-        coupling = coupling * forward
-        ground = ONE + ground * forward
-        current = value[i + 1] + current * forward
-    node[COUPLING] = coupling
-    node[GROUND] = ground
-    node[CURRENT] = current
-    node[GROUND_BEFORE] = ground_before
-    node[CURRENT_BEFORE] = current_before
-
-
-class _Place(NamedTuple):
-    """Where a thread's node is among those of the block's lines."""
-
-    slot: Any  # of the line's `slots`
-    slots: Any
-    at: Any  # in the shared arrays
-    step: Any  # from there to the line's next node
-    lines: Any  # of the block
-    pitch: Any  # from a line's first node to the next line's
-    thread: Any  # of the block
-
-
-def _node_solver(size: int) -> Any:
-    """Make the function that solves the lines of the chunks' last nodes; `size` is the most nodes of a block."""
-    coupling_at, ground_at, current_at, ground_before_at, current_before_at = (k * size for k in range(NODE_FIELDS))
-    other_ground_at, other_current_at = 5 * size, 6 * size
-
-    @part
-    def solve_nodes(node, place, known, before, last, shared):
-        """Return the values of the node before and of the own.
-
-        known: bit 0 the value before the line's first node is `before`, bit 1 its last node's is `last`;
-        otherwise nothing is coupled there. Every thread of the block must come here.
-        """
-        at, step = uint32(place.at), place.step
-        ground, current = node[GROUND], node[CURRENT]
-        if known & 1 and place.slot == 0:
-            ground += node[COUPLING]
-            current += node[COUPLING] * before
-        if place.slot == place.slots - 1:
-            # Nothing comes from a next node.
-            shared[at + ground_before_at] = ZERO
-            shared[at + current_before_at] = ZERO
-            if known & 2:
-                ground, current = FIXED, FIXED * last
-        shared[at + coupling_at] = node[COUPLING]
-        shared[at + ground_at] = ground
-        shared[at + current_at] = current
-        if place.slot > 0:
-            shared[uint32(at - step) + ground_before_at] = node[GROUND_BEFORE]
-            shared[uint32(at - step) + current_before_at] = node[CURRENT_BEFORE]
-        cuda.syncthreads()
-        thread, lines = place.thread, place.lines
-        middle = int32(place.slots >> 1)
-        backwards = thread >= lines
-        # Of the node at hand, of its edge to the next one, and how far that is.
-        here, move, count = int32(thread * place.pitch), step, middle
-        if backwards:
-            here = int32((thread - lines) * place.pitch + (place.slots - 1) * step)
-            move, count = int32(-step), int32(place.slots - 1 - middle)
-        edge = here if backwards else int32(here + step)
-        ground = current = ZERO
-        if thread < 2 * lines:
-            for _ in range(count):
-                i = uint32(here)
-                ground += shared[i + ground_at] + shared[i + ground_before_at]
-                current += shared[i + current_at] + shared[i + current_before_at]
-                left = shared[uint32(edge) + coupling_at]
-                inverse = ONE / (ground + left)
-                forward = left * inverse
-                shared[i + ground_at] = forward
-                shared[i + current_at] = current * inverse
-                ground *= forward
-                current *= forward
-                here, edge = int32(here + move), int32(edge + move)
-            shared[uint32(thread) + other_ground_at] = ground
-            shared[uint32(thread) + other_current_at] = current
-        cuda.syncthreads()
-        if thread < 2 * lines:
-            other = uint32(thread - lines if backwards else thread + lines)
-            i = uint32(here)
-            ground += shared[i + ground_at] + shared[i + ground_before_at] + shared[other + other_ground_at]
-            current += shared[i + current_at] + shared[i + current_before_at] + shared[other + other_current_at]
-            value = current / ground
-            # No coupling is needed any more: the values go there.
-            if not backwards:
-                shared[i + coupling_at] = value
-            for _ in range(count):
-                here = int32(here - move)
-                i = uint32(here)
-                value = shared[i + current_at] + shared[i + ground_at] * value
-                shared[i + coupling_at] = value
-        cuda.syncthreads()
-        if place.slot > 0:
-            before = shared[uint32(at - step) + coupling_at]
-        return before, shared[at + coupling_at]
-
-    return solve_nodes
-
-
-@part
-def _reduce_nodes(node, place, shared):
-    """Combine the chunks of a segment into one: slot 0 ends with the whole segment's node[].
-
-    shared: five arrays. Pairs, then pairs of pairs: at each step the left one's last node goes.
-    """
-    at = uint32(place.at)
-    reach = int32(1)
-    while reach < place.slots:
-        for k in range(NODE_FIELDS):
-            shared[k, at] = node[k]
-        cuda.syncthreads()
-        if place.slot & (2 * reach - 1) == 0 and place.slot + reach < place.slots:
-            other = uint32(at + reach * place.step)
-            ground = node[GROUND] + shared[GROUND_BEFORE, other]
-            current = node[CURRENT] + shared[CURRENT_BEFORE, other]
-            after = shared[COUPLING, other]
-            inverse = ONE / (node[COUPLING] + ground + after)
-            before = node[COUPLING] * inverse
-            forward = after * inverse
-            node[GROUND_BEFORE] += ground * before
-            node[CURRENT_BEFORE] += current * before
-            node[COUPLING] *= forward
-            node[GROUND] = shared[GROUND, other] + ground * forward
-            node[CURRENT] = shared[CURRENT, other] + current * forward
-        cuda.syncthreads()
-        reach = int32(2 * reach)
-
-
-@part
-def _row_of_thread(first_row):
-    """(segment, line, `_Place`) of a thread that solves rows, see `_kernels`."""
-    slots, lines = int32(cuda.blockDim.x), int32(cuda.blockDim.y)
-    line = int32((cuda.blockIdx.y + first_row) * lines + cuda.threadIdx.y)
-    at = int32(cuda.threadIdx.y * slots + cuda.threadIdx.x)
-    return int32(cuda.blockIdx.x), line, _Place(int32(cuda.threadIdx.x), slots, at, int32(1), lines, slots, at)
-
-
-@part
-def _pixels_of_row(u, line, segment, place):
-    """(pixels of the segment, of which the thread's; where a block's line and the thread's chunk are staged)."""
-    first = int32(segment * place.slots * CHUNK)
-    count = min(int32(u.shape[2] - first), int32(place.slots * CHUNK))
-    own = int32(0)
-    if line < u.shape[1]:
-        own = int32(count - place.slot * CHUNK)
-    pitch = int32(place.slots * (CHUNK + 1) + BEFORE_CHUNKS)
-    return first, count, own, pitch
-
-
-@part
-def _load_row(source, guide, plane, line, segment, place, staged, staged_guide, value, seen):
-    """Read a chunk of `source` and of the guide: (how many pixels it has, is there one before it)."""
-    first, count, own, pitch = _pixels_of_row(source, line, segment, place)
-    warp, lane = int32(place.thread >> 5), int32(place.thread & (WARP - 1))
-    warps = int32((place.slots * place.lines) >> 5)  # whole ones
-    top = int32(line - cuda.threadIdx.y)
-    last = min(place.lines, int32(source.shape[1] - top))
-    if warp >= warps:
-        last = int32(0)
-    left = int32(count - lane)
-    x = uint64(first + lane)
-    while warp < last:
-        y = uint64(top + warp)
-        start = int32(warp * pitch)
-        to = uint32(start + BEFORE_CHUNKS + lane + (lane >> CHUNK_BITS))
-        for k in range(CHUNK):
-            if k * WARP < left:
-                staged[to + k * STAGED_STEP] = source[plane, y, x + uint64(k * WARP)]
-                staged_guide[to + k * STAGED_STEP] = guide[plane, y, x + uint64(k * WARP)]
-        if segment > 0 and lane == 0:
-            staged_guide[uint32(start)] = guide[plane, y, uint64(first - 1)]
-        warp = int32(warp + warps)
-    cuda.syncthreads()
-    at = uint32(cuda.threadIdx.y * pitch + BEFORE_CHUNKS + place.slot * (CHUNK + 1))
-    joined = segment + place.slot > 0
-    if own >= CHUNK:
-        for i in range(CHUNK):
-            value[i] = staged[at + i]
-            seen[i + 1] = staged_guide[at + i]
-    else:
-        for i in range(CHUNK):
-            value[i] = ZERO
-            seen[i + 1] = ZERO
-            if i < own:
-                value[i] = staged[at + i]
-                seen[i + 1] = staged_guide[at + i]
-    seen[0] = seen[1]
-    if joined and own > 0:
-        seen[0] = staged_guide[uint32(at - BEFORE_CHUNKS)]
-    return own, joined
-
-
-@part
-def _store_row(u, plane, line, segment, place, staged, value, own):
-    first, count, _, pitch = _pixels_of_row(u, line, segment, place)
-    at = uint32(cuda.threadIdx.y * pitch + BEFORE_CHUNKS + place.slot * (CHUNK + 1))
-    for i in range(CHUNK):
-        staged[at + i] = value[i]
-    cuda.syncthreads()
-    warp, lane = int32(place.thread >> 5), int32(place.thread & (WARP - 1))
-    warps = int32((place.slots * place.lines) >> 5)
-    top = int32(line - cuda.threadIdx.y)
-    last = min(place.lines, int32(u.shape[1] - top))
-    if warp >= warps:
-        last = int32(0)
-    left = int32(count - lane)
-    x = uint64(first + lane)
-    while warp < last:
-        y = uint64(top + warp)
-        at = uint32(warp * pitch + BEFORE_CHUNKS + lane + (lane >> CHUNK_BITS))
-        for k in range(CHUNK):
-            if k * WARP < left:
-                u[plane, y, x + uint64(k * WARP)] = staged[at + k * STAGED_STEP]
-        warp = int32(warp + warps)
-
-
-@part
-def _column_of_thread(first_row):
-    """As `_row_of_thread`, of a thread that solves columns."""
-    lines, slot = int32(cuda.blockDim.x), int32(cuda.threadIdx.y)
-    line = int32(cuda.blockIdx.x * lines + cuda.threadIdx.x)
-    at = int32(slot * lines + cuda.threadIdx.x)
-    place = _Place(slot, int32(cuda.blockDim.y), at, lines, lines, int32(1), at)
-    return int32(cuda.blockIdx.y + first_row), line, place
-
-
-@part
-def _load_column(source, guide, plane, line, segment, place, staged, staged_guide, value, seen):
-    """As `_load_row`."""
-    first = int32((segment * place.slots + place.slot) * CHUNK)
-    own = int32(0)
-    if line < source.shape[2]:
-        own = int32(source.shape[1] - first)
-    x, y = uint64(line), uint64(first)
-    if own >= CHUNK:
-        for i in range(CHUNK):
-            value[i] = source[plane, y + uint64(i), x]
-            seen[i + 1] = guide[plane, y + uint64(i), x]
-    else:
-        for i in range(CHUNK):
-            value[i] = ZERO
-            seen[i + 1] = ZERO
-            if i < own:
-                value[i] = source[plane, y + uint64(i), x]
-                seen[i + 1] = guide[plane, y + uint64(i), x]
-    seen[0] = seen[1]
-    if first > 0 and own > 0:
-        seen[0] = guide[plane, uint64(first - 1), x]
-    return own, first > 0
-
-
-@part
-def _store_column(u, plane, line, segment, place, staged, value, own):
-    x, y = uint64(line), uint64((segment * place.slots + place.slot) * CHUNK)
-    if own >= CHUNK:
-        for i in range(CHUNK):
-            u[plane, y + uint64(i), x] = value[i]
-    else:
-        for i in range(CHUNK):
-            if i < own:
-                u[plane, y + uint64(i), x] = value[i]
 
 
 class _Direction(NamedTuple):
@@ -386,13 +84,13 @@ def _kernels(rows: bool) -> _Direction:
     chunks a line.
     """
     locate, load, store = (
-        (_row_of_thread, _load_row, _store_row) if rows else (_column_of_thread, _load_column, _store_column)
+        (row_of_thread, load_row, store_row) if rows else (column_of_thread, load_column, store_column)
     )
     threads = ROW_THREADS if rows else COLUMN_THREADS
     staging = STAGED if rows else 1
     nodes_shape = (NODE_FIELDS, threads)
     solving = (NODE_FIELDS + 2) * threads
-    solve_nodes = _node_solver(threads)
+    solve_nodes = node_solver(threads)
     along = 1 if rows else 2  # the axis of u on which lines lie side by side
     chunk_and_before = CHUNK + 1
 
@@ -412,9 +110,9 @@ def _kernels(rows: bool) -> _Direction:
             return
         segment, line, place = locate(first_row)
         own, joined = load(source, guide, plane, line, segment, place, staged, staged_guide, value, seen)
-        _resistances(seen, own, joined, alpha, offset, edge)
-        _eliminate(edge, value, scale, unused, unused, unused, node)
-        _reduce_nodes(node, place, shared)
+        resistances(seen, own, joined, alpha, offset, edge)
+        eliminate(edge, value, scale, unused, unused, unused, node)
+        reduce_nodes(node, place, shared)
         if place.slot == 0 and line < source.shape[along]:
             for k in range(NODE_FIELDS):
                 nodes[k, plane, segment, line] = node[k]
@@ -441,8 +139,8 @@ def _kernels(rows: bool) -> _Direction:
             return
         segment, line, place = locate(first_row)
         own, joined = load(source, guide, plane, line, segment, place, staged, staged_guide, value, seen)
-        _resistances(seen, own, joined, alpha, offset, edge)
-        _eliminate(edge, value, scale, into_before, into_next, constant, node)
+        resistances(seen, own, joined, alpha, offset, edge)
+        eliminate(edge, value, scale, into_before, into_next, constant, node)
         known, before, last = int32(0), ZERO, ZERO
         if segment > 0:
             known = int32(1)

@@ -6,14 +6,14 @@ import functools
 import importlib
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import driver, streams
 
-__all__ = ["Batch", "DeviceArray", "Flags", "contiguous_strides", "numba_array"]
+__all__ = ["Batch", "DeviceArray", "contiguous_strides", "numba_array"]
 
 
 class _Interface:
@@ -30,12 +30,32 @@ class _Interface:
         setattr(self, protocol, described)
 
 
-class Flags(NamedTuple):
+class Flags:
     """What `numpy.ndarray.flags` tells, as far as it is asked for."""
 
-    c_contiguous: bool
-    aligned: bool
-    writeable: bool
+    def __init__(self, array: DeviceArray) -> None:
+        self._array = array
+
+    @property
+    def writeable(self) -> bool:
+        """Whether it may be written to."""
+        return self._array.writeable
+
+    @property
+    def aligned(self) -> bool:
+        """Whether every element lies where its type may."""
+        array = self._array
+        alignment = array.dtype.alignment
+        steps = zip(array.strides, array.shape, strict=True)
+        return not (array.pointer % alignment or any(step % alignment for step, n in steps if n != 1))
+
+    @property
+    def c_contiguous(self) -> bool:
+        """Whether the elements follow each other, the last axis fastest; axes of one element do not count."""
+        array = self._array
+        expected = contiguous_strides(array.shape, array.dtype.itemsize)
+        axes = zip(array.shape, array.strides, expected, strict=True)
+        return 0 in array.shape or all(step == plain or n == 1 for n, step, plain in axes)
 
 
 @dataclass(eq=False, slots=True)
@@ -106,12 +126,7 @@ class DeviceArray:
     @property
     def flags(self) -> Flags:
         """As of an ndarray."""
-        itemsize = self.dtype.itemsize
-        steps = [stride for stride, length in zip(self.strides, self.shape, strict=True) if length != 1]
-        plain = [n for n in self.shape if n != 1]
-        contiguous = 0 in plain or tuple(steps) == contiguous_strides(tuple(plain), itemsize)
-        aligned = not any(place % self.dtype.alignment for place in (self.pointer, *steps))
-        return Flags(contiguous, aligned, self.writeable)
+        return Flags(self)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -120,17 +135,20 @@ class DeviceArray:
         """View a part: slices, new axes, integers."""
         whole = index if isinstance(index, tuple) else (index,)
         taken = sum(one is not None and one is not Ellipsis for one in whole)
-        rest = (slice(None),) * (self.ndim - taken)
+        others = (Ellipsis,) * (self.ndim - taken)  # axes that stay as they are
         at = whole.index(Ellipsis) if Ellipsis in whole else len(whole)
         pointer, shape, strides, axis = self.pointer, [], [], 0
-        for one in (*whole[:at], *rest, *whole[at + 1 :]):
+        for one in (*whole[:at], *others, *whole[at + 1 :]):
             if one is None:
                 shape.append(1)
                 strides.append(0)
                 continue
             length, stride = self.shape[axis], self.strides[axis]
             axis += 1
-            if isinstance(one, slice):
+            if one is Ellipsis:
+                shape.append(length)
+                strides.append(stride)
+            elif isinstance(one, slice):
                 begin, end, step = one.indices(length)
                 count = len(range(begin, end, step))
                 shape.append(count)
@@ -138,12 +156,8 @@ class DeviceArray:
                 pointer += begin * stride if count else 0
             else:
                 pointer += range(length)[one] * stride
-        return self.viewed(pointer, tuple(shape), tuple(strides))
-
-    def viewed(self, pointer: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> DeviceArray:
-        """View the same memory in another layout."""
         rest = self.dtype, self.writeable, self.device, self.stream, self.library, self.owner
-        return DeviceArray(pointer, shape, strides, *rest)
+        return DeviceArray(pointer, tuple(shape), tuple(strides), *rest)
 
 
 @functools.lru_cache(maxsize=64)

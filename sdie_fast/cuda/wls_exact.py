@@ -4,39 +4,24 @@ The system is (I + lambda L) u = g, L the Laplacian of the pixel grid with the w
 al. 2008, which differ by 1e5 from one edge to the next. It is solved by conjugate gradients with one
 multigrid V-cycle an iteration as preconditioner:
 
+- it begins with the fast solution (`wls_fast`), which costs less than an iteration and spares two or three;
 - one kernel launch for a whole batch; a team of blocks serves a plane from its weights to its
   result, then takes the next (`team`). A small plane of a large batch has one block, a
   large plane alone has all that the device runs at once;
-- the smoother solves lines inside tiles of 16 x 16 that lie in shared memory, twice, the second time
-  with tiles half a tile aside (`smoother`);
-- interpolation follows the couplings, and the coarse operators are P^T A P (`multigrid`);
-- the cycle is symmetric, so that plain conjugate gradients converge whatever the image and lambda.
+- the smoother solves lines inside tiles of 16 x 16 that lie in shared memory, on the image itself twice, the second
+  time with tiles half a tile aside (`smoother`);
+- interpolation follows the couplings, and the coarse operators are P^T A P (`coarsen`, `transfer`, `multigrid`);
+- the cycle is symmetric, so that plain conjugate gradients converge whatever the image and lambda;
+- an image is done when a bound of its largest error says so (`stopping`).
 
 What else was tried, with the same interpolation, on photographs of steel and magnetic tiles (200 x
-200, lambda 1; iterations until the largest error was 1/510): red-black Gauss-Seidel 12 to 57, damped
-Jacobi twice 12 to 161, Chebyshev polynomials over 100, zebra lines through the whole image 4 to 14,
+200, lambda 1; iterations until the largest error was 1/510, from the image itself on): red-black Gauss-Seidel 12 to
+57, damped Jacobi twice 12 to 161, Chebyshev polynomials over 100, zebra lines through the whole image 4 to 14,
 tiles as here 4 to 10, tiles of 32 instead 4 to 9, tiles solved exactly 2 to 3. A pass over tiles
 moves each array once, as a Gauss-Seidel sweep does, whatever it does in shared memory; solving tiles
-exactly needs their factors, 16 values a pixel and pass, which is more than it saves. An iteration
-moves about 52 values a pixel, levels below included: 208 bytes.
-
-Measured with this code, compiled for the CPU as one thread: 8 to 13 iterations to the bound below on seven such
-photographs, 145 on black and white noise, where pixels of one value hang together around corners, up to 208 on
-diagonal stripes. The largest error of all was 0.1 of the tolerance.
-
-**When to stop.** A >= I, so the largest error is at most the energy norm of the error; more closely,
-|e(x)| <= ||e||_A / sqrt(c(x)), c(x) the conductance between pixel x and ground (1 / c(x) is the
-inverse's diagonal element), of which a lower bound is found from networks inside A. The energy
-norm is bounded from the coefficients of the iteration by the Gauss-Radau rule (Meurant & Tichy 2013),
-which needs a lower bound of the preconditioned matrix's smallest eigenvalue: 1/4096 for the
-first steps, then 1/16, or less where the coefficients show one below 1/4 (`_left`). A plane ends when the bound is
-below 0.8 of the tolerance. The size of the correction, which is cheaper to look at, was up to a
-hundred times too small where pixels hang together in a way that no coarse level sees (dark noise,
-spirals, black and white noise).
-
-Not measured on a GPU: none was at hand. The kernels were run in Numba's simulator, where a team has
-one block, or two in one test that lets them run side by side; what it cannot show is the order of
-memory between multiprocessors, which rests on `threadfence` on both sides of a team's barrier.
+exactly needs their factors, 16 values a pixel and pass, which is more than it saves. With one pass on level 0 instead
+of two, what the tiles' borders leave takes hundreds of iterations; on the coarser levels one is as good as two. From the
+fast solution on, 2 to 3 iterations reach 1/510 on such photographs, and 5 to 9 the bound.
 """
 
 from __future__ import annotations
@@ -47,9 +32,11 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32, int64
 
-from .kernels import ACTIVE, F32, HALF, ONE, SIMULATED, ZERO, ceil_div, kernel, part, section
-from .multigrid import cycle, image_of, row_of, set_up
+from .coarsen import set_up
+from .kernels import ACTIVE, F32, ONE, SIMULATED, ZERO, ceil_div, kernel, section
+from .multigrid import cycle
 from .smoother import FIVE_TILES, ORIGINS, TILES_FLOATS
+from .stopping import BOUNDS, GUESSES, least_conductance, left_after
 from .team import (
     CHUNK,
     EAST,
@@ -62,25 +49,23 @@ from .team import (
     SIDE,
     SOUTH,
     TEAM,
+    THREADS,
     WIDTH,
     barrier,
     clear_margins,
     join,
     lay_out,
-    least_of_block,
     next_image,
     places,
     sum_block,
     total,
 )
+from .transfer import image_of, row_of
 from .wls_fast import SMALL, FastWls, edge_weight, from_lightness, lightness
 from .words import get, i32, pair, plane, put, u32
 
 __all__ = ["ExactWls"]
 
-# Threads of a block, a power of two: four warps load and store what two of them solve. Fewer where
-# each is a thread of Python's.
-THREADS = 4 if SIMULATED else 128
 BLOCKS = 4  # of a multiprocessor: what their shared memory, 48 KB each, lets run at once
 _bounded = {} if SIMULATED else {"launch_bounds": (THREADS, BLOCKS)}  # so that registers do, too
 
@@ -88,11 +73,7 @@ _IMAGES = float32[:, ::1]
 STEEPEST = 1.5  # most that intensity changes when lightness / 100 does
 MAX_ITERATIONS = 4000
 SURE_AFTER = 1000  # iterations, many times what the hardest image tried has taken
-SAFETY = F32(0.8)  # of the tolerance, that the bound of the error may reach
-GUESSES = 12  # of the preconditioned matrix's smallest eigenvalue: 1/2, 1/4, ...
-SEEN = 3  # steps after which the coefficients show how small it is; before, the last guess is taken
-HOPS = 8  # pixels to either side, at least, of the networks that bound the conductance to ground
-RUN = 32  # pixels whose networks one thread looks at
+SAFETY = F32(0.95)  # of the tolerance, that the bound of the error may reach
 
 
 @section
@@ -145,77 +126,6 @@ def _edge(p, q, alpha, offset):
 
 
 @section
-def _along(couplings, grounds, ones, to, at, stride, before, count, after):
-    """Set `count` pixels of `to`, `stride` apart from `at` on, to what conducts from each to ground along their line.
-
-    Networks begin `before` pixels before the first and `after` after the last one. grounds: plane of what each pixel
-    has to ground itself, which counts too; ones: 1 each. Returns the least value set.
-    """
-    behind, i = ZERO, i32(at - before * stride)
-    for hop in range(before + count):
-        behind += ONE if ones else get(grounds, i)
-        if hop >= before:
-            put(to, i, behind)
-        edge = get(couplings, i)
-        behind = edge * behind / (edge + behind)
-        i = i32(i + stride)
-    behind, i = ZERO, i32(at + (count - 1 + after) * stride)
-    least = F32(3e38)
-    for hop in range(after + count):
-        if hop >= after:
-            value = get(to, i) + behind
-            put(to, i, value)
-            least = min(least, value)
-        behind += ONE if ones else get(grounds, i)
-        edge = get(couplings, i - stride)
-        behind = edge * behind / (edge + behind)
-        i = i32(i - stride)
-    return least
-
-
-@section
-def _bound(work, levels, sums, crew, shared):
-    """A lower bound of the conductance between any pixel and ground; overwrites level 0's corrections.
-
-    That of the pixel's comb: its row, at least `HOPS` pixels to either side, and of each of these its
-    column, as far. Leaving out the other edges can only lower it (Rayleigh's monotonicity law).
-    """
-    _, _, rank, size = crew
-    h, w = i32(levels[0, HEIGHT]), i32(levels[0, WIDTH])
-    columns, combs = plane(work, levels[0, SECOND]), plane(work, levels[0, FIRST])
-    east, south, listed = plane(work, levels[0, EAST]), plane(work, levels[0, SOUTH]), plane(work, sums)
-    first, step = places(crew)
-    p, end = first, u32(w * ((h + RUN - 1) // RUN))
-    while p < end:
-        run = row_of(p, w)
-        y, x = i32(run * RUN), i32(p - run * w)
-        count = i32(min(RUN, h - y))
-        before, after = i32(min(HOPS, y)), i32(min(HOPS, h - y - count))
-        _along(south, columns, True, columns, i32(y * w + x), w, before, count, after)
-        p = u32(p + step)
-    barrier(crew)
-    least, runs = F32(3e38), i32((w + RUN - 1) // RUN)
-    p, end = first, u32(h * runs)
-    while p < end:
-        y = row_of(p, runs)
-        x = i32((p - y * runs) * RUN)
-        count = i32(min(RUN, w - x))
-        before, after = i32(min(HOPS, x)), i32(min(HOPS, w - x - count))
-        least = min(least, _along(east, columns, False, combs, i32(y * w + x), 1, before, count, after))
-        p = u32(p + step)
-    least = least_of_block(least, shared)
-    if cuda.threadIdx.x == 0:
-        put(listed, rank, least)
-    barrier(crew)
-    least = F32(3e38)
-    i = i32(cuda.threadIdx.x)
-    while i < size:
-        least = min(least, get(listed, i))
-        i = i32(i + cuda.blockDim.x)
-    return least_of_block(least, shared)
-
-
-@section
 def _turn(work, levels, directions, result, ratio, taken, fresh, sums, chunks, crew, shared):
     """Add `taken` * p to the result, turn p to z + ratio p, A p likewise, and list the chunks' sums of p A p.
 
@@ -247,51 +157,18 @@ def _turn(work, levels, directions, result, ratio, taken, fresh, sums, chunks, c
         chunk = i32(chunk + size)
 
 
-@part
-def _left(bounds, since, alpha_before, beta, alpha):
-    """Bound the squared energy norm of the error after a step, in units of z.r before it.
-
-    bounds: for each guess mu of the smallest eigenvalue of M A, the Gauss-Radau bound of that norm
-    before the step (Meurant & Tichy 2013); below 0 once the steps have shown an
-    eigenvalue below mu. After `SEEN` steps the guess after the first that still stands is taken: half
-    of it. since: steps before this one.
-    """
-    guess = ONE
-    standing, value = 0, ZERO
-    needed = 2 if since + 1 >= SEEN else GUESSES
-    for j in range(GUESSES):
-        guess *= HALF
-        bound = bounds[j]
-        if since == 0:
-            bound = ONE / guess
-        elif bound > ZERO:
-            rest = bound - alpha_before
-            bound = rest / (guess * rest + beta)
-        if bound <= alpha:
-            bound = -ONE
-        bounds[j] = bound
-        if standing < needed:
-            if bound > ZERO:
-                standing += 1
-                value = bound - alpha
-            elif j == GUESSES - 1:
-                value = ONE / guess
-    return value
-
-
 @section
-def _solve(work, levels, plan, result, tol, crew, tile, origins):
+def _solve(work, levels, plan, result, tol, crew, tile, origins, bounds):
     """Solve for one image; returns the number of iterations. Adds the solution of A x = r to the result.
 
     The sure preconditioner, without coarse levels, takes over should the other one show that it is
     not positive definite, or not be done after `SURE_AFTER` iterations.
     """
     inverse, sums, other_sums, direction, image_of_direction, chunks = plan
-    least = _bound(work, levels, sums, crew, tile)
+    least = least_conductance(work, levels, sums, crew, tile)
     set_up(work, levels, inverse, crew, tile)
     enough = SAFETY * tol
     enough = enough * enough * least
-    bounds = cuda.local.array(GUESSES, float32)
     zr_before, alpha = ONE, ZERO
     loss = ZERO  # what the residual is still to lose of the direction's image
     iterations, since = 0, 0  # since: iterations since the directions were begun
@@ -319,7 +196,11 @@ def _solve(work, levels, plan, result, tol, crew, tile, origins):
         alpha_before = alpha
         alpha = zr / pap
         loss = alpha
-        left = zr * _left(bounds, since, alpha_before, beta, alpha)
+        if cuda.threadIdx.x == 0:
+            put(bounds, GUESSES, left_after(bounds, since, alpha_before, beta, alpha))
+        cuda.syncthreads()
+        left = zr * get(bounds, GUESSES)
+        cuda.syncthreads()
         since += 1
         zr_before = zr
         if left <= enough:
@@ -357,6 +238,7 @@ def solve(
     tile = cuda.shared.array(TILES_FLOATS, float32)
     origins = cuda.shared.array(ORIGINS, int32)
     told = cuda.shared.array(2, int32)
+    bounds = cuda.shared.array(BOUNDS, float32)
     team = cuda.blockIdx.x // blocks
     if cuda.threadIdx.x == 0:
         told[0], told[1] = join(teams, team, blocks)
@@ -373,7 +255,7 @@ def solve(
         if active[image] != ZERO:
             result = out[image]
             _prepare(work, levels, guide[image], result, scale, alpha, offset, light, crew)
-            taken = _solve(work, levels, plan, result, tol, crew, tile, origins)
+            taken = _solve(work, levels, plan, result, tol, crew, tile, origins, bounds)
             if light:
                 i = first
                 while i < u32(out.shape[1]):

@@ -40,6 +40,8 @@ if SIMULATED:
 
     def plane(array: Any, place: int) -> Any:
         """View an array from a place on; indices below 0 are before it."""
+        if isinstance(array, _Part):
+            return _Part(array.array, array.place + int(place))
         return _Part(array, int(place))
 
     def below(i: int, n: int) -> bool:
@@ -65,45 +67,69 @@ if SIMULATED:
 else:
     from numba import types
     from numba.cuda import cgutils
-    from numba.cuda.extending import intrinsic
+    from numba.cuda.extending import lower_builtin
+    from numba.cuda.typing.templates import AbstractTemplate, infer_global, signature
 
     ir: Any = importlib.import_module("llvmlite.ir")
     i32, u32 = np.int32, np.uint32
 
-    def _pointer(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        index = context.cast(builder, arguments[1], signature.args[1], types.int64)
-        return builder.gep(array.data, [index])
-
-    @intrinsic
-    def get(_context, array, index):
+    def get(array: Any, index: int) -> Any:
         """Read a word."""
 
-        def generate(context, builder, signature, arguments):
-            return builder.load(_pointer(context, builder, signature, arguments))
-
-        return array.dtype(array, index), generate
-
-    @intrinsic
-    def put(_context, array, index, value):
+    def put(array: Any, index: int, value: Any) -> None:
         """Write a word."""
 
-        def generate(context, builder, signature, arguments):
-            stored = context.cast(builder, arguments[2], signature.args[2], array.dtype)
-            builder.store(stored, _pointer(context, builder, signature, arguments))
-
-        return types.void(array, index, value), generate
-
-    @intrinsic
-    def plane(_context, array, place):
+    def plane(array: Any, place: int) -> Any:
         """View an array from a place on; indices below 0 are before it."""
 
-        def generate(context, builder, signature, arguments):
-            made = context.make_array(array)(context, builder, arguments[0])
-            made.data = _pointer(context, builder, signature, arguments)
-            return made._getvalue()
+    def look(table: Any, row: int, column: int) -> Any:
+        """Load a word that other blocks change by atomics; what is loaded after it is at least as new."""
 
-        return array(array, place), generate
+    def _typed(function, result):
+        """Tell the compiler a function's type; told so, it looks for no implementation: there are very many calls."""
+
+        class Template(AbstractTemplate):  # type: ignore[misc]
+            def generic(self, arguments, _keywords):
+                return signature(result(arguments[0]), *arguments)
+
+        infer_global(function)(Template)
+
+    _typed(get, lambda array: array.dtype)
+    _typed(put, lambda _array: types.void)
+    _typed(plane, lambda array: array)
+    _typed(look, lambda table: table.dtype)
+
+    def _pointer(context, builder, kinds, arguments):
+        array = context.make_array(kinds.args[0])(context, builder, arguments[0])
+        return builder.gep(array.data, [context.cast(builder, arguments[1], kinds.args[1], types.int64)])
+
+    @lower_builtin(get, types.Array, types.Integer)
+    def _get(context, builder, kinds, arguments):
+        return builder.load(_pointer(context, builder, kinds, arguments))
+
+    @lower_builtin(put, types.Array, types.Integer, types.Any)
+    def _put(context, builder, kinds, arguments):
+        value = context.cast(builder, arguments[2], kinds.args[2], kinds.args[0].dtype)
+        builder.store(value, _pointer(context, builder, kinds, arguments))
+        return context.get_dummy_value()
+
+    @lower_builtin(plane, types.Array, types.Integer)
+    def _plane(context, builder, kinds, arguments):
+        made = context.make_array(kinds.args[0])(context, builder, arguments[0])
+        made.data = _pointer(context, builder, kinds, arguments)
+        return made._getvalue()
+
+    @lower_builtin(look, types.Array, types.Integer, types.Integer)
+    def _look(context, builder, kinds, arguments):
+        table = context.make_array(kinds.args[0])(context, builder, arguments[0])
+        at = [context.cast(builder, arguments[k], kinds.args[k], types.intp) for k in (1, 2)]
+        pointer = cgutils.get_item_pointer(context, builder, kinds.args[0], table, at)
+        word = ir.IntType(32)
+        load = ir.InlineAsm(
+            ir.FunctionType(word, [word.as_pointer()]),
+            "ld.acquire.gpu.u32 $0, [$1];", "=r,l,~{memory}", side_effect=True,
+        )  # fmt: skip
+        return builder.call(load, [pointer])
 
     @part
     def pause(nanoseconds):
@@ -124,20 +150,6 @@ else:
     def other_of(word):
         """The second of a `pair`."""
         return float_of(np.int32(bits_of(word) & ~0xFFFF))
-
-    @intrinsic
-    def look(_context, table, row, column):
-        """Load a word that other blocks change by atomics; what is loaded after it is at least as new."""
-
-        def generate(context, builder, signature, arguments):
-            array = context.make_array(table)(context, builder, arguments[0])
-            at = [context.cast(builder, arguments[k], signature.args[k], types.intp) for k in (1, 2)]
-            word = ir.IntType(table.dtype.bitwidth)
-            kind = ir.FunctionType(word, [word.as_pointer()])
-            load = ir.InlineAsm(kind, "ld.acquire.gpu.u32 $0, [$1];", "=r,l,~{memory}", side_effect=True)
-            return builder.call(load, [cgutils.get_item_pointer(context, builder, table, array, at)])
-
-        return table.dtype(table, row, column), generate
 
 
 @part

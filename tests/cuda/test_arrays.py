@@ -311,6 +311,7 @@ class TestDeviceArray:
             base[:, :, 0],
             base[:0, ::2],
             np.broadcast_to(base[:1], base.shape),
+            np.ndarray((1, 3), dtype, np.zeros(16, dtype), 0, (7, base.itemsize)),  # the first axis is never walked
             np.zeros((3, 8 * base.itemsize + 1), np.uint8)[:, 1:].view(dtype),
             np.zeros(8 * base.itemsize + 1, np.uint8)[1:].view(dtype),
         ):

@@ -36,13 +36,15 @@ def mix(cuda):
 
     def run(planes, weights, params, smooth=None, equalised=None):
         count, height, width = planes.shape
-        made = local.local_mix(local.parts_of(params, weights.any((0, 1))), local.columns_of(width))
+        ends = local.Ends(local.columns_of(width), equalised=False, luma=False, integers=False)
+        made = local.local_mix(local.parts_of(params, weights.any((0, 1))), ends)
         state = cuda.to_device(planes.ravel())
         out = cuda.to_device(np.full(planes.size, np.nan, np.float32))
         others = [state if v is None else cuda.to_device(v.astype(np.float32).ravel()) for v in (smooth, equalised)]
+        images = cuda.to_device(np.zeros((1, 1, 1, 1), np.float32))
         made.kernel[made.grid(height, width, count), made.block](
-            state, *others, out, height, width, cuda.to_device(weights.astype(np.float32)), 0, 1,
-            cuda.to_device(local.numbers(params)), 0, 0,
+            state, *others, state, height, width, cuda.to_device(weights.astype(np.float32)), 0, 1,
+            cuda.to_device(local.numbers(params)), out, images, images, np.float32(1.0), 0, 0, 0,
         )  # fmt: skip
         return out.copy_to_host().reshape(planes.shape)
 

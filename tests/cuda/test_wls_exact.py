@@ -13,6 +13,7 @@ from sdie_fast.filters.wls import Wls
 
 pytest.importorskip("numba_cuda")
 from sdie_fast.cuda import kernels, smoother, team, wls_exact
+from sdie_fast.cuda.words import one_of, other_of, pair
 
 TOL = 1 / 510
 
@@ -147,6 +148,32 @@ def test_workspace_bytes(cuda, monkeypatch):
         assert sum(taken) == wls_exact.ExactWls.workspace_bytes(*arguments, on_lightness=False)
 
 
+def test_memory_may_hold_anything_before(cuda, rng):
+    planes = picture(rng, 1, 7, 9)
+    filter_ = wls_exact.ExactWls(1, 7, 9)
+    filter_._memory.copy_to_device(np.full(filter_._memory.shape, np.nan, np.float32))
+    out = cuda.to_device(np.full_like(planes, np.nan))
+    filter_(cuda.to_device(planes), out, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False)
+    assert np.abs(out.copy_to_host()[0] - expect(planes[0])).max() < TOL
+
+
+def test_pairs_of_numbers_in_a_word(cuda, rng):
+    @cuda.jit
+    def there_and_back(a, b, words):
+        for i in range(a.shape[0]):
+            words[i] = pair(a[i], b[i])
+            a[i], b[i] = one_of(words[i]), other_of(words[i])
+
+    given = (rng.standard_normal((2, 50)) * 10.0 ** rng.integers(-20, 20, (2, 50))).astype(np.float32)
+    given[:, :4] = [[0, 1, -1, 256], [1e4, 0, -3, 0.5]]
+    a, b = (cuda.to_device(row) for row in given)
+    there_and_back[1, 1](a, b, cuda.to_device(np.zeros(50, np.float32)))
+    for row, got in zip(given, (a.copy_to_host(), b.copy_to_host()), strict=True):
+        assert (np.abs(got - row) <= np.abs(row) * 2.0**-8).all()
+        assert (got.view(np.uint32) & 0xFFFF == 0).all()
+    np.testing.assert_array_equal(a.copy_to_host()[:4], given[0, :4])
+
+
 def test_levels_do_not_overlap():
     for size in ((1, 1), (3, 3), (1, 100), (37, 20)):
         levels = team.lay_out(*size)
@@ -161,7 +188,7 @@ def test_levels_do_not_overlap():
                 if k > 0 or field not in team.ABSENT:
                     spans.append((row[field] - margin, row[team.PIXELS] + 2 * margin))
             if k < last:
-                spans += [(row[team.TO], 6 * levels.table[k + 1][team.PIXELS])]
+                spans += [(row[team.TO], team.WEIGHTS * levels.table[k + 1][team.PIXELS])]
         spans.sort()
         assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
         assert spans[-1][0] + spans[-1][1] <= levels.floats
@@ -209,7 +236,7 @@ def side_by_side(monkeypatch, simulated):
 
 
 def solve_by(cuda, planes, blocks, sizes=None):
-    """Solve, beginning with the planes themselves, with teams of several blocks, each of 2 threads.
+    """Solve, beginning with the planes themselves, with teams of several blocks.
 
     Returns the result and the teams' table.
     """
@@ -218,7 +245,7 @@ def solve_by(cuda, planes, blocks, sizes=None):
     at = filter_._layout
     filter_._teams = cuda.to_device(np.zeros((n, team.TEAM), np.int32))
     out = cuda.to_device(planes.reshape(n, -1))
-    wls_exact.solve[n * blocks, 2](
+    wls_exact.solve[n * blocks, team.THREADS](
         cuda.to_device(planes.reshape(n, -1)), out, filter_._all, 0, np.float32(1), np.float32(1.2),
         np.float32(1e-4), np.float32(TOL), filter_._memory, filter_._levels, at.inverse, at.sums,
         at.other_sums, at.direction, at.image_of_direction, at.chunks, filter_._teams, blocks,
