@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import cuda
 
+from ..errors import InvalidArgumentError
 from .kernels import SIMULATED, ZERO, ceil_div, part, section
 from .words import get, i32, look, pause, put, u32
 
@@ -86,7 +87,13 @@ class Levels:
 
 
 def lay_out(height: int, width: int) -> Levels:
-    """Lay out the memory of one team for images of height x width, both at least 1."""
+    """Lay out the memory of one team for images of height x width, both at least 1.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Places would not be numbers of 32 bits.
+    """
     used = 0
 
     def take(floats: int, margin: int = 0) -> int:
@@ -112,6 +119,11 @@ def lay_out(height: int, width: int) -> Levels:
         rows.append(row)
         if last:
             break
+    if used >= 2**31:
+        raise InvalidArgumentError(
+            f"image: received {rows[0][0]} x {rows[0][1]} pixels; accepted by exact WLS on a GPU: about "
+            f"{pixels * 2**31 // used // 10**6} million pixels (to fix: wls_solver='fast')"
+        )
     return Levels(np.array(rows, np.int32), inverse, sums, other_sums, direction, image_of_direction, chunks, used)
 
 

@@ -299,7 +299,13 @@ class ExactWls:
 
     Notes
     -----
-    Memory is for as many planes as the device works on at once, about 43 bytes a pixel each.
+    Memory is for as many planes as the device works on at once, about 50 bytes a pixel each, and for the fast solution of
+    all planes, which the iteration begins with.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Planes of more than about 170 million pixels: places in memory are numbers of 32 bits.
     """
 
     def __init__(self, planes: int, height: int, width: int, *, on_lightness: bool) -> None:

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from sdie_fast.errors import InvalidArgumentError
 from sdie_fast.filters.wls import Wls
 
 pytest.importorskip("numba_cuda")
@@ -193,6 +194,12 @@ def test_levels_do_not_overlap():
         assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(spans))
         assert spans[-1][0] + spans[-1][1] <= levels.floats
         assert levels.table[last, team.PIXELS] <= team.COARSEST
+
+
+def test_an_image_too_large_for_places_of_32_bits_is_refused():
+    assert team.lay_out(10_000, 16_000).floats < 2**31
+    with pytest.raises(InvalidArgumentError, match=r"received 20000 x 20000 pixels; accepted .* 17\d million"):
+        team.lay_out(20_000, 20_000)
 
 
 @pytest.fixture
