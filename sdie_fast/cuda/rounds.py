@@ -151,14 +151,14 @@ class Rounds:
             )
         if active[WLS]:
             own = p.of("wls")
-            on_lightness = own.domain == "lightness"
-            settings = {"tol": own.tol, "on_lightness": on_lightness} if own.solver == "exact" else {}
+            settings = {"tol": own.tol} if own.solver == "exact" else {}
             self._wls(
                 state.planes[:count],
                 to.planes[:count],
                 lambda_=own.lambda_,
                 alpha=own.alpha,
                 **settings,
+                on_lightness=own.domain == "lightness",
                 active=self._shares[WLS],
                 stream=stream,
             )
@@ -188,7 +188,7 @@ class Rounds:
 
 
 def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
-    """The solver's class, and what it has to be told beside the planes' size."""
+    """The solver's class, and what its memory depends on beside the planes' size."""
     own = params.of("wls")
     return (FastWls, {"on_lightness": own.domain == "lightness"}) if own.solver == "fast" else (ExactWls, {})
 

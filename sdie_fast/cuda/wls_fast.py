@@ -45,18 +45,18 @@ class FastWls:
     planes, height, width : int
         The most planes of a call, and their size.
     on_lightness : bool
-        Smooth CIE L* instead of intensity.
+        Whether calls may smooth CIE L*, which takes a plane of memory each.
     """
 
-    def __init__(self, planes: int, height: int, width: int, *, on_lightness: bool) -> None:
+    def __init__(self, planes: int, height: int, width: int, *, on_lightness: bool = True) -> None:
         shape = (planes, height, width)
-        self._light = cuda.device_array(shape, "float32") if on_lightness else None
+        self._light: Any = cuda.device_array(shape, "float32") if on_lightness else None
         self._along_rows = Lines(*shape, rows=True)
         self._along_columns = Lines(*shape, rows=False)
         self._all = cuda.to_device(np.ones(planes, np.float32))
 
     @classmethod
-    def workspace_bytes(cls, planes: int, height: int, width: int, *, on_lightness: bool) -> int:
+    def workspace_bytes(cls, planes: int, height: int, width: int, *, on_lightness: bool = True) -> int:
         """Bytes of device memory an instance holds."""
         lines = Lines.workspace_bytes(planes, width, height) + Lines.workspace_bytes(planes, height, width)
         return 4 * planes * height * width * on_lightness + lines + 4 * planes
@@ -68,6 +68,7 @@ class FastWls:
         *,
         lambda_: float,
         alpha: float,
+        on_lightness: bool,
         active: Any = None,
         stream: Any = 0,
     ) -> None:
@@ -79,6 +80,8 @@ class FastWls:
             Intensities in [0, 1]; not aliased; n at most the planes of the workspace.
         lambda_, alpha : float
             As `sdie_fast.FilterParams` has them.
+        on_lightness : bool
+            Smooth CIE L* instead of intensity.
         active : device (n,) float32, C-contiguous, or None
             A plane whose entry is 0 is not computed. None: all.
         stream : Numba stream
@@ -89,7 +92,7 @@ class FastWls:
             active = self._all
         grid, block = (ceil_div(width, COLUMNS), ceil_div(height, ROWS), planes), (COLUMNS, ROWS)
         small = SMALL
-        if self._light is not None:
+        if on_lightness:
             light, small = self._light[:planes], SMALL / 100  # of L* / 100
             launch(to_lightness, grid, block, stream, guide, light, active)
             guide = light
@@ -101,5 +104,5 @@ class FastWls:
             self._along_rows(source, guide, out, strength, edges, active, stream)
             source = out
             self._along_columns(source, guide, out, strength, edges, active, stream)
-        if self._light is not None:
+        if on_lightness:
             launch(to_intensity, grid, block, stream, out, active)

@@ -22,7 +22,10 @@ def smooth(cuda):
         out = cuda.to_device(np.full_like(planes, np.nan))
         if active is not None:
             active = cuda.to_device(np.asarray(active, np.float32))
-        filter_(cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, active=active)
+        filter_(
+            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, on_lightness=on_lightness,
+            active=active,
+        )  # fmt: skip
         return out.copy_to_host()
 
     return run
