@@ -86,15 +86,6 @@ def quotient(a, b):
     return int32(uint32(a) // uint32(b))
 
 
-@part
-def reflect(i, n):
-    """Reflect a coordinate into [0, n) without repeating the edge; farther ones end at an edge."""
-    i = abs(i)
-    if i >= n:
-        i = 2 * (n - 1) - i
-    return max(i, 0)
-
-
 class Kernel(NamedTuple):
     """A kernel with the types of the arguments it is called with, for tools and tests."""
 

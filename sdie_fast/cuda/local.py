@@ -1,9 +1,11 @@
 """The fused kernel of a round: the local filters, the other terms, their mix.
 
 A block of threads holds a tile of one plane in shared memory, with as large a halo as the filters in
-use need, reflected at the image's border, and writes 32 x `rows` pixels. Windows are separable where the
+use need, reflected at the image's border, and writes `columns` x `rows` pixels. Windows are separable where the
 filter is: `parts` says what each does, in up to three steps with barriers between, along rows or down
 columns. Two more arrays of shared memory, `first` and `second`, hold what one step leaves for a later one.
+The spatiogram's values are made here too (`spatiogram.by_place`), and the last round's results go straight
+to the caller's images: neither is ever written as a plane.
 
 Each thread works on a run of `RUN` pixels, so that a running sum or a column of values in registers
 serves all of them. Threads side by side take columns side by side where they walk down, and rows
@@ -11,14 +13,11 @@ one below the other where they walk along (rows have an odd pitch): either way n
 in one bank of shared memory.
 
 Arithmetic is float32. The special function unit's exponential, 48 a pixel for a bilateral window of 7, is
-the scarcest resource: 16 results a cycle of a multiprocessor against 128 of anything else.
+the scarcest resource: 16 results a cycle of a multiprocessor against 128 of anything else. Counted on the
+emulated driver, the toolkit's local filters at a window of 7 take about 540 instructions a pixel, of which the
+bilateral filter has 290. The median takes some 60 for each of its window's pixels.
 
-Not measured on a GPU: none was at hand. Counted from the machine code for compute capability 9.0, the
-toolkit's filters at a window of 7 take about 520 instructions a pixel, of which the bilateral filter
-has 300; nothing is spilled from registers, of which a thread takes 72. The median takes some 60 for each
-of its window's pixels.
-
-A kernel is compiled for its parts' windows and choices alone; a filter without weight has no part.
+A kernel is compiled for its parts' windows and choices, and for `Ends`; a filter without weight has no part.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ def columns_of(width: int) -> int:
 
 @part
 def _reflect(i, n):
-    """As `reflect`, of int32."""
+    """Reflect a coordinate into [0, n) without repeating the edge, in int32; farther ones end at an edge."""
     i = abs(i)
     if i >= n:
         i = int32(2 * (n - 1) - i)

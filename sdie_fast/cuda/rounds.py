@@ -189,7 +189,7 @@ class Rounds:
 
 
 def _wls_class(params: FilterParams) -> tuple[Any, dict[str, Any]]:
-    """The solver's class, and what it has to be told beside the planes' size."""
+    """The solver's class, and what its memory depends on beside the planes' size."""
     own = params.of("wls")
     return (FastWls if own.solver == "fast" else ExactWls), {"on_lightness": own.domain == "lightness"}
 

@@ -4,7 +4,8 @@
 n_b N(x; m_b, S_b), and the output is its cumulative sum up to the pixel's level. The base-2 logarithm
 of such a weight is a quadratic polynomial of the place.
 
-The fused kernel (`local`) evaluates it. A block of threads has one patch of the plane. Its first threads turn every bin's record into that
+The fused kernel (`local`) evaluates it, each block of threads on one patch of the plane. Its first threads turn every
+bin's record into that
 polynomial around the patch's middle, and bound it: tangent planes from above, corners from below.
 The best lower bound is the patch's `floor`: no pixel's weights sum up to less than 2^floor, so weights
 are computed relative to it, and a bin whose upper bound is `FAINT` below it is passed over.

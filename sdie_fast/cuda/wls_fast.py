@@ -45,12 +45,12 @@ class FastWls:
     planes, height, width : int
         The most planes of a call, and their size.
     on_lightness : bool
-        Smooth CIE L* instead of intensity.
+        Smooth CIE L* instead of intensity, which takes a plane of memory each.
     """
 
     def __init__(self, planes: int, height: int, width: int, *, on_lightness: bool) -> None:
         shape = (planes, height, width)
-        self._light = cuda.device_array(shape, "float32") if on_lightness else None
+        self._light: Any = cuda.device_array(shape, "float32") if on_lightness else None
         self._along_rows = Lines(*shape, rows=True)
         self._along_columns = Lines(*shape, rows=False)
         self._all = cuda.to_device(np.ones(planes, np.float32))

@@ -96,6 +96,18 @@ def test_all_fast_filters_together(enhance, rng):
     assert np.abs(got - expect(images, weights, SMALL)).max() < TOLERANCE
 
 
+def test_two_rounds_of_colour_in_place(cuda, rng):
+    """Every image is loaded and chroma carried over, also where the first round has no spatiogram."""
+    host = (picture(rng, 2, 9, 10, 3) * 255).astype(np.uint8)
+    used = active(*FILTERS)
+    weights = some_weights(rng, 2, 2, used).astype(np.float32)
+    weights[0, 0] = np.eye(len(TABLE))[0]
+    images = cuda.to_device(host)
+    Rounds(host.shape, SMALL, active=used)(images, images, cuda.to_device(weights), used, white_level=255.0)
+    want = expect(host, weights, SMALL, white=255.0)
+    assert np.abs(images.copy_to_host() - want).max() <= 0.5 + WHOLE * 255
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_identity_returns_what_came(enhance, rng, dtype):
     white = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]

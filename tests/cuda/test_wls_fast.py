@@ -8,7 +8,7 @@ import pytest
 from sdie_fast.filters.wls import Wls, solve_rows
 
 pytest.importorskip("numba_cuda")
-from sdie_fast.cuda import kernels, tridiagonal, wls_fast
+from sdie_fast.cuda import edges, kernels, tridiagonal, wls_fast
 
 TOLERANCE = 1e-5
 
@@ -22,7 +22,10 @@ def smooth(cuda):
         out = cuda.to_device(np.full_like(planes, np.nan))
         if active is not None:
             active = cuda.to_device(np.asarray(active, np.float32))
-        filter_(cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha, active=active)
+        filter_(
+            cuda.to_device(planes), out, lambda_=lambda_, alpha=alpha,
+            active=active,
+        )  # fmt: skip
         return out.copy_to_host()
 
     return run
@@ -83,6 +86,29 @@ def test_parameters(smooth, rng, settings):
     planes = planes.clip(0, 1).astype(np.float32)
     got = smooth(planes, **settings)
     assert np.abs(got[0] - expect(planes[0], **settings)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.2, 2.0])
+def test_resistances_keep_their_digits(cuda, rng, alpha):
+    """Of pixels that are the same, that differ in their last bit, of dark ones, and where the series ends."""
+    small = np.float32(1e-4)
+
+    @cuda.jit(fastmath=True)
+    def resist(one, other, out):
+        for i in range(out.size):
+            logs = edges.log2(one[i] + small), edges.log2(other[i] + small)
+            out[i] = edges.resistance(one[i], other[i], logs[0], logs[1], small + small, np.float32(alpha))
+
+    ratio = (1.0 + edges.SERIES_UP_TO) / (1.0 - edges.SERIES_UP_TO)
+    one = np.concatenate([[0.0, 0.5, 1.0, 1.0, 0.3, 0.3 * ratio], rng.random(9), 1e-4 * rng.random(9)])
+    other = np.concatenate(
+        [[0.0, np.nextafter(np.float32(0.5), 1), 0.0, 1.0, 0.3 * ratio * 1.0001, 0.3], rng.random(18)]
+    )
+    one, other = one.astype(np.float32), other.astype(np.float32)
+    out = cuda.to_device(np.zeros(one.size, np.float32))
+    resist[1, 1](cuda.to_device(one), cuda.to_device(other), out)
+    logs = [np.log(v.astype(np.float64) + np.float64(small)) for v in (one, other)]
+    np.testing.assert_allclose(out.copy_to_host(), np.abs(logs[0] - logs[1]) ** alpha + 1e-4, rtol=2e-5)
 
 
 def test_on_lightness(smooth, rng):
