@@ -141,12 +141,24 @@ def _relax(tile, tiles, pitch, columns, odd, nine):
 
 
 @part
-def _z_at(planes, level, y, x, pixel):
-    """The plane that a pass begins with."""
-    value = get(planes[0], pixel)
-    if level[4]:
-        value += interpolated(planes[7], planes[8], y, x, level[2], level[3])
-    return value
+def _correct(work, levels, k, level, tile, origins, tiles, pitch, nine):
+    """Add to z what the solution of level k + 1 is on this level, in tiles and around them."""
+    height, width = level[0], level[1]
+    columns, n = i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS])
+    shares, coarse = plane(work, levels[k, TO]), plane(work, levels[k + 1, SECOND])
+    i, end = u32(cuda.threadIdx.x), u32(tiles * _MARGIN)
+    while i < end:
+        t = i32(i // _MARGIN)
+        place = i32(i - t * _MARGIN)
+        row = i32(u32(place) // PITCH)
+        column = i32(place - row * PITCH)
+        y, x = i32(get(origins, 2 * t) + row - 1), i32(get(origins, 2 * t + 1) + column - 1)
+        corner = (row == 0 or row == SIDE + 1) and (column == 0 or column == SIDE + 1)
+        if below(y, height) and below(x, width) and (nine or not corner):
+            at = t * pitch + place + _Z
+            put(tile, at, get(tile, at) + interpolated(shares, coarse, y, x, columns, n))
+        i = u32(i + cuda.blockDim.x)
+    cuda.syncthreads()
 
 
 @part
@@ -171,7 +183,7 @@ def _load_margin(planes, source, tile, to, origins, tiles, pitch, level, row, co
         if which < 3 and below(y, height) and below(x, width):
             pixel = u32(y * width + x)
             if which == 0:
-                value = _z_at(planes, level, y, x, pixel)
+                value = get(planes[0], pixel)
             elif which == 1:
                 value = one_of(get(source, pixel))
             else:
@@ -198,7 +210,7 @@ def _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine):
                     pixel = u32(y * width + x)
                     r, pair = get(residual, pixel), get(edges, pixel)
                     if not fresh:
-                        z = _z_at(planes, level, y, x, pixel)
+                        z = get(planes[0], pixel)
                     elif not nine and step != ZERO:
                         r -= step * get(image, pixel)
                         put(residual, pixel, r)
@@ -243,16 +255,20 @@ def _load_corners(planes, tile, origins, tiles, pitch, level, fresh):
         y, x = i32(get(origins, 2 * t) + row), i32(get(origins, 2 * t + 1) + column)
         value = ZERO
         if not fresh and below(y, height) and below(x, width):
-            value = _z_at(planes, level, y, x, u32(y * width + x))
+            value = get(planes[0], u32(y * width + x))
         put(tile, at + _Z, value)
         i = u32(i + cuda.blockDim.x)
 
 
 @part
-def _smooth_tiles(planes, level, fresh, step, backwards, tile, origins, tiles, pitch, nine):
+def _smooth_tiles(
+    work, levels, k, planes, level, fresh, corrected, step, backwards, tile, origins, tiles, pitch, nine
+):
     """Smooth tiles; returns this thread's part of the product of z and the residual."""
     _load(planes, level, tile, origins, tiles, pitch, fresh, step, nine)
     cuda.syncthreads()
+    if corrected:
+        _correct(work, levels, k, level, tile, origins, tiles, pitch, nine)
     for turn in range(4):
         which = 3 - turn if backwards else turn
         _relax(tile, tiles, pitch, which >= 2, which & 1, nine)
@@ -288,13 +304,11 @@ def smooth(work, levels, k, z_in, z_out, fresh, corrected, step, image, offset, 
     must follow. Returns the number of groups.
     """
     _, _, rank, size = crew
-    level = (
-        i32(levels[k, HEIGHT]), i32(levels[k, WIDTH]), i32(levels[k + 1, WIDTH]), i32(levels[k + 1, PIXELS]), corrected,
-    )  # fmt: skip
+    level = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
     planes = (
         plane(work, levels[k, z_in]), plane(work, levels[k, RESIDUAL]), plane(work, levels[k, PAIR]),
         plane(work, levels[k, DIAGONALS]), plane(work, levels[k, GROUND]), plane(work, levels[k, z_out]),
-        plane(work, image), plane(work, levels[k, TO]), plane(work, levels[k + 1, SECOND]),
+        plane(work, image),
     )  # fmt: skip
     across = u32((level[1] + offset + SIDE - 1) >> 4)
     count = i32(i32(across) * ((level[0] + offset + SIDE - 1) >> 4))
@@ -313,13 +327,17 @@ def smooth(work, levels, k, z_in, z_out, fresh, corrected, step, image, offset, 
         cuda.syncthreads()
         if k == 0:
             product = _smooth_tiles(
-                planes, level, fresh, step, backwards, tile, origins, tiles, i32(FIVE_SIZE), False
+                work, levels, k, planes, level, fresh, corrected, step, backwards, tile, origins, tiles,
+                i32(FIVE_SIZE), False,
             )  # fmt: skip
             if sums >= 0:
                 product = sum_block(product, tile)
                 if cuda.threadIdx.x == 0:
                     put(work, sums + group, product)
         else:
-            _smooth_tiles(planes, level, fresh, ZERO, backwards, tile, origins, tiles, i32(NINE_SIZE), True)
+            _smooth_tiles(
+                work, levels, k, planes, level, fresh, corrected, ZERO, backwards, tile, origins, tiles,
+                i32(NINE_SIZE), True,
+            )  # fmt: skip
         group = i32(group + size)
     return groups
