@@ -151,7 +151,7 @@ def test_workspace_bytes(cuda, monkeypatch):
 
 def test_memory_may_hold_anything_before(cuda, rng):
     planes = picture(rng, 1, 7, 9)
-    filter_ = wls_exact.ExactWls(1, 7, 9)
+    filter_ = wls_exact.ExactWls(1, 7, 9, on_lightness=False)
     filter_._memory.copy_to_device(np.full(filter_._memory.shape, np.nan, np.float32))
     out = cuda.to_device(np.full_like(planes, np.nan))
     filter_(cuda.to_device(planes), out, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False)
