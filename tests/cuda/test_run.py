@@ -367,7 +367,7 @@ class TestMemory:
         while driver.free_memory() > 2 * piece:
             held.append(cuda.device_array(piece, np.uint8))
         with pytest.raises(DeviceMemoryError, match="needs"):
-            sdie.enhance(np.zeros((2**14, 2**14), np.uint8), np.ones((2, 6)), backend="cuda")
+            sdie.enhance(np.zeros((2**13, 2**14), np.uint8), np.ones((2, 6)), backend="cuda")
         image = picture(rng, (64, 64), np.uint8)
         assert_near(sdie.enhance(image, WEIGHTS, params=PARAMS, backend="cuda"), image)
         del held

@@ -154,7 +154,7 @@ def test_memory_may_hold_anything_before(cuda, rng):
     filter_ = wls_exact.ExactWls(1, 7, 9, on_lightness=False)
     filter_._memory.copy_to_device(np.full(filter_._memory.shape, np.nan, np.float32))
     out = cuda.to_device(np.full_like(planes, np.nan))
-    filter_(cuda.to_device(planes), out, lambda_=1.0, alpha=1.2, tol=TOL, on_lightness=False)
+    filter_(cuda.to_device(planes), out, lambda_=1.0, alpha=1.2, tol=TOL)
     assert np.abs(out.copy_to_host()[0] - expect(planes[0])).max() < TOL
 
 
