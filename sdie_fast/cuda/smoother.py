@@ -297,11 +297,10 @@ def _smooth_tiles(
 def smooth(work, levels, k, z_in, z_out, fresh, corrected, step, image, offset, backwards, sums, crew, tile, origins):
     """Smooth level k once: from the plane in column `z_in` (fresh: zeros) to that in `z_out`, another one.
 
-    Tiles begin `offset` pixels outside the image. corrected: z is that plane and what level k + 1's second correction is
-    on this level. step: on level 0, if fresh, what the residual loses of the plane at
-    `image` first; 0: nothing. sums: place of a list that gets the products of z and the residual, a sum for each group
-    of tiles; below 0: not wanted. tile, origins: shared memory, `TILES_FLOATS` float32 and `ORIGINS` int32. A barrier
-    must follow. Returns the number of groups.
+    Tiles begin `offset` pixels outside the image. corrected: the solution of level k + 1 is added to z first. step: on
+    level 0, if fresh, what the residual loses of the plane at `image` first; 0: nothing. sums: place of a list that gets
+    the products of z and the residual, a sum for each group of tiles; below 0: not wanted. tile, origins: shared memory,
+    `TILES_FLOATS` float32 and `ORIGINS` int32. A barrier must follow. Returns the number of groups.
     """
     _, _, rank, size = crew
     level = i32(levels[k, HEIGHT]), i32(levels[k, WIDTH])
