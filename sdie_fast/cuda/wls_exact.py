@@ -20,7 +20,7 @@ What else was tried, with the same interpolation, on photographs of steel and ma
 tiles as here 4 to 10, tiles of 32 instead 4 to 9, tiles solved exactly 2 to 3. A pass over tiles
 moves each array once, as a Gauss-Seidel sweep does, whatever it does in shared memory; solving tiles
 exactly needs their factors, 16 values a pixel and pass, which is more than it saves. With one pass on level 0 instead
-of two, what the tiles' borders leave takes hundreds of iterations; on the coarser levels one is as good as two. From the
+of two, what the borders of the tiles leave takes tens of iterations; on the coarser levels one is as good as two. From the
 fast solution on, 2 to 3 iterations reach 1/510 on such photographs, and 5 to 9 the bound.
 """
 
