@@ -33,7 +33,7 @@ from numba import cuda, float32, int32, int64, uint8, uint32, uint64
 
 from ..filters import FILTERS, PARAMETERS, TABLE, FilterParams
 from . import LOCAL, pixels
-from .kernels import F32, ONE, POSITION, ZERO, ceil_div, listed, part, quotient
+from .kernels import F32, ONE, POSITION, ZERO, ceil_div, kept, listed, part, quotient
 from .moments import ALIGNMENT, MAX_BINS
 from .parts import RUN, Part, Places, Tile
 from .spatiogram import ENTRIES, NO_FLOOR, by_place
@@ -360,7 +360,7 @@ def local_mix(parts: tuple[Part, ...], ends: Ends) -> LocalMix:
             else:
                 _store_column(mixed, begin, step, left_down, out)
 
-    return LocalMix(mix_local, columns, rows)
+    return LocalMix(kept(mix_local), columns, rows)
 
 
 def _list_kernels() -> None:
