@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidArgumentError, ModelError, SdieError
@@ -175,15 +175,24 @@ def bars(show: bool = True) -> Any:
 
     Without a terminal a line is written now and then instead: a log is no place for a bar.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
     if not stderr.is_terminal:
         return _Log(show and not _State.quiet)
-    one_line = Column(no_wrap=True, overflow="ellipsis")
-    columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=min(40, stderr.width // 5)), MofNCompleteColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[told]}", table_column=one_line),
-    )  # fmt: skip
+    bar = 20 if stderr.width >= 100 else 0  # below that words need the room
+
+    class Told(ProgressColumn):
+        """What is told of a task, as far as there is room for it."""
+
+        def render(self, task: Any) -> Text:
+            count = 2 * len(f"{int(task.total or task.completed)}") + 1
+            text = Text(task.fields["told"])
+            text.truncate(max(8, stderr.width - len(task.description) - count - bar - 11), overflow="ellipsis")
+            return text
+
+    columns = [TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn(), Told()]
+    if bar:
+        columns.insert(1, BarColumn(bar_width=bar))
     return Progress(*columns, console=stderr, disable=not show or _State.quiet)
 
 

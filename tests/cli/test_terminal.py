@@ -80,6 +80,20 @@ class TestOnATerminal:
         assert re.search(r"[\d,.]+ images/s, [\d,.]+ Mpx/s", bar)
         assert COLOURS.search(text)
 
+    @pytest.mark.parametrize("columns", [50, 60, 80, 120])
+    def test_many_words_leave_room_for_how_far_it_is(self, monkeypatch, columns):
+        file = io.StringIO()
+        monkeypatch.setattr(
+            common, "stderr", Console(file=file, width=columns, force_terminal=True, color_system=None)
+        )
+        told = "return +0.100, greedy +0.200, 12.3 steps/s"
+        with common.bars() as bar:
+            bar.update(bar.add_task("training Steel_Am", total=5000, told=""), completed=4321, told=told)
+        line = [line for line in lines_of(file.getvalue()) if "training" in line][-1].rstrip()
+        assert len(line) <= columns
+        assert re.search(r"4321/5000 [-\d:]+ return", line)
+        assert (told in line) == (columns >= 80)
+
     def test_no_color(self, terminal, photographs):
         text, code = terminal(60, "enhance", photographs, "out", NO_COLOR="1")
         assert code == 0
