@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ._cli import bench_command, enhance_command, learn_commands, line_commands, segment_commands
-from ._cli.common import Json, Threads, failing, stdout
+from ._cli.common import Json, Quiet, Threads, failing, show_whole, stdout
 from .errors import ModelError
 
 __all__ = ["app", "main"]
@@ -22,18 +22,34 @@ app = typer.Typer(
     name="sdie-fast",
     help="Enhance industrial surface photographs so that defects segment better.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: twice as much on a screen
     context_settings={"max_content_width": 100},
 )
 
 
-app.command()(enhance_command.enhance)
-app.command()(bench_command.bench)
+def _version(value: bool) -> None:
+    if value:
+        from . import __version__
+
+        print(f"sdie-fast {__version__}")
+        raise typer.Exit
 
 
-@app.command()
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(short_help="Enhance an image, or a folder of them.")(enhance_command.enhance)
+app.command(short_help="Measure latency, beside other libraries.")(bench_command.bench)
+
+
+@app.command(short_help="What runs here, and how to mend the rest.")
 def doctor(as_json: Json = False) -> None:
     """Tell what is installed, which backends and instruction sets run here, and how to fix what does not.
 
@@ -45,17 +61,22 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        stdout.print(table(facts))
+        laid = table(facts)
+        if stdout.is_terminal:  # long words are wrapped
+            stdout.print(laid)
+        else:
+            show_whole(laid, stdout)
     if not facts["usable"]:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Synthetic surfaces, before and after.")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("sdie-fast-demo"),
     seed: Annotated[int, typer.Option(help="Which surfaces are made.", min=0)] = 7,
     threads: Threads = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make synthetic strip-steel surfaces, enhance and segment them with what ships, and show the difference.
 
@@ -79,7 +100,7 @@ def demo(
 
 
 segment_commands.register(app)
-app.command()(learn_commands.train)
+app.command(short_help="Learn a recipe from labelled images.")(learn_commands.train)
 line_commands.register(app)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ImageFileError, InvalidArgumentError
-from .common import Json, bars, complain, fail, failing, needing, say, show_table, stdout
+from .common import Json, Quiet, bars, complain, fail, failing, needing, say, show_table, stdout
 
 if TYPE_CHECKING:
     from .._bench.compare import Verdict
@@ -51,12 +51,13 @@ def bench(
     ] = None,
     page: Annotated[Path | None, typer.Option("--report", metavar="PAGE.html", help="A page with charts.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure latency, in turns with other libraries; answers are compared first.
 
     round: six filters, fast WLS; rounds: five; exact-round: exact WLS; batch: 64 images; shares: each alone, and without.
     p50 to p99.9 in ms (-: too few samples: p99 takes 459, p99.9 4603); ratio: the p50 over ours. With --compare: exit
-    code 1 where ours became slower, 2 where nothing can be compared.
+    code 1 where ours became slower, 2 where nothing compares.
 
     Example: `sdie-fast bench --case bilateral --candidate mine:smooth --sweep threads=1,2`
     """

@@ -18,7 +18,7 @@ from .. import Enhancer, _validate, default_recipe
 from ..data import synthetic
 from ..errors import ImageFileError
 from ..files import replace_file
-from .common import bars, needing, say, show_table
+from .common import bars, needing, remark, say, show_table
 
 # The recipe of tools/train_recipe.py, its selection rule, and the points of its prompt: see the card beside it.
 RECIPE = Path(__file__).parents[1] / "models" / "sdie_small"
@@ -155,7 +155,7 @@ def tell(result: dict[str, Any]) -> None:
         f"batch of {batch['images']}: {batch['ms_per_image']:.3f} ms an image, {batch['mpx_per_s']:.0f} Mpx/s on "
         f"{batch['threads']} threads, {result['rounds']} rounds each"
     )
-    say(f"before and after: {result['sheet']}")
+    remark(f"before and after: {result['sheet']}")
     found = result["segmentation"]
     if found is None:
         say(f"not segmented: {result['missing']}")

@@ -91,7 +91,9 @@ def table(facts: dict[str, Any]) -> Table:
         rows[f"segmentation on {p['provider']}"] = "available" if p["available"] else f"missing: {p['reason']}"
     rows["threads"] = "{default} of {cpu_count} CPUs".format(**facts["threads"])
     rows |= {name: found or "not installed" for name, found in facts["packages"].items()}
-    laid = Table(show_header=False)
+    laid = Table(show_header=False, box=None, pad_edge=False)
+    laid.add_column(no_wrap=True)
+    laid.add_column(overflow="fold")
     for name, told in rows.items():
         laid.add_row(name, Text(told))  # as it is: what pip takes has brackets
     return laid

@@ -21,7 +21,7 @@ import typer
 from ..errors import ImageFileError, InvalidArgumentError
 from ..files import IMAGE_SUFFIXES, Limits
 from ..filters import TABLE
-from .common import Json, Threads, bars, complain, failing, needing, say
+from .common import Json, Quiet, Threads, bars, complain, failing, needing, remark
 
 if TYPE_CHECKING:
     from ..batch.job import Job
@@ -71,6 +71,7 @@ def enhance(
     resume: Annotated[bool, typer.Option("--resume", help="Skip what this recipe has done.")] = False,
     dask: Annotated[str | None, typer.Option(metavar="WHERE", help="tcp://..., a scheduler file, local:N.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Enhance an image, or a folder of them. A file that fails is reported and the others continue.
 
@@ -78,6 +79,7 @@ def enhance(
     """
     from ..batch import pipeline, shards
     from ..batch.job import Job
+    from ..batch.summary import digits
 
     stop = threading.Event()
     with failing(), _prompt_end(), ExitStack() as stack:
@@ -116,16 +118,16 @@ def enhance(
 
             def watch(so_far: Summary, listed: int, complete: bool) -> None:
                 seconds = bar.tasks[0].elapsed or 1e-9
-                told = f"{so_far.done / seconds:.0f} images/s, {so_far.pixels / seconds / 1e6:.1f} Mpx/s"
+                told = f"{digits(so_far.done / seconds)} images/s, {digits(so_far.pixels / seconds / 1e6)} Mpx/s"
                 if not complete:
-                    told = f"{listed} found so far, {told}"
+                    told = f"{listed:,} found so far, {told}"
                 bar.update(task, completed=so_far.files, total=listed if complete else None, told=told)
 
             summary = run(watch=watch, stop=stop, tell=lambda message: complain(f"failed: {message}"))
     if as_json:
         print(json.dumps(summary.to_dict(), indent=2))
     elif not summary.interrupted:
-        say(str(summary))
+        remark(str(summary))
     if summary.interrupted:
         complain(f"interrupted: {summary}; --resume goes on from there")
         if summary.left:  # threads in the middle of an image: the interpreter could not end under them

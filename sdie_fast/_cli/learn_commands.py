@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InvalidArgumentError
-from .common import bars, failing, needing, open_segmenter, say, show_table, stderr, stdout
+from .common import Quiet, bars, failing, needing, open_segmenter, remark, say, show_table, stderr, stdout
 
 
 def _path(text: str | None) -> str | None:
@@ -68,11 +68,11 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.", show_default="auto")] = None,
     preset: Annotated[str, typer.Option(help="default, paper or published-code.")] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML with these and any other settings.")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Learn from a few labelled images how to mix the filters.
 
-    Options go before the file, the file before the preset. OUT/config.toml has every setting with what it means; as
-    --config it repeats the run.
+    Options override --config, which overrides --preset; OUT/config.toml has all.
 
     Example: sdie-fast train photos/ --out run --shots 5
     """
@@ -136,11 +136,11 @@ def train(
                     run.compare()
     for label in parts:
         result = files.read_json(out / label / files.RESULT)
-        say(
+        remark(
             f"{out / label}: on the shots, reward {100 * result['alone']:.1f} alone, "
             f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']})"
         )
-    say(f"judge it on the other images: sdie-fast evaluate {job.data} --recipe {out}")
+    remark(f"judge it on the other images: sdie-fast evaluate {job.data} --recipe {out}")
 
 
 def evaluate_recipes(

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..errors import BackendUnavailableError, InvalidArgumentError
-from .common import Json, complain, failing, say
+from .common import Json, Quiet, complain, failing, remark
 
 _INTERRUPTED = 130
 
@@ -53,9 +53,9 @@ def line(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="With --plan: lines a second.", metavar="HZ")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a recipe on frames as a line does and watch its latency, or tell what a line would need.
-
     Latency counts from when a frame was due (--pace), or from its call. Ctrl-C stops and sums up.
 
     Example: `sdie-fast line frames.raw --size 2048x1024 --pace 40 --deadline 20 --threads 2`, or
@@ -92,7 +92,7 @@ def line(
                 None if pace is None else _above("--pace", pace),
                 loop, None if seconds is None else _above("--seconds", seconds), strip,
             ),
-            show=not as_json,
+            show=not as_json, live=not quiet,
         )  # fmt: skip
         if as_json:
             print(json.dumps(summary, indent=2))
@@ -103,6 +103,7 @@ def line(
 def export_line(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A folder that train or Recipe.save wrote.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; replaced if it is there.")],
+    quiet: Quiet = False,
 ) -> None:
     """Write a fixed recipe as the file that the C library reads: `sdie_config_load`.
 
@@ -120,7 +121,7 @@ def export_line(
     rounds = loaded.rounds // loaded.passes
     shares = fixed_rows(loaded, "").max(axis=0)
     used = [name for name, share in zip(loaded.filters, shares, strict=True) if share > 0]
-    say(f"{file}: {loaded.name}, {rounds} round{'s' * (rounds > 1)} of {', '.join(used)}")
+    remark(f"{file}: {loaded.name}, {rounds} round{'s' * (rounds > 1)} of {', '.join(used)}")
     if loaded.passes > 1:
         complain(
             f"note: of the recipe's {loaded.passes} passes this is the first, as Enhancer makes it", style="yellow"
@@ -182,6 +183,6 @@ def _above(option: str, value: float) -> float:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(line)
-    app.command("export-line")(export_line)
-    app.command()(config)
+    app.command(short_help="Run a recipe at a line's pace; latency.")(line)
+    app.command("export-line", short_help="A recipe as a file for the C library.")(export_line)
+    app.command(short_help="Where the C library is installed.")(config)

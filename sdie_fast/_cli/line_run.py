@@ -6,13 +6,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from ..errors import ImageFileError, SdieError
 from ..files import created
 from ..line import Plan, Stats, Stream
 from ..recipe import Recipe, default_recipe
-from .common import complain, stderr
+from .common import complain, show_whole, stderr
 from .line_sources import Frame, Source, opened
 
 __all__ = ["Job", "milliseconds", "recipe_of", "run"]
@@ -82,12 +83,36 @@ class _Tally:
             "refused": stats.refused,
         }
 
-    def __rich__(self) -> Table:
-        return _table(self._what, self.facts())
+    def __rich__(self) -> _Figures:
+        return _figures(self._what, self.facts())
 
 
-def _table(what: str, facts: dict[str, Any]) -> Table:
-    cells = {
+class _Figures(dict[str, str]):
+    """Figures below their names: in one line, or in as many as the terminal is too narrow for."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line: list[str] = []
+        for name in self:
+            if line and sum(self._width(other) for other in (*line, name)) > options.max_width:
+                yield self.table(line)
+                line = []
+            line.append(name)
+        yield self.table(line)
+
+    def _width(self, name: str) -> int:
+        return max(len(name), len(self[name])) + 1
+
+    def table(self, names: Iterable[str]) -> Table:
+        """Lay those out in one line."""
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_row(*(self[name] for name in names))
+        return table
+
+
+def _figures(what: str, facts: dict[str, Any]) -> _Figures:
+    cells = {  # 80 columns
         what: f"{facts['frames']:,}",
         "per s": f"{facts['frames_per_s']:,.1f}",
         "Mpx/s": f"{facts['mpx_per_s']:,.1f}",
@@ -96,11 +121,7 @@ def _table(what: str, facts: dict[str, Any]) -> Table:
         "rounds": f"{facts['rounds'] / max(facts['frames'], 1):.2g}",
         **{name: f"{facts[name]:,}" for name in ("late", "shortened", "refused")},
     }
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # 80 columns
-    for name in cells:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*cells.values())
-    return table
+    return _Figures(cells)
 
 
 def milliseconds(value: float | None) -> str:
@@ -115,8 +136,15 @@ def recipe_of(path: Path | None) -> Recipe | Path:
     return path if path.is_file() and path.suffix != ".json" else Recipe.load(path)
 
 
-def run(job: Job, *, show: bool) -> dict[str, Any]:
+def run(job: Job, *, show: bool, live: bool = True) -> dict[str, Any]:
     """Run a recipe on what a source gives, until it ends, the time is over or Ctrl-C.
+
+    Parameters
+    ----------
+    job : Job
+        What was asked for.
+    show, live : bool
+        Whether to print the figures, and whether to show them on a terminal while it runs.
 
     Returns
     -------
@@ -140,7 +168,7 @@ def run(job: Job, *, show: bool) -> dict[str, Any]:
         stack.enter_context(made)
         write = stack.enter_context(_written(job.out))
         tally = _Tally(what, width, made.stats)
-        with _shown(tally, show):
+        with _shown(tally, show and live):
             if isinstance(made, Plan):
                 interrupted = _loop(source, _plan_step(made, write), job, tally)
             else:
@@ -149,7 +177,11 @@ def run(job: Job, *, show: bool) -> dict[str, Any]:
             tally.end = time.monotonic()
         facts = tally.facts()
     if show:
-        stderr.print(_table(what, facts))
+        figures = _figures(what, facts)
+        if stderr.is_terminal:
+            stderr.print(figures)
+        else:
+            show_whole(figures.table(figures), stderr)
         if facts["unenhanced"]:
             complain(
                 f"{facts['unenhanced']:,} {what} had no round: what came out is what went in; the deadline is too short",

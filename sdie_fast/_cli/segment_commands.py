@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from .. import _validate
 from ..data.releases import open_dataset
@@ -22,13 +21,17 @@ from .common import (
     Fold,
     Json,
     Provider,
+    Quiet,
     SegmenterBackend,
     SegmenterDtype,
     SegmenterPath,
     Threads,
+    bars,
     failing,
     open_segmenter,
     progress,
+    remark,
+    show_table,
     stderr,
     stdout,
 )
@@ -78,6 +81,7 @@ def evaluate(
     threads: Threads = None,
     out: Annotated[Path | None, typer.Option(help="A page with pictures.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Judge a segmenter, or what was learned for it: IoU of each class, their mean (MIoU), and FB-IoU.
 
@@ -128,12 +132,13 @@ def evaluate(
         print(json.dumps({**facts, "scores": scores.to_dict(), "split": split, "images": result.images}, indent=1))
         return
     stdout.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
-    table = Table("class", box=None, pad_edge=False)
-    for name in ("images", "IoU"):
-        table.add_column(name, justify="right")
-    for name, value in scores.iou.items():
-        table.add_row(name, str(scores.images[name]), "-" if math.isnan(value) else f"{100 * value:.1f}")
-    stdout.print(table)
+    show_table(
+        ("class", "images", "IoU"),
+        (
+            (name, str(scores.images[name]), "-" if math.isnan(value) else f"{100 * value:.1f}")
+            for name, value in scores.iou.items()
+        ),
+    )
     stdout.print(
         f"MIoU {100 * scores.miou:.1f}, FB-IoU {100 * scores.fb_iou:.1f} "
         f"(foreground {100 * scores.foreground_iou:.1f}, background {100 * scores.background_iou:.1f})",
@@ -174,6 +179,7 @@ def segment(
     rule: _Rule = "union",
     provider: Provider = "auto",
     threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Segment an image file, or every image in a folder; without --box or --point, everything that stands out.
 
@@ -209,6 +215,8 @@ def segment(
             way, facts = _sdie(recipe, model, select, label, size, grid, threads)
         if source.is_file():
             files = [source]
+        elif not source.is_dir():
+            raise InvalidArgumentError(f"IN: {source} does not exist")
         else:
             files = sorted(source / pair.source.name for pair in targets(LocalStore(source), LocalStore(target)))
             if not files:
@@ -229,7 +237,7 @@ def segment(
                 advance()
         text = json.dumps({"segmenter": model.name, **facts, "images": judged}, indent=1)
         replace_file(target / "quality.json", lambda f: f.write(text.encode()))
-    stdout.print(f"{len(judged)} segmented, {failed} failed", highlight=False)
+    remark(f"{len(judged):,} segmented, {failed:,} failed")
     if failed:
         raise typer.Exit(1)
 
@@ -312,6 +320,7 @@ def export_sam(
     ] = None,
     precision: Annotated[str, typer.Option(help="Of the encoder: fp32, fp16, or int8 (ViT on a CPU).")] = "fp32",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a SAM checkpoint to ONNX, compare it with torch, and keep it only if both agree.
 
@@ -324,25 +333,25 @@ def export_sam(
             from ..segment.export import export_sam as export
         except ImportError as error:
             raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
-        with stderr.status("") as status:
+        with bars() as bar:
+            task = bar.add_task("exporting", total=None)
             manifest = export(
-                checkpoint, directory, architecture=architecture, precision=precision, progress=status.update
-            )
+                checkpoint, directory, architecture=architecture, precision=precision,
+                progress=lambda words: bar.update(task, told=words),
+            )  # fmt: skip
     if as_json:
         print(json.dumps({"directory": str(directory), **vars(manifest)}, indent=1))
         return
     size = sum((directory / name).stat().st_size for name in manifest.files)
-    stdout.print(
+    remark(
         f"{directory}: {manifest.name} {manifest.precision}, {size / 1e6:.1f} MB; against torch: embedding within "
         f"{manifest.parity['embedding_error']:.1e} of its spread, masks' IoU "
-        f"{manifest.parity['mask_iou']:.4f} or better",
-        highlight=False,
-        soft_wrap=True,
+        f"{manifest.parity['mask_iou']:.4f} or better"
     )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(segment)
-    app.command()(evaluate)
-    app.command("export-sam")(export_sam)
+    app.command(short_help="Masks of an image, or of a folder.")(segment)
+    app.command(short_help="Judge a segmenter or a recipe: IoU.")(evaluate)
+    app.command("export-sam", short_help="A SAM checkpoint to ONNX, compared.")(export_sam)

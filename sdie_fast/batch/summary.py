@@ -8,9 +8,23 @@ from typing import Any
 
 from .job import Done
 
-__all__ = ["Summary"]
+__all__ = ["Summary", "digits", "duration"]
 
 _KEPT = 1000  # failures whose messages are kept
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 0.21 s, 42 s, 3 min 5 s, 2 h 4 min."""
+    if seconds < 59.5:
+        return f"{digits(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def digits(value: float) -> str:
+    """Write a number above zero with two digits at least: 0.042, 5.7, 57, 12,345."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 @dataclass
@@ -86,11 +100,13 @@ class Summary:
         return found | dict(zip(("images_per_second", "megapixels_per_second"), rates, strict=True))
 
     def __str__(self) -> str:
-        told = f"{self.done} enhanced, {self.skipped} skipped, {self.failures} failed in {self.seconds:.2f} s"
+        told = (
+            f"{self.done:,} enhanced, {self.skipped:,} skipped, {self.failures:,} failed in {duration(self.seconds)}"
+        )
         if not self.done or not self.seconds:
             return told
         parts = (self.read_seconds, self.enhance_seconds, self.write_seconds, self.wait_seconds)
         names, total = ("reading", "enhancing", "writing", "waiting"), sum(parts) or 1.0
         shares = ", ".join(f"{name} {value / total:.0%}" for name, value in zip(names, parts, strict=True))
-        rate = f"{self.done / self.seconds:.0f} images/s, {self.pixels / self.seconds / 1e6:.1f} Mpx/s"
+        rate = f"{digits(self.done / self.seconds)} images/s, {digits(self.pixels / self.seconds / 1e6)} Mpx/s"
         return f"{told} ({rate}; of the threads' time {shares})"

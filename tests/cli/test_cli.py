@@ -360,7 +360,7 @@ def test_cuda_where_it_cannot_run(call, tree, tmp_path, monkeypatch, command):
 @pytest.mark.parametrize(
     ("command", "lines"),
     [
-        ("enhance", 31),
+        ("enhance", 32),
         ("bench", 28),
         ("doctor", 30),
         ("demo", 30),
