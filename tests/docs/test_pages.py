@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMPILED_ONLY = {"gpu.md": "needs a GPU"}
 COMMANDS = typer.main.get_command(cli.app).commands
-LATER = {"tune"} - COMMANDS.keys()
 QUICK = {"enhance", "export-line"}  # run where their input is there
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
 COMMAND = re.compile(r"(?<![\w./-])sdie-fast +(?!\w*-?\w*\s*is\b)([a-z-]+[^|;&<>\n)]*)")
@@ -115,8 +114,6 @@ def test_python_and_quick_commands_run(page, names):
 def test_commands_have_the_options_that_are_told(page, folder):
     for _, code, line in blocks(page, "sh", "text"):
         for name, *arguments in commands(code):
-            if name in LATER:
-                continue
             assert name in COMMANDS, f"{page.name}:{line}: there is no sdie-fast {name}"
             try:
                 COMMANDS[name].make_context(name, arguments)
