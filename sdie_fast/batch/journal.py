@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import itertools
 import os
 import sqlite3
@@ -55,7 +54,11 @@ def locked(path: Path) -> Iterator[None]:
         raise ImageFileError(f"{path}: cannot be written: {error.strerror}") from error
     with file:
         try:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no locks on this system
+            pass
         except OSError as error:
             if error.errno in _BUSY:
                 raise InvalidArgumentError(f"OUT: another run is writing here: it holds {path}") from error
