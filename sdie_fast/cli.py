@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ._cli import bench_command, enhance_command, learn_commands, line_commands, segment_commands
+from ._cli import bench_command, enhance_command, learn_commands, line_commands, segment_commands, tune_command
 from ._cli.common import Json, Threads, failing, stdout
 from .errors import ModelError
 
@@ -81,6 +81,7 @@ def demo(
 segment_commands.register(app)
 app.command()(learn_commands.train)
 line_commands.register(app)
+app.command()(tune_command.tune)
 
 
 def main() -> None:

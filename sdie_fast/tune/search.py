@@ -1,0 +1,186 @@
+"""CMA-ES beside the page: the best fixed weights for the labelled pictures, all rounds at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..actor import Actions
+from ..enhance import enhance
+from ..errors import InvalidArgumentError, ModelError, SdieError
+from ..learn.baselines import action_of, search
+from ..learn.cases import Case
+from ..learn.env import RewardedStep, SdieEnv
+from ..learn.places import Floats, Host, Images, Masks
+from ..recipe import Recipe
+
+__all__ = ["Search", "Whole"]
+
+
+class _CancelledError(Exception):
+    """Somebody had enough."""
+
+
+@dataclass(frozen=True)
+class _Schedule(Actions):
+    """An action of all rounds' weights."""
+
+    rounds: int = 1
+
+    @property
+    def size(self) -> int:
+        """Numbers in an action."""
+        return self.rounds * len(self.filters)
+
+
+class _AllRounds(Host):
+    """A place whose one round is a whole schedule."""
+
+    _actions: _Schedule
+
+    def round(self, state: Any, actions: Floats) -> Any:
+        """Take all rounds of each image's action (n, T * F)."""
+        own = self._actions
+        weights = own.weights(actions.reshape(len(actions), own.rounds, -1))
+        return enhance(state, weights, params=self._params, filters=own.filters, threads=self._threads)
+
+
+class Whole(SdieEnv):
+    """An environment of one step, which takes all rounds: what counts is the last picture, as it does for a fixed recipe.
+
+    Attributes
+    ----------
+    best : (float, ndarray or None)
+        Highest mean reward of a step so far, and its weights (T, F).
+    """
+
+    def __init__(self, segmenter: Any, cases: list[Case], recipe: Recipe, threads: int, lock: Any) -> None:
+        schedule = _Schedule((), recipe.filters, recipe.rounds)
+        super().__init__(segmenter, cases, rounds=1, params=recipe.params, actions=schedule, threads=threads)
+        self.place = _AllRounds(recipe.params, schedule, threads)
+        self.best: tuple[float, npt.NDArray[np.float32] | None] = (-1.0, None)
+        self.stopped, self._turn = threading.Event(), lock
+
+    def step(self, actions: npt.ArrayLike) -> RewardedStep:
+        """Take all rounds, and remember the best."""
+        if self.stopped.is_set():
+            raise _CancelledError
+        with self._turn:
+            found = super().step(actions)
+        mean = float(np.mean(found.reward))
+        if mean > self.best[0]:
+            chosen = np.asarray(actions, np.float32)[0].reshape(-1, len(self.actions.filters))
+            self.best = mean, self.actions.weights(chosen)
+        return found
+
+
+class Search:
+    """One search at a time, in a thread of its own.
+
+    Parameters
+    ----------
+    lock : threading.Lock
+        Held while the segmenter works.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._segmenting, self._starting = lock, threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._env: Whole | None = None
+        self._told: dict[str, Any] = {"state": "none"}
+
+    def begin(
+        self, model: Any, pairs: list[tuple[str, Images, Masks]], recipe: Recipe, calls: int, size: int, threads: int
+    ) -> None:
+        """Begin with a recipe's weights.
+
+        Parameters
+        ----------
+        model : Segmenter
+        pairs : list
+            Name, image uint8 (H, W) and truth bool (H, W) of each labelled picture.
+        recipe : Recipe
+            Fixed.
+        calls : int
+            Segmentations to spend.
+        size : int
+            Side in pixels to resize to, or 0.
+        threads : int
+            Of the filters.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A search is running, or pictures differ in size.
+        ModelError
+            The package cma is missing.
+        """
+        try:
+            import cma  # noqa: F401
+        except ImportError as error:
+            raise ModelError('cma is missing: pip install "sdie-fast[tune]"') from error
+        if not size and len({image.shape for _, image, _ in pairs}) > 1:
+            raise InvalidArgumentError("size: the labelled pictures differ in size; accepted: a side to resize them to")
+        cases = [Case(*_resized(image, truth, size), name=name) for name, image, truth in pairs]
+        with self._starting:
+            if self._thread is not None and self._thread.is_alive():
+                raise InvalidArgumentError("search: one is running; cancel it first")
+            self._env = Whole(model, cases, recipe, threads, self._segmenting)
+            self._told = {"state": "running", "done": 0, "total": calls, "pictures": len(cases), "seconds": 0.0}
+            self._thread = threading.Thread(target=self._run, args=(self._env, recipe, calls), daemon=True)
+            self._thread.start()
+
+    def _run(self, env: Whole, recipe: Recipe, calls: int) -> None:
+        told, begin = self._told, time.monotonic()
+        try:
+            with self._segmenting:
+                alone = env.judge(range(len(env)), np.stack(env.pictures))[1]
+            told["alone"] = float(np.mean(alone))
+            # Just within the bounds, from where the search can move both ways.
+            start = 0.95 * action_of(recipe.weights, Actions((), recipe.filters)).reshape(1, -1)
+            env.reset()
+            told["start"] = float(np.mean(env.step(np.repeat(start, len(env), 0)).reward))
+
+            def watch(spent: int, _best: float) -> None:
+                told.update(done=spent + len(env), best=env.best[0], seconds=time.monotonic() - begin)
+
+            watch(0, 0.0)
+            search(env, max(1, calls - len(env)), 0, start, watch=watch)
+            told.update(state="done", done=calls)
+        except _CancelledError:
+            told["state"] = "cancelled"
+        except SdieError as error:
+            told.update(state="failed", error=str(error))
+        except Exception as error:
+            traceback.print_exc()
+            told.update(state="failed", error=f"{type(error).__name__}: {error}")
+        told["seconds"] = time.monotonic() - begin
+        score, weights = env.best
+        if weights is not None:
+            rows = [[round(float(w), 4) for w in row] for row in weights]
+            told.update(best=score, recipe={"filters": list(recipe.filters), "weights": rows, "params": recipe.params.to_dict()})
+
+    def told(self) -> dict[str, Any]:
+        """Tell how far it is: `state`, segmentations `done` of `total`, FB-IoU `alone`, at the `start` and `best`."""
+        return dict(self._told)
+
+    def cancel(self) -> None:
+        """Stop after the candidate that is being judged; the best so far is told."""
+        if self._env is not None:
+            self._env.stopped.set()
+
+
+def _resized(image: Images, truth: Masks, size: int) -> tuple[Images, Masks]:
+    from PIL import Image
+
+    if not size or image.shape == (size, size):
+        return np.ascontiguousarray(image), np.ascontiguousarray(truth)
+    small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    mask = Image.fromarray(truth.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(small), np.asarray(mask) == 1
