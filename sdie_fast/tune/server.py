@@ -24,13 +24,8 @@ from .work import Options, Work
 __all__ = ["Server"]
 
 _PAGE = Path(__file__).parent / "page"
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/tune.css": ("tune.css", "text/css; charset=utf-8"),
-    "/view.js": ("view.js", "text/javascript; charset=utf-8"),
-    "/controls.js": ("controls.js", "text/javascript; charset=utf-8"),
-    "/tune.js": ("tune.js", "text/javascript; charset=utf-8"),
-}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_FILES = {"/" if f.name == "index.html" else f"/{f.name}": f for f in _PAGE.iterdir() if f.suffix in _KINDS}
 _MOST = 2**20  # bytes of a question
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -178,8 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._admit()
         url = urllib.parse.urlsplit(self.path)
         if self.command == "GET" and url.path in _FILES:
-            name, kind = _FILES[url.path]
-            return Reply((_PAGE / name).read_bytes(), kind)
+            file = _FILES[url.path]
+            return Reply(file.read_bytes(), f"{_KINDS[file.suffix]}; charset=utf-8")
         route = _ROUTES.get((self.command, url.path))
         if route is None:
             raise _RefusedError(404, f"{self.command} {url.path[:200]}: no such thing")

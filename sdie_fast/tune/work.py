@@ -217,9 +217,8 @@ class Work:
     def code(self, given: Any, options: Options, saved: Any) -> dict[str, str]:
         """Write what does the same in Python, and on the command line; `saved` is the name it was saved by, or nothing."""
         recipe = self.recipe(given)
-        rows = [
-            {f: float(str(w)) for f, w in zip(recipe.filters, row, strict=True) if w > 0} for row in recipe.weights or ()
-        ]
+        assert recipe.weights is not None
+        rows = [{f: float(str(w)) for f, w in zip(recipe.filters, row, strict=True) if w > 0} for row in recipe.weights]
         changed = {n: v for n, v in recipe.params.to_dict(recipe.filters).items() if v != getattr(DEFAULTS, n)}
         own = {n: v for n, v in options._asdict().items() if v not in (None, False)}
         lines = ["import sdie_fast as sdie", "", "weights = [", *(f"    {row}," for row in rows), "]"]

@@ -10,17 +10,26 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+/** Set a slider, and how far its track is filled. */
+export function setRange(slider, value) {
+  slider.value = value;
+  const share = (slider.value - slider.min) / (slider.max - slider.min || 1);
+  slider.style.setProperty("--fill", `calc(7px + ${share} * (100% - 14px))`);
+}
+
 const TICKS = 1000; // of a slider of real numbers
 
 /** How a slider's ticks become a parameter's values: evenly, or by equal factors where the range is wide. */
 export function scaleOf(p) {
   if (p.kind === "integer") return { min: p.low, max: p.high, step: p.odd ? 2 : 1, to: Number, from: Number };
-  const log = p.low > 0 && p.high / p.low >= 50, least = p.above ? (p.high - p.low) / TICKS : p.low;
+  // A range that begins at 0 and is wide grows by the cube: its beginning matters most.
+  const log = p.low > 0 && p.high / p.low >= 50, power = p.low === 0 && p.high > 2 ? 3 : 1;
+  const least = p.above ? (p.high - p.low) / TICKS ** power : p.low;
   const round = (v) => Math.min(p.high, Math.max(log ? p.low : least, Number(v.toPrecision(3))));
   return {
     min: 0, max: TICKS, step: 1,
-    to: (t) => round(log ? p.low * (p.high / p.low) ** (t / TICKS) : p.low + (p.high - p.low) * t / TICKS),
-    from: (v) => TICKS * (log ? Math.log(v / p.low) / Math.log(p.high / p.low) : (v - p.low) / (p.high - p.low)),
+    to: (t) => round(log ? p.low * (p.high / p.low) ** (t / TICKS) : p.low + (p.high - p.low) * (t / TICKS) ** power),
+    from: (v) => TICKS * (log ? Math.log(v / p.low) / Math.log(p.high / p.low) : ((v - p.low) / (p.high - p.low)) ** (1 / power)),
   };
 }
 
@@ -45,7 +54,7 @@ export class Controls {
     const weights = recipe.weights[round], sum = weights.reduce((a, b) => a + b, 0) || 1;
     recipe.filters.forEach((name, k) => {
       const row = this.rows[name];
-      row.slider.value = weights[k];
+      setRange(row.slider, weights[k]);
       row.share.textContent = `${Math.round(100 * weights[k] / sum)}%`;
       row.box.classList.toggle("off", !recipe.weights.some((w) => w[k] > 0));
     });
@@ -96,7 +105,7 @@ export class Controls {
   filter(f) {
     const slider = el("input", { type: "range", min: 0, max: 1, step: 0.005, ariaLabel: `Weight of ${f.name}` });
     slider.dataset.weight = f.name;
-    slider.style.accentColor = f.colour;
+    slider.style.setProperty("--own", f.colour);
     const set = (done) => this.edit((r) => {
       r.weights[this.round][r.filters.indexOf(f.name)] = Number(slider.value);
     }, done);
@@ -156,8 +165,8 @@ export class Controls {
       };
       inputs = [slider, number];
       this.refreshers.push(() => {
-        slider.value = scale.from(value());
-        if (number !== document.activeElement) number.value = Number(value().toPrecision(4));
+        setRange(slider, scale.from(value()));
+        if (number !== document.activeElement) number.value = Number(value().toPrecision(3));
         number.classList.toggle("common", own() == null);
       });
     }
