@@ -42,8 +42,9 @@ def tune(
     Example: `sdie-fast tune photos/ --white-level 4095`
     """
     from ..errors import InvalidArgumentError
+    from ..tune.recipes import Options
     from ..tune.server import Server
-    from ..tune.work import Options, Work
+    from ..tune.work import Work
 
     with failing():
         work = Work(

@@ -19,11 +19,12 @@ from ..data.folder import of_mask
 from ..errors import ImageFileError, InvalidArgumentError
 from ..files import IMAGE_SUFFIXES, Entry, LocalStore, read
 
-__all__ = ["MOST_LISTED", "MOST_PIXELS", "Folder", "Kept", "Shown", "reduced"]
+__all__ = ["MOST_LISTED", "MOST_PIXELS", "Folder", "Kept", "Shown", "judged", "reduced"]
 
 MOST_LISTED = 5000
 MOST_PIXELS = 2**24  # a larger picture is shown, and tuned, by its middle
 _THUMB = 112  # pixels a side
+_SEGMENTED = 512  # pixels a side, at most
 
 T = TypeVar("T")
 
@@ -77,9 +78,18 @@ def reduced(pixels: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     h, w = (n // factor for n in pixels.shape[:2])
     parts = pixels[: h * factor, : w * factor].reshape(h, factor, w, factor, *pixels.shape[2:])
     if pixels.dtype.kind == "f":
-        return parts.mean((1, 3), dtype=np.float32)
+        return np.asarray(parts.mean((1, 3), dtype=np.float32))
     total = sum(parts[:, y, :, x].astype(np.uint32) for y in range(factor) for x in range(factor))
     return np.asarray((total + factor * factor // 2) // (factor * factor)).astype(pixels.dtype)
+
+
+def judged(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Reduce a picture, or a mask (bool), to the at most 512 pixels a side that are segmented and judged."""
+    factor = -(-max(pixels.shape[:2]) // _SEGMENTED)
+    if pixels.dtype != np.bool_:
+        return reduced(pixels, factor)
+    h, w = (n // factor for n in pixels.shape)
+    return pixels[factor // 2 :: factor, factor // 2 :: factor][:h, :w]
 
 
 class Folder:
@@ -113,7 +123,8 @@ class Folder:
         fit = (
             e
             for e in self._store.walk(self._skip)
-            if PurePosixPath(e.name).suffix.lower() in IMAGE_SUFFIXES and not PurePosixPath(e.name).name.startswith(".")
+            if PurePosixPath(e.name).suffix.lower() in IMAGE_SUFFIXES
+            and not PurePosixPath(e.name).name.startswith(".")
         )
         found = list(itertools.islice(fit, 2 * MOST_LISTED + 1))
         return sorted(found[: 2 * MOST_LISTED]), len(found) > 2 * MOST_LISTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,12 @@ from ..learn.cases import Case
 from ..learn.env import RewardedStep, SdieEnv
 from ..learn.places import Floats, Host, Images, Masks
 from ..recipe import Recipe
+from .pictures import judged
 
 __all__ = ["Search", "Whole"]
+
+
+_Pair = tuple[str, Images, Masks]
 
 
 class _CancelledError(Exception):
@@ -40,9 +45,23 @@ class _Schedule(Actions):
 
 
 class _AllRounds(Host):
-    """A place whose one round is a whole schedule."""
+    """A place whose one round is a whole schedule, of pictures that are larger than those it is asked about.
+
+    Parameters
+    ----------
+    pictures : ndarray, uint8, (N, H, W)
+        They are enhanced as they are, and reduced only then.
+    """
 
     _actions: _Schedule
+
+    def __init__(self, pictures: Images, *rest: Any) -> None:
+        super().__init__(*rest)
+        self._pictures = pictures
+
+    def begin(self, images: Any) -> Any:
+        """Begin with all pictures."""
+        return super().begin(self._pictures)
 
     def round(self, state: Any, actions: Floats) -> Any:
         """Take all rounds of each image's action (n, T * F)."""
@@ -50,9 +69,27 @@ class _AllRounds(Host):
         weights = own.weights(actions.reshape(len(actions), own.rounds, -1))
         return enhance(state, weights, params=self._params, filters=own.filters, threads=self._threads)
 
+    def levels(self, state: Any) -> Any:
+        """Give a state as images that are judged."""
+        return np.stack([judged(image) for image in super().levels(state)])
+
 
 class Whole(SdieEnv):
     """An environment of one step, which takes all rounds: what counts is the last picture, as it does for a fixed recipe.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    pairs : list
+        Name, image uint8 (H, W) and truth bool (H, W) of each labelled picture, all of one size.
+    recipe : Recipe
+        Fixed.
+    threads : int
+        Of the filters.
+    lock : threading.Lock
+        Held during a step.
+    watch : callable
+        Told after each step.
 
     Attributes
     ----------
@@ -60,12 +97,21 @@ class Whole(SdieEnv):
         Highest mean reward of a step so far, and its weights (T, F).
     """
 
-    def __init__(self, segmenter: Any, cases: list[Case], recipe: Recipe, threads: int, lock: Any) -> None:
+    def __init__(
+        self,
+        segmenter: Any,
+        pairs: Sequence[_Pair],
+        recipe: Recipe,
+        threads: int,
+        lock: Any,
+        watch: Callable[[], None],
+    ) -> None:
         schedule = _Schedule((), recipe.filters, recipe.rounds)
+        cases = [Case(judged(image), judged(truth), name=name) for name, image, truth in pairs]
         super().__init__(segmenter, cases, rounds=1, params=recipe.params, actions=schedule, threads=threads)
-        self.place = _AllRounds(recipe.params, schedule, threads)
+        self.place = _AllRounds(np.stack([image for _, image, _ in pairs]), recipe.params, schedule, threads)
         self.best: tuple[float, npt.NDArray[np.float32] | None] = (-1.0, None)
-        self.stopped, self._turn = threading.Event(), lock
+        self.stopped, self._turn, self._watch = threading.Event(), lock, watch
 
     def step(self, actions: npt.ArrayLike) -> RewardedStep:
         """Take all rounds, and remember the best."""
@@ -77,6 +123,7 @@ class Whole(SdieEnv):
         if mean > self.best[0]:
             chosen = np.asarray(actions, np.float32)[0].reshape(-1, len(self.actions.filters))
             self.best = mean, self.actions.weights(chosen)
+        self._watch()
         return found
 
 
@@ -95,9 +142,7 @@ class Search:
         self._env: Whole | None = None
         self._told: dict[str, Any] = {"state": "none"}
 
-    def begin(
-        self, model: Any, pairs: list[tuple[str, Images, Masks]], recipe: Recipe, calls: int, size: int, threads: int
-    ) -> None:
+    def begin(self, model: Any, pairs: Sequence[_Pair], recipe: Recipe, calls: int, size: int, threads: int) -> None:
         """Begin with a recipe's weights.
 
         Parameters
@@ -126,33 +171,42 @@ class Search:
         except ImportError as error:
             raise ModelError('cma is missing: pip install "sdie-fast[tune]"') from error
         if not size and len({image.shape for _, image, _ in pairs}) > 1:
-            raise InvalidArgumentError("size: the labelled pictures differ in size; accepted: a side to resize them to")
-        cases = [Case(*_resized(image, truth, size), name=name) for name, image, truth in pairs]
+            raise InvalidArgumentError(
+                "size: the labelled pictures differ in size; accepted: a side to resize them to"
+            )
+        pairs = [(name, *_resized(image, truth, size)) for name, image, truth in pairs]
         with self._starting:
             if self._thread is not None and self._thread.is_alive():
                 raise InvalidArgumentError("search: one is running; cancel it first")
-            self._env = Whole(model, cases, recipe, threads, self._segmenting)
-            self._told = {"state": "running", "done": 0, "total": calls, "pictures": len(cases), "seconds": 0.0}
-            self._thread = threading.Thread(target=self._run, args=(self._env, recipe, calls), daemon=True)
+            told: dict[str, Any] = {
+                "state": "running",
+                "done": 0,
+                "total": calls,
+                "pictures": len(pairs),
+                "seconds": 0.0,
+            }
+            begin = time.monotonic()
+
+            def watch() -> None:
+                told.update(done=env.calls, best=env.best[0], seconds=time.monotonic() - begin)
+
+            env = Whole(model, pairs, recipe, threads, self._segmenting, watch)
+            self._told, self._env = told, env
+            self._thread = threading.Thread(target=self._run, args=(env, told, recipe, calls), daemon=True)
             self._thread.start()
 
-    def _run(self, env: Whole, recipe: Recipe, calls: int) -> None:
-        told, begin = self._told, time.monotonic()
+    def _run(self, env: Whole, told: dict[str, Any], recipe: Recipe, calls: int) -> None:
         try:
             with self._segmenting:
                 alone = env.judge(range(len(env)), np.stack(env.pictures))[1]
             told["alone"] = float(np.mean(alone))
             # Just within the bounds, from where the search can move both ways.
-            start = 0.95 * action_of(recipe.weights, Actions((), recipe.filters)).reshape(1, -1)
+            weights: Any = recipe.weights
+            start = 0.95 * action_of(weights, Actions((), recipe.filters)).reshape(1, -1)
             env.reset()
             told["start"] = float(np.mean(env.step(np.repeat(start, len(env), 0)).reward))
-
-            def watch(spent: int, _best: float) -> None:
-                told.update(done=spent + len(env), best=env.best[0], seconds=time.monotonic() - begin)
-
-            watch(0, 0.0)
-            search(env, max(1, calls - len(env)), 0, start, watch=watch)
-            told.update(state="done", done=calls)
+            search(env, max(1, calls - len(env)), 0, start)
+            told["state"] = "done"
         except _CancelledError:
             told["state"] = "cancelled"
         except SdieError as error:
@@ -160,11 +214,13 @@ class Search:
         except Exception as error:
             traceback.print_exc()
             told.update(state="failed", error=f"{type(error).__name__}: {error}")
-        told["seconds"] = time.monotonic() - begin
-        score, weights = env.best
-        if weights is not None:
-            rows = [[round(float(w), 4) for w in row] for row in weights]
-            told.update(best=score, recipe={"filters": list(recipe.filters), "weights": rows, "params": recipe.params.to_dict()})
+        score, found = env.best
+        if found is not None:
+            rows = [[round(float(w), 4) for w in row] for row in found]
+            told.update(
+                best=score,
+                recipe={"filters": list(recipe.filters), "weights": rows, "params": recipe.params.to_dict()},
+            )
 
     def told(self) -> dict[str, Any]:
         """Tell how far it is: `state`, segmentations `done` of `total`, FB-IoU `alone`, at the `start` and `best`."""

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidArgumentError, SdieError
-from .work import Options, Work
+from .recipes import Options
+from .work import Work
 
 __all__ = ["Server"]
 
@@ -59,7 +60,11 @@ def _raw(pixels: npt.NDArray[Any], facts: Mapping[str, Any]) -> Reply:
         pixels, facts = np.round(pixels * np.float32(65535)).astype("<u2"), {**facts, "real": True}
     if pixels.dtype.itemsize == 2:
         pixels = pixels.astype("<u2", copy=False)
-    shape = {"height": pixels.shape[0], "width": pixels.shape[1], "channels": pixels.shape[2] if pixels.ndim == 3 else 1}
+    shape = {
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "channels": pixels.shape[2] if pixels.ndim == 3 else 1,
+    }
     return Reply(pixels.tobytes(), "application/octet-stream", {**facts, **shape, "bytes": pixels.dtype.itemsize})
 
 
@@ -68,7 +73,9 @@ def _options(ask: Ask) -> Options:
     if not isinstance(given, dict) or not set(given) <= set(Options._fields):
         raise InvalidArgumentError(f"options: received {str(given)[:80]}; accepted: {', '.join(Options._fields)}")
     white, each = given.get("white_level"), given.get("per_channel", False)
-    if white is not None and (isinstance(white, bool) or not isinstance(white, (int, float)) or not 1 <= white <= 65535):
+    if white is not None and (
+        isinstance(white, bool) or not isinstance(white, (int, float)) or not 1 <= white <= 65535
+    ):
         raise InvalidArgumentError(f"white_level: received {white!r}; accepted: 1 to 65535")
     if not isinstance(each, bool):
         raise InvalidArgumentError(f"per_channel: received {each!r}; accepted: true or false")
@@ -84,6 +91,11 @@ def _picture(work: Work, ask: Ask) -> Reply:
 def _begin(work: Work, ask: Ask) -> Reply:
     work.begin_search(ask.get("recipe"), _options(ask), ask.get("each"), ask.get("calls"), ask.get("size"))
     return _json(work.search.told())
+
+
+def _save(work: Work, ask: Ask) -> Reply:
+    notes, replace = ask.get("notes", ""), ask.get("replace", False)
+    return _json(work.save(ask.get("name"), ask.get("recipe"), notes, ask.get("seen"), _options(ask), replace))
 
 
 def _cancel(work: Work, _ask: Ask) -> Reply:
@@ -108,12 +120,7 @@ _ROUTES: dict[tuple[str, str], Callable[[Work, Ask], Reply]] = {
         *work.masked(ask.get("name"), ask.get("recipe"), _options(ask), ask.get("mask"))
     ),
     ("POST", "/api/load"): lambda work, ask: _json(work.load(ask.get("name"), ask.get("picture"))),
-    ("POST", "/api/save"): lambda work, ask: _json(
-        work.save(
-            ask.get("name"), ask.get("recipe"), ask.get("notes", ""), ask.get("seen"), _options(ask),
-            ask.get("replace", False),
-        )
-    ),  # fmt: skip
+    ("POST", "/api/save"): _save,
     ("POST", "/api/code"): lambda work, ask: _json(work.code(ask.get("recipe"), _options(ask), ask.get("saved"))),
     ("POST", "/api/search"): _begin,
     ("POST", "/api/cancel"): _cancel,

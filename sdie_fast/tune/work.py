@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import re
-import shlex
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,65 +17,18 @@ from .._backends import resolve
 from ..enhance import Enhancer, enhance
 from ..errors import InvalidArgumentError, ModelError, RecipeError, SdieError
 from ..files import grey
-from ..filters import DEFAULTS, FILTERS, PARAMETERS, TABLE, FilterParams
-from ..filters._flat import WINDOW, flat_name
 from ..learn.env import reward_of
 from ..recipe import FILE_NAME, Recipe, default_recipe
-from .pictures import Folder, Kept, Shown, reduced
+from .pictures import Folder, Kept, Shown, judged, reduced
+from .recipes import MOST_ROUNDS, Options, code, described, recipe_of, scaled
 from .search import Search
 
-__all__ = ["Options", "Work", "described", "scaled"]
+__all__ = ["Work"]
 
-MOST_ROUNDS = 20
 _MEASURED = 2**22  # pixels, at most
-_SEGMENTED = 1024  # pixels a side, at most
 _LEAST = 32  # pixels a side of a preview
+_PLAIN = Options()
 _NAME = re.compile(r"[\w][\w .-]{0,79}")
-
-
-class Options(NamedTuple):
-    """What is beside a recipe: how the pictures are read."""
-
-    white_level: float | None = None
-    per_channel: bool = False
-
-    def of(self, shown: Shown) -> dict[str, Any]:
-        """The keywords of `enhance` for a picture."""
-        white = self.white_level if self.white_level is not None else shown.white_level
-        return {
-            "white_level": white if shown.pixels.dtype == np.uint16 else None,
-            "per_channel": self.per_channel and shown.pixels.ndim == 3,
-        }
-
-
-def described() -> dict[str, Any]:
-    """Tell the filters and their parameters as their own descriptions have them, for JSON."""
-
-    def told(name: str, parameter: Any) -> dict[str, Any]:
-        rest = dataclasses.asdict(parameter)
-        return {**rest, "name": name, "default": getattr(DEFAULTS, name), "sentence": parameter.sentence()}
-
-    filters = []
-    for name, cls in TABLE.items():
-        fields = [flat_name(name, f.name) for f in dataclasses.fields(cls)]
-        text = (cls.__doc__ or "").split("\n\n")[0].strip()
-        own = [told(flat, PARAMETERS[flat]) for flat in fields]
-        filters.append({"name": name, "colour": cls.colour, "text": text, "parameters": own})
-    return {"filters": filters, "window": told("window", WINDOW), "toolkit": list(FILTERS)}
-
-
-def scaled(params: FilterParams, factor: int) -> FilterParams:
-    """Parameters for a picture reduced by a factor: those in pixels are reduced likewise, as far as their ranges let them."""
-    if factor == 1:
-        return params
-    found = {}
-    for name, parameter in {"window": WINDOW, **PARAMETERS}.items():
-        value = getattr(params, name)
-        if parameter.unit != "pixels" or value is None:
-            continue
-        least = max(value / factor, parameter.low)
-        found[name] = 2 * round((least - 1) / 2) + 1 if parameter.kind == "integer" else least
-    return dataclasses.replace(params, **found)
 
 
 class Work:
@@ -105,7 +55,7 @@ class Work:
         *,
         recipes: Path | None = None,
         threads: int | None = None,
-        options: Options = Options(),
+        options: Options = _PLAIN,
         first: Path | None = None,
         segmenter: Path | None = None,
     ) -> None:
@@ -113,8 +63,9 @@ class Work:
         self.folder = Folder(folder, self.recipes)
         self.threads, self.options = _validate.threads(threads), options
         self._first = default_recipe() if first is None else Recipe.load(first)
-        self._source, self._lock, self._model = segmenter, threading.Lock(), None
-        self._masks, self._small, self._times = Kept(16), Kept(8), Kept(512)
+        self._source, self._lock = segmenter, threading.Lock()
+        self._model: Any = None
+        self._masks, self._small = Kept(16), Kept(8)
         self.search = Search(self._lock)
 
     # ---- recipes
@@ -130,22 +81,6 @@ class Work:
             "backend": resolve("auto").name, "threads": self.threads, "most_rounds": MOST_ROUNDS,
         }  # fmt: skip
 
-    def recipe(self, given: Any, **rest: str) -> Recipe:
-        """Make a recipe of what the page holds: its filters, weights and parameters.
-
-        Raises
-        ------
-        InvalidArgumentError, InvalidTypeError
-            A value that cannot be used.
-        """
-        _validate.mapping("recipe", given)
-        _validate.known_keys("recipe", given, ("filters", "weights", "params"))
-        weights = given.get("weights")
-        if not isinstance(weights, list) or not 1 <= len(weights) <= MOST_ROUNDS:
-            raise InvalidArgumentError(f"weights: received {str(weights)[:80]}; accepted: 1 to {MOST_ROUNDS} rounds")
-        params = FilterParams.from_dict(given.get("params", {}))
-        return Recipe(weights=weights, params=params, filters=given.get("filters"), **rest)  # type: ignore[arg-type]
-
     def _editable(self, recipe: Recipe, picture: Any) -> dict[str, Any]:
         """A recipe as the page holds it; of one with a network, the weights that it gives a picture."""
         if recipe.weights is None:
@@ -158,7 +93,7 @@ class Work:
         else:
             weights = recipe.weights[: recipe.rounds // recipe.passes]
         params = recipe.params.to_dict()
-        rows = [[round(float(w), 4) for w in row] for row in weights]
+        rows = [[float(str(w)) for w in row] for row in weights]  # the shortest that is this float32
         return {"name": recipe.name, "notes": recipe.notes, "kind": recipe.kind} | {
             "filters": list(recipe.filters), "weights": rows, "params": params
         }  # fmt: skip
@@ -174,11 +109,16 @@ class Work:
                 facts = {"error": str(error)}
             found.append({"name": file.parent.name, **facts})
         first = self._first
-        return [*found, {"name": "", "title": first.name, "rounds": first.rounds, "kind": first.kind, "notes": first.notes}]
+        return [
+            *found,
+            {"name": "", "title": first.name, "rounds": first.rounds, "kind": first.kind, "notes": first.notes},
+        ]
 
     def _place(self, name: Any) -> Path:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith((".", " ")):
-            raise InvalidArgumentError(f"name: received {str(name)[:90]!r}; accepted: letters, digits, space and _ . -")
+            raise InvalidArgumentError(
+                f"name: received {str(name)[:90]!r}; accepted: letters, digits, space and _ . -"
+            )
         return self.recipes / name
 
     def load(self, name: Any, picture: Any) -> dict[str, Any]:
@@ -211,37 +151,18 @@ class Work:
         white = f" White level {options.white_level:g}." if options.white_level is not None else ""
         made = f"sdie-fast tune {__version__}, {datetime.date.today()}."
         text = "\n".join(filter(None, (_validate.text("notes", notes).strip(), f"{told}{white}".strip(), made)))
-        file = self.recipe(given, name=name, notes=text).save(place)
+        file = recipe_of(given, name=name, notes=text).save(place)
         return {"name": name, "file": str(file), "notes": text}
 
     def code(self, given: Any, options: Options, saved: Any) -> dict[str, str]:
         """Write what does the same in Python, and on the command line; `saved` is the name it was saved by, or nothing."""
-        recipe = self.recipe(given)
-        assert recipe.weights is not None
-        rows = [{f: float(str(w)) for f, w in zip(recipe.filters, row, strict=True) if w > 0} for row in recipe.weights]
-        changed = {n: v for n, v in recipe.params.to_dict(recipe.filters).items() if v != getattr(DEFAULTS, n)}
-        own = {n: v for n, v in options._asdict().items() if v not in (None, False)}
-        lines = ["import sdie_fast as sdie", "", "weights = [", *(f"    {row}," for row in rows), "]"]
-        inner = "".join(f", {n}={v!r}" for n, v in changed.items())[2:]
-        rest = "".join(f", {n}={v!r}" for n, v in own.items())
-        lines += [f"params = sdie.FilterParams({inner})", f"out = sdie.enhance(image, weights, params=params{rest})"]
-        words = ["sdie-fast", "enhance", str(self.folder.root), "enhanced"]
-        if saved:
-            words += ["--recipe", str(self._place(saved))]
-        elif any(row != rows[0] for row in rows):
-            words = []
-        else:
-            words += ["--weights", ",".join(f"{f}={w}" for f, w in rows[0].items()), "--rounds", str(len(rows))]
-            if changed:
-                words += ["--params", ",".join(f"{n}={v}" for n, v in changed.items() if v is not None)]
-        for name, value in own.items():
-            words += [f"--{name.replace('_', '-')}"] + [f"{value:g}"] * (name == "white_level") if words else []
-        told = shlex.join(words) if words else "# rounds that differ need a recipe: save it, and copy again"
-        return {"python": "\n".join(lines) + "\n", "command": told}
+        return code(given, options, self.folder.root, self._place(saved) if saved else None)
 
     # ---- pictures
 
-    def enhanced(self, name: Any, given: Any, options: Options, factor: Any = 1) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    def enhanced(
+        self, name: Any, given: Any, options: Options, factor: Any = 1
+    ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
         """Enhance a picture, or a preview of it reduced by a factor: the pixels, and what it took.
 
         Raises
@@ -249,7 +170,7 @@ class Work:
         SdieError
             A picture or a value that cannot be used.
         """
-        recipe, shown = self.recipe(given), self.folder.open(name)
+        recipe, shown = recipe_of(given), self.folder.open(name)
         factor = _validate.integer(1, 64)("factor", factor)
         assert factor is not None
         factor = max(1, min(factor, min(shown.pixels.shape[:2]) // _LEAST))
@@ -261,11 +182,11 @@ class Work:
     def _enhance(
         self, shown: Shown, pixels: npt.NDArray[Any], recipe: Recipe, options: Options, factor: int = 1
     ) -> npt.NDArray[Any]:
-        axes = "HWC" if pixels.ndim == 3 else "HW"
+        weights: Any = recipe.weights
         found: npt.NDArray[Any] = enhance(
-            pixels, recipe.weights, params=scaled(recipe.params, factor), filters=recipe.filters, threads=self.threads,
-            axes=axes, **options.of(shown),
-        )  # type: ignore[arg-type, assignment]  # fmt: skip
+            pixels, weights, params=scaled(recipe.params, factor), filters=recipe.filters, threads=self.threads,
+            axes="HWC" if pixels.ndim == 3 else "HW", **options.of(shown),
+        )  # fmt: skip
         return found
 
     def measured(self, name: Any, given: Any, options: Options) -> dict[str, float]:
@@ -273,24 +194,17 @@ class Work:
 
         Of a picture above four million pixels its upper part is measured, and the time scaled.
         """
-        recipe, shown = self.recipe(given), self.folder.open(name)
+        recipe, shown = recipe_of(given), self.folder.open(name)
         pixels = shown.pixels[: max(_LEAST, _MEASURED // shown.pixels.shape[1])]
-        used = tuple(f for f, w in zip(recipe.filters, np.max(recipe.weights, 0), strict=True) if w > 0)  # type: ignore[arg-type]
-        params = tuple(recipe.params.to_dict(used).items())
-        key = (pixels.shape, pixels.dtype.str, used, params, recipe.rounds, options, np.packbits(recipe.weights > 0).tobytes())  # type: ignore[operator]
-
-        def measure() -> float:
+        self._enhance(shown, pixels, recipe, options)
+        times: list[float] = []
+        while len(times) < 7 and sum(times) < 0.2:
+            begin = time.perf_counter()
             self._enhance(shown, pixels, recipe, options)
-            times: list[float] = []
-            while len(times) < 7 and sum(times) < 0.2:
-                begin = time.perf_counter()
-                self._enhance(shown, pixels, recipe, options)
-                times.append(time.perf_counter() - begin)
-            return float(np.median(times))
-
-        seconds = self._times.get(key, measure)
-        count = pixels.shape[0] * pixels.shape[1]
-        return {"seconds": seconds * shown.pixels.shape[0] / pixels.shape[0], "rate": count / seconds}
+            times.append(time.perf_counter() - begin)
+        seconds = float(np.median(times))
+        rows = pixels.shape[0]
+        return {"seconds": seconds * shown.pixels.shape[0] / rows, "rate": rows * pixels.shape[1] / seconds}
 
     # ---- masks
 
@@ -322,13 +236,15 @@ class Work:
             pixels = (pixels / np.float32(white)).clip(0, 1).astype(np.float32)
         return grey(pixels)
 
-    def masked(self, name: Any, given: Any, options: Options, mask: Any) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    def masked(
+        self, name: Any, given: Any, options: Options, mask: Any
+    ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
         """Segment a picture, or with a recipe the enhanced one; with the name of its mask, judge the answer.
 
         Returns
         -------
         marks : ndarray, uint8, (H, W)
-            1 where the segmenter sees a defect, 2 where the mask does, 3 where both; at most 1024 pixels a side.
+            1 where the segmenter sees a defect, 2 where the mask does, 3 where both; at most 512 pixels a side.
         facts : dict
             Predicted IoU, seconds, and, with a mask, the IoU.
         """
@@ -339,17 +255,15 @@ class Work:
     def _masked(
         self, shown: Shown, model: Any, given: Any, options: Options, mask: Any
     ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-        pixels = shown.pixels if given is None else self._enhance(shown, shown.pixels, self.recipe(given), options)
-        factor = -(-max(pixels.shape[:2]) // _SEGMENTED)
-        image = reduced(self.eight_bits(shown, pixels, options), factor)
+        pixels = shown.pixels if given is None else self._enhance(shown, shown.pixels, recipe_of(given), options)
+        image = judged(self.eight_bits(shown, pixels, options))
         begin = time.perf_counter()
         with self._lock:
             found, quality = model(image, "auto", axes="HW")
         facts: dict[str, Any] = {"seconds": time.perf_counter() - begin, "quality": float(quality[0])}
         marks = found.astype(np.uint8)
         if mask is not None:
-            truth = self.folder.truth(shown.key[0], mask)[factor // 2 :: factor, factor // 2 :: factor]
-            truth = truth[: found.shape[0], : found.shape[1]]
+            truth = judged(self.folder.truth(shown.key[0], mask))
             facts["iou"] = reward_of(found, truth, "miou")
             marks += 2 * truth.astype(np.uint8)
         return marks, facts
@@ -376,16 +290,22 @@ class Work:
         InvalidArgumentError, ModelError
             No labelled picture, a value that cannot be used, a search that is running, or something missing.
         """
-        recipe = self.recipe(given)
-        each, calls = _validate.integer(1, 64)("each", each), _validate.integer(1, 10**6)("calls", calls)
-        size = _validate.integer(0, 2048)("size", size)
+        recipe = recipe_of(given)
+        checked = [
+            _validate.integer(low, high)(what, value)
+            for what, value, low, high in (("each", each, 1, 64), ("calls", calls, 1, 10**6), ("size", size, 0, 2048))
+        ]
+        most, budget, side = (int(value or 0) for value in checked)
         listed = [(p["name"], p["mask"]) for p in self.folder.listing()["pictures"] if p["mask"]]
         if not listed:
-            raise InvalidArgumentError("FOLDER: no picture has a mask; accepted: images/x.png and masks/x.png, x_mask.png")
+            raise InvalidArgumentError(
+                "FOLDER: no picture has a mask; accepted: images/x.png and masks/x.png, x_mask.png"
+            )
         # Spread over the folder, since neighbours are often alike.
-        chosen = [listed[k * len(listed) // min(each, len(listed))] for k in range(min(each, len(listed)))]  # type: ignore[type-var, operator]
+        count = min(most, len(listed))
+        chosen = [listed[k * len(listed) // count] for k in range(count)]
         pairs = []
         for name, mask in chosen:
             shown = self.folder.open(name)
             pairs.append((name, self.eight_bits(shown, shown.pixels, options), self.folder.truth(name, mask)))
-        self.search.begin(self.model, pairs, recipe, calls, size or 0, max(1, self.threads // 2))  # type: ignore[arg-type]
+        self.search.begin(self.model, pairs, recipe, budget, side, max(1, self.threads // 2))

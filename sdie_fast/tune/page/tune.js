@@ -9,6 +9,7 @@ import { Stage, paintMask } from "./view.js";
 const $ = (selector) => document.querySelector(selector);
 const copy = (value) => JSON.parse(JSON.stringify(value));
 const IN_TIME = 60; // milliseconds from a change to the screen that a preview aims at
+const AT_LEAST = 15; // of them, whatever the size: there and back, and the screen's next frame
 const RESTING = 160, IDLE = 450; // milliseconds without a change, before the whole picture, and before measurements
 
 const page = {
@@ -95,7 +96,7 @@ function touch() {
 
 function preview() {
   const pixels = page.original.width * page.original.height;
-  return [1, 2, 3, 4, 6, 8].find((f) => pixels * page.pace / (f * f) <= IN_TIME) ?? 12;
+  return [1, 2, 3, 4, 6, 8].find((f) => AT_LEAST + pixels * page.pace / (f * f) <= IN_TIME) ?? 12;
 }
 
 async function pump() {
@@ -114,7 +115,7 @@ async function pump() {
       complain();
       await shown();
       // What a pixel costs, the way to the screen included; slower is believed at once, quicker by and by.
-      const pace = (performance.now() - sent) / (found.width * found.height);
+      const pace = Math.max(1, performance.now() - sent - AT_LEAST) / (found.width * found.height);
       page.pace = pace > page.pace ? pace : 0.7 * page.pace + 0.3 * pace;
       page.latency.push({ ms: performance.now() - begin, factor: found.factor });
       page.latency = page.latency.slice(-500);
