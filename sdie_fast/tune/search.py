@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _validate
 from ..actor import Actions
 from ..enhance import enhance
 from ..errors import InvalidArgumentError, ModelError, SdieError
@@ -20,12 +21,46 @@ from ..learn.cases import Case
 from ..learn.env import RewardedStep, SdieEnv
 from ..learn.places import Floats, Host, Images, Masks
 from ..recipe import Recipe
+from ..segment.prompts import Answer
 from .pictures import judged
 
-__all__ = ["Search", "Whole"]
+__all__ = ["Effort", "Search", "Whole"]
 
 
 _Pair = tuple[str, Images, Masks]
+
+
+class Effort(NamedTuple):
+    """What a search may take.
+
+    Attributes
+    ----------
+    each : int
+        Labelled pictures at most, 1 to 64.
+    calls : int
+        Segmentations to spend, 1 to a million.
+    size : int
+        Pixels a side that pictures are resized to, 0 to 2048; 0 leaves them as they are, for which all have to be of one size.
+    grid : int
+        Points a side that the segmenter is asked about, 1 to 64; 12 is what it is asked elsewhere.
+    """
+
+    each: int
+    calls: int
+    size: int
+    grid: int
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Effort:
+        """Check what the page asks for.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            A value that cannot be used.
+        """
+        ranges = {"each": (1, 64), "calls": (1, 10**6), "size": (0, 2048), "grid": (1, 64)}
+        return cls(**{name: _validate.integer(*ends)(name, given.get(name)) or 0 for name, ends in ranges.items()})
 
 
 class _CancelledError(Exception):
@@ -84,12 +119,14 @@ class Whole(SdieEnv):
         Name, image uint8 (H, W) and truth bool (H, W) of each labelled picture, all of one size.
     recipe : Recipe
         Fixed.
+    grid : int
+        Points a side that the segmenter is asked about.
     threads : int
         Of the filters.
     lock : threading.Lock
-        Held during a step.
+        Held while an image is segmented.
     watch : callable
-        Told after each step.
+        Told how many images of a step are done, after each, and 0 after the step.
 
     Attributes
     ----------
@@ -102,28 +139,39 @@ class Whole(SdieEnv):
         segmenter: Any,
         pairs: Sequence[_Pair],
         recipe: Recipe,
+        grid: int,
         threads: int,
         lock: Any,
-        watch: Callable[[], None],
+        watch: Callable[[int], None],
     ) -> None:
         schedule = _Schedule((), recipe.filters, recipe.rounds)
         cases = [Case(judged(image), judged(truth), name=name) for name, image, truth in pairs]
-        super().__init__(segmenter, cases, rounds=1, params=recipe.params, actions=schedule, threads=threads)
+        super().__init__(
+            segmenter, cases, rounds=1, params=recipe.params, actions=schedule, threads=threads, options={"grid": grid}
+        )
         self.place = _AllRounds(np.stack([image for _, image, _ in pairs]), recipe.params, schedule, threads)
         self.best: tuple[float, npt.NDArray[np.float32] | None] = (-1.0, None)
         self.stopped, self._turn, self._watch = threading.Event(), lock, watch
 
+    def segment(self, which: Sequence[int], images: Any) -> list[Answer]:
+        """Segment one image after the other, so that the page has its turn in between."""
+        found = []
+        for k, image in zip(which, images, strict=True):
+            if self.stopped.is_set():
+                raise _CancelledError
+            with self._turn:
+                found += super().segment([k], image[None])
+            self._watch(len(found))
+        return found
+
     def step(self, actions: npt.ArrayLike) -> RewardedStep:
         """Take all rounds, and remember the best."""
-        if self.stopped.is_set():
-            raise _CancelledError
-        with self._turn:
-            found = super().step(actions)
+        found = super().step(actions)
         mean = float(np.mean(found.reward))
         if mean > self.best[0]:
             chosen = np.asarray(actions, np.float32)[0].reshape(-1, len(self.actions.filters))
             self.best = mean, self.actions.weights(chosen)
-        self._watch()
+        self._watch(0)
         return found
 
 
@@ -142,7 +190,7 @@ class Search:
         self._env: Whole | None = None
         self._told: dict[str, Any] = {"state": "none"}
 
-    def begin(self, model: Any, pairs: Sequence[_Pair], recipe: Recipe, calls: int, size: int, threads: int) -> None:
+    def begin(self, model: Any, pairs: Sequence[_Pair], recipe: Recipe, effort: Effort, threads: int) -> None:
         """Begin with a recipe's weights.
 
         Parameters
@@ -152,10 +200,7 @@ class Search:
             Name, image uint8 (H, W) and truth bool (H, W) of each labelled picture.
         recipe : Recipe
             Fixed.
-        calls : int
-            Segmentations to spend.
-        size : int
-            Side in pixels to resize to, or 0.
+        effort : Effort
         threads : int
             Of the filters.
 
@@ -170,43 +215,38 @@ class Search:
             import cma  # noqa: F401
         except ImportError as error:
             raise ModelError('cma is missing: pip install "sdie-fast[tune]"') from error
-        if not size and len({image.shape for _, image, _ in pairs}) > 1:
+        if not effort.size and len({image.shape for _, image, _ in pairs}) > 1:
             raise InvalidArgumentError(
                 "size: the labelled pictures differ in size; accepted: a side to resize them to"
             )
-        pairs = [(name, *_resized(image, truth, size)) for name, image, truth in pairs]
+        pairs = [(name, *_resized(image, truth, effort.size)) for name, image, truth in pairs]
         with self._starting:
             if self._thread is not None and self._thread.is_alive():
                 raise InvalidArgumentError("search: one is running; cancel it first")
-            told: dict[str, Any] = {
-                "state": "running",
-                "done": 0,
-                "total": calls,
-                "pictures": len(pairs),
-                "seconds": 0.0,
-            }
+            told: dict[str, Any] = {"state": "running", "done": 0, "total": effort.calls, "pictures": len(pairs)}
             begin = time.monotonic()
 
-            def watch() -> None:
-                told.update(done=env.calls, best=env.best[0], seconds=time.monotonic() - begin)
+            def watch(part: int) -> None:
+                done = max(told["done"], min(env.calls + part, effort.calls))
+                told.update(done=done, seconds=time.monotonic() - begin)
+                if env.best[1] is not None:
+                    told["best"] = env.best[0]
 
-            env = Whole(model, pairs, recipe, threads, self._segmenting, watch)
+            env = Whole(model, pairs, recipe, effort.grid, threads, self._segmenting, watch)
             self._told, self._env = told, env
-            self._thread = threading.Thread(target=self._run, args=(env, told, recipe, calls), daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(env, told, recipe, effort.calls), daemon=True)
             self._thread.start()
 
     def _run(self, env: Whole, told: dict[str, Any], recipe: Recipe, calls: int) -> None:
         try:
-            with self._segmenting:
-                alone = env.judge(range(len(env)), np.stack(env.pictures))[1]
-            told["alone"] = float(np.mean(alone))
+            told["alone"] = float(np.mean(env.judge(range(len(env)), np.stack(env.pictures))[1]))
             # Just within the bounds, from where the search can move both ways.
             weights: Any = recipe.weights
             start = 0.95 * action_of(weights, Actions((), recipe.filters)).reshape(1, -1)
             env.reset()
             told["start"] = float(np.mean(env.step(np.repeat(start, len(env), 0)).reward))
             search(env, max(1, calls - len(env)), 0, start)
-            told["state"] = "done"
+            told.update(state="done", done=calls)
         except _CancelledError:
             told["state"] = "cancelled"
         except SdieError as error:
@@ -230,6 +270,13 @@ class Search:
         """Stop after the candidate that is being judged; the best so far is told."""
         if self._env is not None:
             self._env.stopped.set()
+
+    def close(self) -> bool:
+        """Stop, wait for the picture that is being segmented, and tell whether nothing is running any more."""
+        self.cancel()
+        if self._thread is not None:
+            self._thread.join(10.0)
+        return self._thread is None or not self._thread.is_alive()
 
 
 def _resized(image: Images, truth: Masks, size: int) -> tuple[Images, Masks]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidArgumentError, SdieError
 from .recipes import Options
+from .search import Effort
 from .work import Work
 
 __all__ = ["Server"]
@@ -89,7 +90,7 @@ def _picture(work: Work, ask: Ask) -> Reply:
 
 
 def _begin(work: Work, ask: Ask) -> Reply:
-    work.begin_search(ask.get("recipe"), _options(ask), ask.get("each"), ask.get("calls"), ask.get("size"))
+    work.begin_search(ask.get("recipe"), _options(ask), Effort.of(ask))
     return _json(work.search.told())
 
 

@@ -21,7 +21,7 @@ from ..learn.env import reward_of
 from ..recipe import FILE_NAME, Recipe, default_recipe
 from .pictures import Folder, Kept, Shown, judged, reduced
 from .recipes import MOST_ROUNDS, Options, code, described, recipe_of, scaled
-from .search import Search
+from .search import Effort, Search
 
 __all__ = ["Work"]
 
@@ -270,20 +270,8 @@ class Work:
 
     # ---- the search
 
-    def begin_search(self, given: Any, options: Options, each: Any, calls: Any, size: Any) -> None:
+    def begin_search(self, given: Any, options: Options, effort: Effort) -> None:
         """Search better weights on the labelled pictures, beside; `search.told()` says how far it is.
-
-        Parameters
-        ----------
-        given
-            The recipe to begin with.
-        options : Options
-        each : int
-            Labelled pictures at most.
-        calls : int
-            Segmentations to spend.
-        size : int
-            Pixels a side that pictures are resized to; 0 leaves them as they are, for which all have to be of one size.
 
         Raises
         ------
@@ -291,21 +279,16 @@ class Work:
             No labelled picture, a value that cannot be used, a search that is running, or something missing.
         """
         recipe = recipe_of(given)
-        checked = [
-            _validate.integer(low, high)(what, value)
-            for what, value, low, high in (("each", each, 1, 64), ("calls", calls, 1, 10**6), ("size", size, 0, 2048))
-        ]
-        most, budget, side = (int(value or 0) for value in checked)
         listed = [(p["name"], p["mask"]) for p in self.folder.listing()["pictures"] if p["mask"]]
         if not listed:
             raise InvalidArgumentError(
                 "FOLDER: no picture has a mask; accepted: images/x.png and masks/x.png, x_mask.png"
             )
         # Spread over the folder, since neighbours are often alike.
-        count = min(most, len(listed))
+        count = min(effort.each, len(listed))
         chosen = [listed[k * len(listed) // count] for k in range(count)]
         pairs = []
         for name, mask in chosen:
             shown = self.folder.open(name)
             pairs.append((name, self.eight_bits(shown, shown.pixels, options), self.folder.truth(name, mask)))
-        self.search.begin(self.model, pairs, recipe, budget, side, max(1, self.threads // 2))
+        self.search.begin(self.model, pairs, recipe, effort, max(1, self.threads // 2))

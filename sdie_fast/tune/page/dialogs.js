@@ -49,8 +49,9 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
         `${percent(told.start)} as it began, ${percent(told.best)} at best.`;
       $("#found").textContent = told.state === "none" ? "" : told.error ?? [
         running ? `${told.done} of ${told.total} on ${told.pictures} pictures${left === null ? "" : `, ${left} s left`}.` :
-          told.state === "done" ? "Done." : "Cancelled.", scores].join(" ");
-      page.best = told.recipe ?? null;
+          told.state === "done" ? "Done." : "Cancelled.", scores,
+        !running && !(told.best > told.start) ? "Nothing better was found." : ""].join(" ");
+      page.best = told.best > told.start ? told.recipe : null;
       $("#take").hidden = !page.best || running;
       $("#stop").hidden = !running;
       $("#begin").hidden = running;
@@ -61,9 +62,9 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
   }
   $("#begin").onclick = async () => {
     const box = $("#search-dialog"), form = box.querySelector("form").elements;
-    const number = (name) => Number(form[name].value);
     try {
-      await ask("api/search", question(recipe(), { each: number("each"), calls: number("calls"), size: number("size") }));
+      const effort = Object.fromEntries(["each", "calls", "size", "grid"].map((name) => [name, Number(form[name].value)]));
+      await ask("api/search", question(recipe(), effort));
       dialog("search");
       watch();
     } catch (error) { wrong(box, error); }
