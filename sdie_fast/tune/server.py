@@ -149,6 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
+        if self.server.closed:
+            self.close_connection = True
+            return
         try:
             reply = self._reply()
         except _RefusedError as error:
@@ -234,7 +237,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, work: Work, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.work, self._host = work, host
+        self.work, self._host, self.closed = work, host, False
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
@@ -277,6 +280,11 @@ class Server(ThreadingHTTPServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
+
+    def server_close(self) -> None:
+        """Close, the connections that rest included."""
+        self.closed = True
+        super().server_close()
 
 
 @functools.cache

@@ -30,7 +30,9 @@ def ready(recipe):
 
 
 def test_the_page_and_nothing_from_elsewhere(ask):
-    assert sorted(server._FILES) == sorted(["/", *(f"/{f.name}" for f in server._PAGE.iterdir() if f.suffix != ".html")])
+    assert sorted(server._FILES) == sorted(
+        ["/", *(f"/{f.name}" for f in server._PAGE.iterdir() if f.suffix != ".html")]
+    )
     for path in server._FILES:
         answer = ask(path)
         assert answer.status == 200
@@ -258,7 +260,11 @@ def test_what_is_no_question(ask, path, body):
 
 
 def test_a_closed_browser_leaves_the_server_alone(ask, recipe):
-    for text in (b"GET /api/picture?name=images/patch.png HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET", b"\x16\x03\x01"):
+    for text in (
+        b"GET /api/picture?name=images/patch.png HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET",
+        b"\x16\x03\x01",
+    ):
         with socket.create_connection(("127.0.0.1", ask.server.server_port)) as connection:
             connection.sendall(text)
             # A reset instead of a farewell.
@@ -276,7 +282,12 @@ def test_saved_and_loaded_again(ask, folder, recipe):
     assert told["file"] == str(folder / "recipes" / "line 2" / "recipe.json")
     assert np.allclose(saved.weights, np.array(recipe["weights"]) / np.sum(recipe["weights"], 1, keepdims=True))
     assert saved.params.sharpen_amount == 1.2
-    for part in ("camera 3", "2 picture(s) of steel: images/patch.png, deep.tif", "White level 4095", "sdie-fast tune"):
+    for part in (
+        "camera 3",
+        "2 picture(s) of steel: images/patch.png, deep.tif",
+        "White level 4095",
+        "sdie-fast tune",
+    ):
         assert part in saved.notes
     assert "taken" in ask("/api/save", usual).json["error"]
     assert ask("/api/save", {**usual, "replace": True}).status == 200

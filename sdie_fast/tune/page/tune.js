@@ -407,7 +407,7 @@ async function start() {
   page.told = await ask("api/state");
   const { recipe: first, options, folder } = page.told;
   const own = { filters: first.filters, weights: first.weights, params: first.params };
-  page.recipes = { A: own, B: copy(own) };
+  page.recipes = { A: copy(own), B: copy(own) };
   page.titles = { A: first.name, B: first.name };
   page.saved = { A: first.name, B: first.name };
   page.options = options;

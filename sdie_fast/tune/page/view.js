@@ -148,7 +148,7 @@ export class Stage {
   pan(dx, dy) { this.x += dx; this.y += dy; this.fitted = false; this.draw(); }
 
   zoom(by, px = this.paneWidth / 2, py = this.canvas.clientHeight / 2) {
-    const scale = Math.max(0.02, Math.min(64, this.scale * by));
+    const scale = Math.max(0.02, Math.min(64, Number((this.scale * by).toPrecision(9))));
     this.x = px - (px - this.x) * scale / this.scale;
     this.y = py - (py - this.y) * scale / this.scale;
     Object.assign(this, { scale, fitted: false });
