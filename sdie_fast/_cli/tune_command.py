@@ -34,9 +34,9 @@ def tune(
 ) -> None:
     """Tune a recipe by eye, in the browser: a local page that shows a folder's pictures before and after.
 
-    Drag the weights of each round and see the picture change; press ? for the keyboard. With masks in FOLDER (images/x.png
-    and masks/x.png, or x_mask.png beside x.png) it shows the IoU, and Search finds weights for you. Save writes a recipe
-    that `sdie-fast enhance --recipe` and `sdie.Enhancer` take. Ctrl+C ends it.
+    Drag the weights of each round and see the picture change; press ? for the keyboard. With masks in FOLDER
+    (images/x.png and masks/x.png, or x_mask.png beside x.png) it shows the IoU, and Search finds weights for you.
+    Save writes a recipe that `sdie-fast enhance --recipe` and `sdie.Enhancer` take. Ctrl+C ends it.
 
     Masks and Search need `pip install "sdie-fast[tune]"`. Nothing leaves this machine.
 

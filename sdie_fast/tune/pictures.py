@@ -72,7 +72,7 @@ class Shown:
 
 
 def reduced(pixels: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Reduce (H, W, ...) pixels to means of squares, of the same dtype; what is left over at the far ends is cut off."""
+    """Reduce (H, W, ...) pixels to means of squares, of the same dtype; what is left at the far ends is cut off."""
     if factor == 1:
         return pixels
     h, w = (n // factor for n in pixels.shape[:2])

@@ -53,7 +53,7 @@ def described() -> dict[str, Any]:
 
 
 def scaled(params: FilterParams, factor: int) -> FilterParams:
-    """Parameters for a picture reduced by a factor: those in pixels are reduced likewise, as far as their ranges let them."""
+    """Parameters for a picture reduced by a factor: those in pixels are reduced, too, within their ranges."""
     if factor == 1:
         return params
     found = {}
@@ -82,7 +82,8 @@ def recipe_of(given: Any, **rest: str) -> Recipe:
         raise InvalidArgumentError(
             f"weights: received {str(weights)[:80]}; accepted: 1 to {MOST_ROUNDS} lists of numbers"
         )
-    return Recipe(weights=weights, params=FilterParams.from_dict(given.get("params", {})), filters=filters, **rest)  # type: ignore[arg-type]
+    params = FilterParams.from_dict(given.get("params", {}))
+    return Recipe(weights=weights, params=params, filters=filters, **rest)  # type: ignore[arg-type]
 
 
 def code(given: Any, options: Options, folder: Path, saved: Path | None) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Effort(NamedTuple):
     calls : int
         Segmentations to spend, 1 to a million.
     size : int
-        Pixels a side that pictures are resized to, 0 to 2048; 0 leaves them as they are, for which all have to be of one size.
+        Pixels a side that pictures are resized to, 0 to 2048; 0 leaves them as they are, all of one size.
     grid : int
         Points a side that the segmenter is asked about, 1 to 64; 12 is what it is asked elsewhere.
     """
@@ -110,7 +110,7 @@ class _AllRounds(Host):
 
 
 class Whole(SdieEnv):
-    """An environment of one step, which takes all rounds: what counts is the last picture, as it does for a fixed recipe.
+    """An environment of one step, which takes all rounds: as for a fixed recipe, the last picture counts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""HTTP to and from the page: who may ask, what is asked, and what is answered. Pixels go raw, everything else as JSON."""
+"""HTTP to and from the page: who may ask, what is asked, what is answered. Pixels go raw, all else as JSON."""
 
 from __future__ import annotations
 

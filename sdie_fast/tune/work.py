@@ -134,7 +134,7 @@ class Work:
         return {**self._editable(Recipe.load(self._place(name)), picture), "name": name}
 
     def save(self, name: Any, given: Any, notes: Any, seen: Any, options: Options, replace: Any) -> dict[str, Any]:
-        """Save a recipe, with a note of what it was tuned on; an older one of the name is replaced only where that was told.
+        """Save a recipe with a note of what it was tuned on; one of that name is replaced only if `replace` says so.
 
         Raises
         ------
@@ -155,7 +155,7 @@ class Work:
         return {"name": name, "file": str(file), "notes": text}
 
     def code(self, given: Any, options: Options, saved: Any) -> dict[str, str]:
-        """Write what does the same in Python, and on the command line; `saved` is the name it was saved by, or nothing."""
+        """Write what does the same in Python and on the command line; `saved` is a recipe's name, or nothing."""
         return code(given, options, self.folder.root, self._place(saved) if saved else None)
 
     # ---- pictures
@@ -190,7 +190,7 @@ class Work:
         return found
 
     def measured(self, name: Any, given: Any, options: Options) -> dict[str, float]:
-        """Tell the time that a recipe takes on a picture, warm, the median of up to seven runs, and the rate in pixels/s.
+        """Tell the seconds a recipe takes on a picture, the median of up to seven warm runs, and pixels a second.
 
         Of a picture above four million pixels its upper part is measured, and the time scaled.
         """
@@ -198,7 +198,7 @@ class Work:
         pixels = shown.pixels[: max(_LEAST, _MEASURED // shown.pixels.shape[1])]
         self._enhance(shown, pixels, recipe, options)
         times: list[float] = []
-        while len(times) < 7 and sum(times) < 0.2:
+        while len(times) < 7 and sum(times) < 0.1:
             begin = time.perf_counter()
             self._enhance(shown, pixels, recipe, options)
             times.append(time.perf_counter() - begin)

@@ -105,7 +105,8 @@ class Page:
     def canvas(self):
         """What the canvas shows, grey (H, W)."""
         told = self.js(
-            "const c = document.querySelector('#canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+            "const c = document.querySelector('#canvas');"
+            "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
             "const g = new Array(c.width * c.height); for (let i = 0; i < g.length; i++) g[i] = d[4 * i + 1];"
             "return [c.width, c.height, g]"
         )
@@ -141,8 +142,8 @@ def page(driver, server):
 
 def test_the_folder_and_the_enhanced_picture_are_shown(page):
     names = [b.get_attribute("data-name") for b in page.driver.find_elements("css selector", "#thumbs button")]
-    assert names == ["colour.png", "damaged.png", "deep.tif", "images/inclusion.png", "images/oil_spot.png", PATCH, "real.tif",
-                     "tiny.png"]  # fmt: skip
+    assert names == ["colour.png", "damaged.png", "deep.tif", "images/inclusion.png", "images/oil_spot.png", PATCH,
+                     "real.tif", "tiny.png"]  # fmt: skip
     assert np.array_equal(page.after, page.expected(PATCH))
     # At one to one the canvas shows it, pixel by pixel, right of the line.
     page.press("0")
@@ -158,7 +159,8 @@ def test_no_overflow_and_nothing_from_elsewhere(page):
     for view in "123":
         page.press(view)
         over = page.js(
-            "return [...document.querySelectorAll('header > *, .bar > *, aside section > h2 > *')].filter((e) => e.offsetWidth)"
+            "return [...document.querySelectorAll('header > *, .bar > *, aside section > h2 > *')]"
+            ".filter((e) => e.offsetWidth)"
             ".filter((e) => { const b = e.getBoundingClientRect(), p = e.parentElement.getBoundingClientRect();"
             " return b.right > p.right + 1 || b.left < p.left - 1; }).map((e) => e.outerHTML)"
         )

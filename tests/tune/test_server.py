@@ -118,7 +118,8 @@ def test_a_folder_that_goes_away(ask, folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "../secret.png", "images/../../secret.png", "/etc/passwd", "out.png", "way/secret.png", ".hidden.png", "a\0.png",
+    ["", "../secret.png", "images/../../secret.png", "/etc/passwd", "out.png", "way/secret.png", ".hidden.png",
+     "a\0.png",
      "..\\secret.png", "notes.txt", "images", "x" * 5000 + ".png"],
 )  # fmt: skip
 def test_nothing_outside_the_folder(ask, folder, name):
@@ -213,7 +214,8 @@ ROWS = {
     "too few": {"weights": [[1, 1]]}, "ragged": {"weights": [[1] * 6, [1]]}, "not numbers": {"weights": [["a"] * 6]},
     "too many rounds": {"weights": [[1] * 6] * 21}, "unknown filter": {**GOOD, "filters": ["identity", "magic"]},
     "a filter twice": {**GOOD, "filters": ["wls"] * 6}, "filters no list": {**GOOD, "filters": 7},
-    "unknown parameter": {**GOOD, "params": {"wls_magic": 1}}, "parameter out of range": {**GOOD, "params": {"window": 4}},
+    "unknown parameter": {**GOOD, "params": {"wls_magic": 1}}, "parameter out of range": {**GOOD,
+    "params": {"window": 4}},
     "parameters no object": {**GOOD, "params": [1]}, "unknown key": {**GOOD, "actor": "x"},
 }  # fmt: skip
 
@@ -233,15 +235,19 @@ def test_bad_recipes(ask, path, case):
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("enhance", {"options": {"white_level": 0}}), ("enhance", {"options": {"white_level": "a"}}), ("enhance", {"options": 7}),
+    [("enhance", {"options": {"white_level": 0}}), ("enhance", {"options": {"white_level": "a"}}),
+     ("enhance", {"options": 7}),
      ("enhance", {"options": {"per_channel": 1}}), ("enhance", {"options": {"other": 1}}), ("enhance", {"factor": 0}),
-     ("enhance", {"factor": "2"}), ("enhance", {"factor": 1e9}), ("enhance", {"name": None}), ("enhance", {"name": [1]}),
+     ("enhance", {"factor": "2"}), ("enhance", {"factor": 1e9}), ("enhance", {"name": None}),
+     ("enhance", {"name": [1]}),
      ("enhance", {"name": "damaged.png"}), ("enhance", {"name": "tiny.png"}), ("measure", {"name": "tiny.png"}),
-     ("enhance", {"name": "deep.tif", "options": {"white_level": 100}}), ("load", {"name": "none"}), ("load", {"name": "../x"}),
+     ("enhance", {"name": "deep.tif", "options": {"white_level": 100}}), ("load", {"name": "none"}),
+     ("load", {"name": "../x"}),
      ("load", {"name": None}), ("load", {"name": ["a"]}), ("save", {"name": "../x"}), ("save", {"name": "a/b"}),
      ("save", {"name": ".x"}), ("save", {"name": "x" * 200}), ("save", {"name": "x "}), ("save", {"name": 7}),
      ("save", {"name": "x", "notes": 7}), ("code", {"saved": "../x"}), ("code", {"saved": 7}), ("mask", {"mask": 7}),
-     ("mask", {"mask": "masks/none.png"}), ("search", {"each": 0}), ("search", {"calls": "many"}), ("search", {"size": -1}),
+     ("mask", {"mask": "masks/none.png"}), ("search", {"each": 0}), ("search", {"calls": "many"}),
+     ("search", {"size": -1}),
      ("search", {"grid": None})],
 )  # fmt: skip
 def test_bad_questions(ask, path, body):

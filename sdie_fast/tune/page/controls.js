@@ -29,7 +29,8 @@ export function scaleOf(p) {
   return {
     min: 0, max: TICKS, step: 1,
     to: (t) => round(log ? p.low * (p.high / p.low) ** (t / TICKS) : p.low + (p.high - p.low) * (t / TICKS) ** power),
-    from: (v) => TICKS * (log ? Math.log(v / p.low) / Math.log(p.high / p.low) : ((v - p.low) / (p.high - p.low)) ** (1 / power)),
+    from: (v) => TICKS * (log ? Math.log(v / p.low) / Math.log(p.high / p.low) :
+      ((v - p.low) / (p.high - p.low)) ** (1 / power)),
   };
 }
 
@@ -115,7 +116,8 @@ export class Controls {
     const chip = el("i", { className: "chip" });
     chip.style.background = f.colour;
     const details = el("div", { className: "parameters", hidden: !this.open.has(f.name) },
-      el("p", { textContent: f.text }), ...f.parameters.map((p) => this.parameter(p, p.name.slice(f.name.length + 1))));
+      el("p", { textContent: f.text }),
+      ...f.parameters.map((p) => this.parameter(p, p.name.slice(f.name.length + 1))));
     if (!this.told.toolkit.includes(f.name)) details.append(el("button", {
       textContent: "Take out of the toolkit", onclick: () => this.edit((r) => {
         const at = r.filters.indexOf(f.name);
@@ -130,7 +132,8 @@ export class Controls {
         this.open[details.hidden ? "delete" : "add"](f.name);
       },
     }, chip, f.name);
-    const box = el("div", { className: "filter" }, el("div", { className: "line" }, name, slider, share, cost), details);
+    const line = el("div", { className: "line" }, name, slider, share, cost);
+    const box = el("div", { className: "filter" }, line, details);
     this.rows[f.name] = { slider, share, cost, box };
     return box;
   }
@@ -152,7 +155,8 @@ export class Controls {
     } else {
       const scale = scaleOf(p), { min, max, step } = scale;
       const slider = el("input", { type: "range", min, max, step, ariaLabel: p.name, title: p.sentence });
-      const number = el("input", { type: "number", min: p.low, max: p.high, step: p.kind === "integer" ? step : "any" });
+      const number = el("input", { type: "number", min: p.low, max: p.high });
+      number.step = p.kind === "integer" ? step : "any";
       number.ariaLabel = `${p.name}, typed`;
       slider.dataset.parameter = p.name;
       slider.oninput = () => set(scale.to(Number(slider.value)), false);

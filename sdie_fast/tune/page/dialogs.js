@@ -48,7 +48,8 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
       const scores = told.best === undefined ? "" : `FB-IoU ${percent(told.alone)} untouched, ` +
         `${percent(told.start)} as it began, ${percent(told.best)} at best.`;
       $("#found").textContent = told.state === "none" ? "" : told.error ?? [
-        running ? `${told.done} of ${told.total} on ${told.pictures} pictures${left === null ? "" : `, ${left} s left`}.` :
+        running ? `${told.done} of ${told.total} on ${told.pictures} pictures` +
+          (left === null ? "." : `, ${left} s left.`) :
           told.state === "done" ? "Done." : "Cancelled.", scores,
         !running && !(told.best > told.start) ? "Nothing better was found." : ""].join(" ");
       page.best = told.best > told.start ? told.recipe : null;
@@ -63,7 +64,8 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
   $("#begin").onclick = async () => {
     const box = $("#search-dialog"), form = box.querySelector("form").elements;
     try {
-      const effort = Object.fromEntries(["each", "calls", "size", "grid"].map((name) => [name, Number(form[name].value)]));
+      const names = ["each", "calls", "size", "grid"];
+      const effort = Object.fromEntries(names.map((name) => [name, Number(form[name].value)]));
       await ask("api/search", question(recipe(), effort));
       dialog("search");
       watch();
@@ -87,7 +89,7 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
       const box = dialog("save");
       if (!box.querySelector("[name=name]").value && page.titles[page.active] !== "default")
         box.querySelector("[name=name]").value = page.titles[page.active];
-      $("#place").textContent = `In ${page.told.recipes}. A note of the ${page.seen.size} picture(s) looked at is added.`;
+      $("#place").textContent = `In ${page.told.recipes}, with a note of the ${page.seen.size} picture(s) looked at.`;
     },
     async load() {
       const box = dialog("load");
@@ -104,7 +106,7 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
             } catch (error) { wrong(box, error); }
           },
         }, el("b", { textContent: r.name || r.title }), el("small", {
-          textContent: r.error ?? `${r.rounds} round${r.rounds > 1 ? "s" : ""}${r.kind === "fixed" ? "" : `, ${r.kind}`}`,
+          textContent: r.error ?? `${r.rounds} round(s)${r.kind === "fixed" ? "" : `, ${r.kind}`}`,
         }), el("p", { textContent: r.notes ?? "" }))));
       } catch (error) { wrong(box, error); }
     },

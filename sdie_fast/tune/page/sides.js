@@ -23,7 +23,8 @@ export function showing(page) {
     if (!original) return;
     const before = page.against === "other" ? left ?? original : original, after = right ?? original;
     const factor = after.factor ?? 1;
-    const sides = { left: { canvas: painted(before), factor: before.factor }, right: { canvas: painted(after), factor } };
+    const sides = { left: { canvas: painted(before), factor: before.factor } };
+    sides.right = { canvas: painted(after), factor };
     if (stage.view === "difference") {
       const against = (before.factor ?? 1) === factor ? before : shrunk(before, factor);
       const gain = Number($("#gain").value);

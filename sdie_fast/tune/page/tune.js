@@ -8,8 +8,9 @@ import { Stage, paintMask } from "./view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const copy = (value) => JSON.parse(JSON.stringify(value));
-const IN_TIME = 60; // milliseconds from a change to the screen that a preview aims at
+const IN_TIME = 45; // milliseconds from a change to the screen that a preview aims at
 const AT_LEAST = 15; // of them, whatever the size: there and back, and the screen's next frame
+const SMALL = 2 ** 17; // pixels that are always enhanced as they are
 const RESTING = 160, IDLE = 450; // milliseconds without a change, before the whole picture, and before measurements
 
 const page = {
@@ -96,6 +97,7 @@ function touch() {
 
 function preview() {
   const pixels = page.original.width * page.original.height;
+  if (pixels < SMALL) return 1;
   return [1, 2, 3, 4, 6, 8].find((f) => AT_LEAST + pixels * page.pace / (f * f) <= IN_TIME) ?? 12;
 }
 
@@ -108,11 +110,12 @@ async function pump() {
     const found = await ask("api/enhance", question(recipe(), { factor }));
     page.sent++;
     if (name === page.name) {
-      page.right = found;
+      Object.assign(page, { right: found, masks: { ...page.masks, right: null } }); // which was of another picture
       if (page.spread) spread();
       page.spread = false;
       show();
       complain();
+      $("#iou").classList.add("old");
       await shown();
       // What a pixel costs, the way to the screen included; slower is believed at once, quicker by and by.
       const pace = Math.max(1, performance.now() - sent - AT_LEAST) / (found.width * found.height);
@@ -171,6 +174,7 @@ async function segment(stale) {
     const factor = page.original.width / found.width;
     page.masks[side] = { canvas: paintMask(found), factor, facts: found };
     told.push(found.iou === undefined ? found.quality.toFixed(2) : (100 * found.iou).toFixed(1));
+    $("#iou").classList.toggle("old", side === "left");
     $("#iou").textContent = `${found.iou === undefined ? "predicted IoU" : "IoU"} ${told.join(" → ")}`;
     show();
   }
@@ -217,7 +221,8 @@ async function list() {
   $("#thumbs").replaceChildren(...found.pictures.map((p) => {
     const id = `${p.name} ${p.stamp}`;
     const query = new URLSearchParams({ name: p.name, stamp: p.stamp });
-    return thumbs.get(id) ?? el("button", { title: p.name, dataset: { id, name: p.name }, onclick: () => open(p.name) },
+    const about = { title: p.name, dataset: { id, name: p.name }, onclick: () => open(p.name) };
+    return thumbs.get(id) ?? el("button", about,
       el("img", { src: `api/thumb?${query}`, alt: "", loading: "lazy", width: 112, height: 112, onerror() {
         this.replaceWith(el("span", { className: "broken", textContent: "cannot be read" }));
       } }), el("small", { textContent: p.name.split("/").at(-1) }),
@@ -326,7 +331,12 @@ function setView(view) {
 }
 
 function setAgainst(value) { page.against = value; page.masks = {}; heads(); compare(); touch(); }
-function setMask(on) { page.showMask = on; if (!on) $("#iou").textContent = ""; heads(); show(); touch(); }
+function setMask(on) {
+  page.showMask = on;
+  heads();
+  show();
+  if (on) touch(); else $("#iou").textContent = "";
+}
 function setOption(name, value) {
   Object.assign(page, { options: { ...page.options, [name]: value }, masks: {}, spread: page.original?.bytes === 2 });
   heads();
@@ -389,14 +399,16 @@ function wire() {
   $("#white-level").onchange = (e) => setOption("white_level", e.target.value ? Number(e.target.value) : null);
   $("#per-channel").onchange = (e) => setOption("per_channel", e.target.checked);
   const KEYS = keyboard(page, { actions, step, choose, setView, setAgainst, activate, magnify });
-  $("#keys").replaceChildren(...KEYS.flatMap(([keys, text]) => [el("dt", { textContent: keys }), el("dd", { textContent: text })]));
+  $("#keys").replaceChildren(...KEYS.flatMap(([keys, text]) =>
+    [el("dt", { textContent: keys }), el("dd", { textContent: text })]));
   stage.canvas.addEventListener("pointermove", (e) => {
     const at = page.original && stage.pixel(e), after = page.right;
     $("#pixel").textContent = "";
     if (!at) return;
     const value = (p) => {
-      const f = p.factor ?? 1, k = (Math.min(p.height - 1, Math.floor(at[1] / f)) * p.width + Math.min(p.width - 1, Math.floor(at[0] / f)));
-      return [...p.data.subarray(k * p.channels, (k + 1) * p.channels)].map((v) => (p.real ? (v / 65535).toFixed(3) : v)).join(" ");
+      const [x, y] = at.map((v) => Math.floor(v / (p.factor ?? 1)));
+      const k = (Math.min(p.height - 1, y) * p.width + Math.min(p.width - 1, x)) * p.channels;
+      return [...p.data.subarray(k, k + p.channels)].map((v) => (p.real ? (v / 65535).toFixed(3) : v)).join(" ");
     };
     $("#pixel").textContent = `x ${at[0]}  y ${at[1]}:  ${value(page.original)}${after ? ` → ${value(after)}` : ""}`;
   });
