@@ -98,7 +98,8 @@ function touch() {
 function preview() {
   const pixels = page.original.width * page.original.height;
   if (pixels < SMALL) return 1;
-  return [1, 2, 3, 4, 6, 8].find((f) => AT_LEAST + pixels * page.pace / (f * f) <= IN_TIME) ?? 12;
+  const most = Math.max(1, Math.floor(Math.min(page.original.width, page.original.height) / 256));
+  return Math.min(most, [1, 2, 3, 4, 6].find((f) => AT_LEAST + pixels * page.pace / (f * f) <= IN_TIME) ?? 8);
 }
 
 async function pump() {
@@ -117,9 +118,9 @@ async function pump() {
       complain();
       $("#iou").classList.add("old");
       await shown();
-      // What a pixel costs, the way to the screen included; slower is believed at once, quicker by and by.
+      // What a pixel costs, the way to the screen included; a slower answer counts for more than a quicker one.
       const pace = Math.max(1, performance.now() - sent - AT_LEAST) / (found.width * found.height);
-      page.pace = pace > page.pace ? pace : 0.7 * page.pace + 0.3 * pace;
+      page.pace += (pace > page.pace ? 0.5 : 0.25) * (pace - page.pace);
       page.latency.push({ ms: performance.now() - begin, factor: found.factor });
       page.latency = page.latency.slice(-500);
       display();
@@ -246,15 +247,16 @@ function mark() {
 }
 
 async function open(name) {
-  page.name = name;
+  Object.assign(page, { name, original: null, right: null, left: null, masks: {} });
   page.turn++;
+  complain();
   mark();
   try {
     const found = await ask(`api/picture?${new URLSearchParams({ name })}`);
     if (page.name !== name) return;
-    Object.assign(page, { original: found, right: null, left: null, masks: {} });
+    page.original = found;
     page.seen.add(name);
-    $("#iou").textContent = $("#time").textContent = $("#rate").textContent = "";
+    $("#pixel").textContent = $("#iou").textContent = $("#time").textContent = $("#rate").textContent = "";
     $("#level").hidden = found.bytes === 1 || !!found.real;
     $("#colour").hidden = found.channels === 1;
     stage.size(found.width, found.height);
@@ -270,7 +272,7 @@ async function open(name) {
     if (page.against === "other") compare();
   } catch (error) {
     if (page.name !== name) return;
-    Object.assign(page, { original: null, right: null, about: "" });
+    page.about = "";
     stage.sides = {}; stage.masks = {};
     stage.draw();
     complain(error);
