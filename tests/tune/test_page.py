@@ -368,6 +368,16 @@ def test_sixteen_bits_by_their_white_level(page):
     page.js("tune.stage.x = 100; tune.stage.y = 50; tune.stage.slide(1)")
     image = files.read(page.server.work.folder.root / "deep.tif").pixels
     assert np.abs(page.canvas()[50:136, 102:190] - image[:, 2:90] * (255 / 4095)).max() <= 1
+    # A white level below what is there: said, and shown as white.
+    page.find("#white-level").send_keys(Keys.CONTROL, "a")
+    page.find("#white-level").send_keys("1500", Keys.ENTER)
+    page.until("!document.querySelector('#message').hidden")
+    assert "1500" in page.find("#message").text
+    page.press(Keys.TAB, Keys.TAB)
+    page.js("document.activeElement.blur(); document.querySelector('#full').click()")
+    shown = page.canvas()[50:136, 102:190]
+    assert (shown[image[:, 2:90] >= 1500] == 255).all()
+    assert (shown[image[:, 2:90] < 1400] < 250).all()
 
 
 def test_colour_each_channel(page):

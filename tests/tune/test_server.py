@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 import socket
+import sys
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import sdie_fast as sdie
 from sdie_fast import cli, files
 from sdie_fast.filters import PARAMETERS, TABLE
+from sdie_fast.learn.env import reward_of
 from sdie_fast.tune import pictures, server
 from sdie_fast.tune.recipes import scaled
-from sdie_fast.tune.search import Effort
 from sdie_fast.tune.work import Work
 
 
@@ -392,21 +394,44 @@ def effort():
     return {"each": 2, "calls": 30, "size": 64, "grid": 2, "recipe": GOOD}
 
 
-def test_a_search_finds_weights_and_tells_what_they_are_worth(ask, effort):
-    begun = ask("/api/search", effort).json
+def test_a_search_finds_weights_and_tells_what_they_are_worth(ask, folder, effort):
+    begun = ask("/api/search", {**effort, "grid": 6}).json
     assert (begun["state"], begun["total"], begun["pictures"]) == ("running", 30, 2)
     assert "running" in ask("/api/search", effort).json["error"]
     told = wait(ask, lambda told: told["state"] != "running")
     assert told["state"] == "done", told
     assert told["best"] >= told["start"]
+    assert told["best"] != told["alone"]
     weights = np.array(told["recipe"]["weights"])
     assert weights.shape == (1, 6)
     assert weights.sum() == pytest.approx(1, abs=1e-3)
-    # What the best is worth, judged again.
-    again = ask.server.work.search
-    ask.server.work.begin_search(told["recipe"], server.Options(), Effort(2, 2, 64, 2))
-    again._thread.join()
-    assert again.told()["start"] == pytest.approx(told["best"], abs=0.05)
+    # What the best is worth, by enhancing and segmenting without any of this.
+    env = ask.server.work.search._env
+    score, weights = env.best
+    assert np.allclose(weights, told["recipe"]["weights"], atol=1e-4)
+    scores = []
+    for name in ("images/inclusion.png", "images/oil_spot.png"):
+        image, truth = (
+            np.asarray(Image.open(folder / path).resize((64, 64), how))
+            for path, how in (
+                (name, Image.Resampling.BILINEAR),
+                (name.replace("images", "masks"), Image.Resampling.NEAREST),
+            )
+        )
+        found, _ = ask.server.work.model(sdie.enhance(image, weights), grid=6)
+        scores.append(reward_of(found, truth > 127, "fb-iou"))
+    assert score == told["best"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_what_is_missing_is_told(ask, recipe, monkeypatch):
+    for name in ("onnxruntime", "cma"):
+        monkeypatch.setitem(sys.modules, name, None)
+    body = {"name": "images/patch.png", "recipe": GOOD, "each": 1, "calls": 1, "size": 0, "grid": 2}
+    for path in ("mask", "search"):
+        answer = ask(f"/api/{path}", body)
+        assert answer.status == 422
+        assert 'pip install "sdie-fast[tune]"' in answer.json["error"]
+    assert ask("/api/enhance", body).status == 200
 
 
 def test_a_cancelled_search_gives_the_best_so_far(ask, effort):
