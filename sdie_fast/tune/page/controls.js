@@ -65,7 +65,8 @@ export class Controls {
   costs(known) {
     for (const name of this.recipe.filters) {
       const seconds = known(name);
-      this.rows[name].cost.textContent = seconds == null ? "·" : (1e3 * seconds).toFixed(seconds < 0.01 ? 1 : 0);
+      const digits = seconds < 1e-3 ? 2 : seconds < 1e-2 ? 1 : 0;
+      this.rows[name].cost.textContent = seconds == null ? "·" : (1e3 * seconds).toFixed(digits);
     }
   }
 

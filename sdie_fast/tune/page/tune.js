@@ -117,6 +117,7 @@ async function pump() {
       show();
       complain();
       $("#iou").classList.add("old");
+      if (found.factor === 1) figures(found);
       await shown();
       // What a pixel costs, the way to the screen included; a slower answer counts for more than a quicker one.
       const pace = Math.max(1, performance.now() - sent - AT_LEAST) / (found.width * found.height);
@@ -144,6 +145,7 @@ async function rest() {
       page.right = found;
       show();
       display();
+      figures(found);
     }
     await segment(stale);
   } catch (error) { if (!stale()) complain(error); }
@@ -197,16 +199,16 @@ async function measure(stale) {
       if (!page.costs.has(id)) page.costs.set(id, await ask("api/measure", question(own)));
     } catch { return; } // the same question's picture has told why
     if (stale()) return;
-    if (own === recipe()) figures(page.costs.get(id));
+    if (own === recipe()) figures({ ...page.original, ...page.costs.get(id) });
     page.controls.costs(known);
   }
 }
 
-function figures(cost) {
-  const n = recipe().weights.length, ms = 1e3 * cost.seconds;
-  const per = 1 / cost.seconds, digits = (v) => (v < 10 ? v.toFixed(1) : v.toFixed(0));
+/** Tell what the whole picture took: once at first, then as the median of a few. */
+function figures({ seconds, width, height, rate = width * height / seconds }) {
+  const n = recipe().weights.length, ms = 1e3 * seconds, per = 1 / seconds, digits = (v) => v.toFixed(v < 1 ? 2 : v < 10 ? 1 : 0);
   $("#time").textContent = `${digits(ms / n)} ms a round · ${digits(ms)} ms in all`;
-  $("#rate").textContent = `${digits(cost.rate / 1e6)} Mpx/s · ${digits(per)} pictures/s`;
+  $("#rate").textContent = `${digits(rate / 1e6)} Mpx/s · ${digits(per)} pictures/s`;
   $("#rate").title = `Sustained on ${page.told.threads} thread(s), backend ${page.told.backend}`;
 }
 
