@@ -226,7 +226,8 @@ class Work:
                     from ..segment import Sam
                 except ImportError as error:
                     raise ModelError(f'{error.name} is missing: pip install "sdie-fast[tune]"') from error
-                self._model = Sam(self._source, Running("auto", self.threads))
+                # Half of the threads: the other half goes on answering the sliders.
+                self._model = Sam(self._source, Running("auto", max(1, self.threads // 2)))
             return self._model
 
     def eight_bits(self, shown: Shown, pixels: npt.NDArray[Any], options: Options) -> npt.NDArray[np.uint8]:

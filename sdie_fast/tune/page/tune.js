@@ -11,7 +11,7 @@ const copy = (value) => JSON.parse(JSON.stringify(value));
 const IN_TIME = 45; // milliseconds from a change to the screen that a preview aims at
 const AT_LEAST = 15; // of them, whatever the size: there and back, and the screen's next frame
 const SMALL = 2 ** 17; // pixels that are always enhanced as they are
-const RESTING = 160, IDLE = 450; // milliseconds without a change, before the whole picture, and before measurements
+const RESTING = 160, IDLE = 450; // milliseconds without a change, before the whole picture, and before all else
 
 const page = {
   told: null, pictures: [], name: null, original: null, right: null, left: null, masks: {},
@@ -135,7 +135,7 @@ async function pump() {
   page.resting = setTimeout(rest, page.right?.factor > 1 ? RESTING : 0);
 }
 
-/** The whole picture, then masks, then what everything costs; whatever changes meanwhile goes first. */
+/** The whole picture, later masks and what everything costs; whatever changes meanwhile goes first. */
 async function rest() {
   const turn = page.turn, name = page.name, stale = () => turn !== page.turn || name !== page.name;
   try {
@@ -147,11 +147,13 @@ async function rest() {
       display();
       figures(found);
     }
-    await segment(stale);
   } catch (error) { if (!stale()) complain(error); }
   if (stale()) return;
   clearTimeout(page.idling);
-  page.idling = setTimeout(() => measure(stale), IDLE);
+  page.idling = setTimeout(async () => {
+    try { await segment(stale); } catch (error) { if (!stale()) complain(error); }
+    if (!stale()) measure(stale);
+  }, IDLE);
 }
 
 async function compare() {
@@ -206,7 +208,8 @@ async function measure(stale) {
 
 /** Tell what the whole picture took: once at first, then as the median of a few. */
 function figures({ seconds, width, height, rate = width * height / seconds }) {
-  const n = recipe().weights.length, ms = 1e3 * seconds, per = 1 / seconds, digits = (v) => v.toFixed(v < 1 ? 2 : v < 10 ? 1 : 0);
+  const n = recipe().weights.length, ms = 1e3 * seconds, per = 1 / seconds;
+  const digits = (v) => v.toFixed(v < 1 ? 2 : v < 10 ? 1 : 0);
   $("#time").textContent = `${digits(ms / n)} ms a round · ${digits(ms)} ms in all`;
   $("#rate").textContent = `${digits(rate / 1e6)} Mpx/s · ${digits(per)} pictures/s`;
   $("#rate").title = `Sustained on ${page.told.threads} thread(s), backend ${page.told.backend}`;
