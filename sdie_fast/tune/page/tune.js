@@ -1,6 +1,7 @@
 // The page: which recipe, which picture, what is asked of the server and when.
 import { Controls, el } from "./controls.js";
 import { dialogs } from "./dialogs.js";
+import { folder } from "./folder.js";
 import { keyboard } from "./keys.js";
 import { ask } from "./server.js";
 import { showing } from "./sides.js";
@@ -36,6 +37,7 @@ function complain(error) {
 const stage = new Stage($("#canvas"), (s) => { $("#zoom").textContent = `${Math.round(100 * s.scale)}%`; });
 page.stage = stage;
 const { show, display, spread } = showing(page);
+const { list, step } = folder(page, { complain, show, heads, touch, compare, spread });
 
 /** The frame after the next one is on the screen. */
 const shown = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -215,82 +217,6 @@ function figures({ seconds, width, height, rate = width * height / seconds }) {
   $("#rate").title = `Sustained on ${page.told.threads} thread(s), backend ${page.told.backend}`;
 }
 
-// ---- pictures
-
-async function list() {
-  const found = await ask("api/pictures");
-  if (key(found.pictures) === page.listed) return;
-  const before = page.pictures;
-  page.listed = key(found.pictures);
-  page.pictures = found.pictures;
-  const thumbs = new Map([...document.querySelectorAll("#thumbs button")].map((b) => [b.dataset.id, b]));
-  $("#thumbs").replaceChildren(...found.pictures.map((p) => {
-    const id = `${p.name} ${p.stamp}`;
-    const query = new URLSearchParams({ name: p.name, stamp: p.stamp });
-    const about = { title: p.name, dataset: { id, name: p.name }, onclick: () => open(p.name) };
-    return thumbs.get(id) ?? el("button", about,
-      el("img", { src: `api/thumb?${query}`, alt: "", loading: "lazy", width: 112, height: 112, onerror() {
-        this.replaceWith(el("span", { className: "broken", textContent: "cannot be read" }));
-      } }), el("small", { textContent: p.name.split("/").at(-1) }),
-      p.mask ? el("i", { title: `with a mask: ${p.mask}` }) : null);
-  }), ...(found.more ? [el("p", { textContent: "and more" })] : []));
-  mark();
-  $("#thumbs").toggleAttribute("data-empty", !found.pictures.length);
-  const was = before.find((p) => p.name === page.name), now = found.pictures.find((p) => p.name === page.name);
-  if (!found.pictures.length) complain("No PNG, JPEG, TIFF or BMP pictures in this folder yet.");
-  else if (!now) { if (!page.name || !was) open(found.pictures[0].name); else complain(`${page.name} is gone.`); }
-  else if (was && was.stamp !== now.stamp) open(page.name);
-}
-
-function mark() {
-  for (const b of document.querySelectorAll("#thumbs button")) {
-    const on = b.dataset.name === page.name;
-    b.setAttribute("aria-current", String(on));
-    b.tabIndex = on ? 0 : -1;
-    if (on) b.scrollIntoView({ block: "nearest" });
-  }
-}
-
-async function open(name) {
-  Object.assign(page, { name, original: null, right: null, left: null, masks: {} });
-  page.turn++;
-  complain();
-  mark();
-  try {
-    const found = await ask(`api/picture?${new URLSearchParams({ name })}`);
-    if (page.name !== name) return;
-    page.original = found;
-    page.seen.add(name);
-    $("#pixel").textContent = $("#iou").textContent = $("#time").textContent = $("#rate").textContent = "";
-    $("#level").hidden = found.bytes === 1 || !!found.real;
-    $("#colour").hidden = found.channels === 1;
-    stage.size(found.width, found.height);
-    page.spread = found.bytes === 2;
-    if (page.spread) spread(); else { page.black = 0; page.white = 1; }
-    const [h, w] = found.whole, kind = found.bytes === 1 ? "8 bits" : found.real ? "float" : "16 bits";
-    page.about = `${w} × ${h}, ${kind}${found.channels === 3 ? ", colour" : ""}` +
-      (h * w > found.height * found.width ? `; the middle ${found.width} × ${found.height} is shown` : "");
-    complain();
-    show();
-    heads();
-    touch();
-    if (page.against === "other") compare();
-  } catch (error) {
-    if (page.name !== name) return;
-    page.about = "";
-    stage.sides = {}; stage.masks = {};
-    stage.draw();
-    complain(error);
-    heads();
-  }
-}
-
-function step(by) {
-  const at = page.pictures.findIndex((p) => p.name === page.name);
-  const next = page.pictures[Math.max(0, Math.min(page.pictures.length - 1, at + by))];
-  if (next && next.name !== page.name) open(next.name);
-}
-
 // ---- heads, dialogs, keys
 
 function heads() {
@@ -424,15 +350,15 @@ function wire() {
 async function start() {
   wire();
   page.told = await ask("api/state");
-  const { recipe: first, options, folder } = page.told;
+  const { recipe: first, options, folder: root } = page.told;
   const own = { filters: first.filters, weights: first.weights, params: first.params };
   page.recipes = { A: copy(own), B: copy(own) };
   page.titles = { A: first.name, B: first.name };
   page.saved = { A: first.name, B: first.name };
   page.options = options;
-  $("#folder").textContent = folder.split(/[\\/]/).slice(-2).join("/");
-  $("#folder").title = folder;
-  document.title = `${folder.split(/[\\/]/).at(-1)} - sdie-fast tune`;
+  $("#folder").textContent = root.split(/[\\/]/).slice(-2).join("/");
+  $("#folder").title = root;
+  document.title = `${root.split(/[\\/]/).at(-1)} - sdie-fast tune`;
   page.controls = new Controls(page.told, { edit, choose });
   const before = kept(), begun = memory();
   if (before && key(before) !== begun) {
