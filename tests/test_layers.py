@@ -83,7 +83,9 @@ def test_imports_point_down(path):
         assert LEVEL[other] < LEVEL[part], f"{path.name}:{line}: {part} imports {other}, which is not below it"
 
 
-@pytest.mark.parametrize("package", ["learn", "evaluate", "segment", "data", "files", "batch", "line", "transforms"])
+@pytest.mark.parametrize(
+    "package", ["learn", "evaluate", "segment", "data", "files", "batch", "line", "transforms", "tune"]
+)
 def test_no_cycle_within_a_package(package):
     """Modules of one package can be put in an order, too: what one imports comes before it."""
     rest = {p.stem: set() for p in (PACKAGE / package).glob("*.py")}

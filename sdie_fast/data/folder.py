@@ -10,13 +10,13 @@ and are left out.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..errors import DataSetError
 from ..files import IMAGE_SUFFIXES
 from .dataset import DataSet, Sample
 
-__all__ = ["open_folder"]
+__all__ = ["of_mask", "open_folder"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "test", "jpegimages")
 MASK_FOLDERS = (
@@ -39,6 +39,15 @@ def _without_suffix(stem: str) -> str | None:
         if stem.lower().endswith(suffix) and len(stem) > len(suffix):
             return stem[: -len(suffix)]
     return None
+
+
+def of_mask(path: PurePath) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether a path within a folder is a mask's, and give the key that an image and its mask have in common."""
+    bare, key = _without_suffix(path.stem), _key(path.parts, MASK_FOLDERS)
+    masked = key is not None or bare is not None
+    if key is None:
+        key = _key(path.parts, IMAGE_FOLDERS) or path.parts
+    return masked, (*key[:-1], bare if masked and bare is not None else path.stem)
 
 
 def open_folder(root: Path | str, *, size: int | None = None, mask_rule: str = "half") -> DataSet:
@@ -65,18 +74,12 @@ def open_folder(root: Path | str, *, size: int | None = None, mask_rule: str = "
         parts = path.relative_to(root).parts
         if any(part.startswith(".") for part in parts):
             continue
-        bare = _without_suffix(path.stem)
-        key = _key(parts, MASK_FOLDERS)
-        of_mask = key is not None or bare is not None
-        if key is None:
-            key = _key(parts, IMAGE_FOLDERS) or parts
-        name = bare if of_mask and bare is not None else path.stem
-        if not of_mask and any(part.lower() in CLEAN_FOLDERS for part in parts[:-1]):
+        masked, key = of_mask(path.relative_to(root))
+        if not masked and any(part.lower() in CLEAN_FOLDERS for part in parts[:-1]):
             continue
-        table = masks if of_mask else images
-        key = (*key[:-1], name)
+        table = masks if masked else images
         if key in table:
-            kind = "masks" if of_mask else "images"
+            kind = "masks" if masked else "images"
             raise DataSetError(f"{path}: one of two {kind} of the same name; the other is {table[key]}")
         table[key] = path
     lonely = [path for key, path in images.items() if key not in masks]
