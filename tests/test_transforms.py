@@ -233,7 +233,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_of_a_data_loader(tmp_path, start):
     script = tmp_path / "loaders.py"
     script.write_text(LOADERS)

@@ -272,6 +272,7 @@ class TestRuns:
         found.run()
         return found
 
+    @pytest.mark.slow
     def test_the_same_run(self, cases, config, tmp_path):
         """And one that is killed on the host goes on with tensors."""
         plain = self.run(cases, config, tmp_path / "host")
@@ -289,6 +290,7 @@ class TestRuns:
         for k, v in both.agent.actor.state_dict().items():
             assert torch.equal(v, plain.agent.actor.state_dict()[k])
 
+    @pytest.mark.slow
     def test_bfloat16(self, cases, config, tmp_path):
         """Half the bits where that is enough: near the other run, and weights in float32."""
         half = self.run(cases, config, tmp_path / "half", amp=True, resident=True)
@@ -300,6 +302,7 @@ class TestRuns:
         assert {v.dtype for v in half.agent.actor.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 class TestCommand:
     """`sdie-fast train` and `evaluate` with the segmenter in torch."""
 

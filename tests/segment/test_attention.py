@@ -55,7 +55,8 @@ def decoder_file(small_vit, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("precision", ["fp32", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fp16", "int8"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_precisions(small_vit, decoder_file, tmp_path, monkeypatch, precision):
     monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(decoder_file, path))
     directory = tmp_path / precision

@@ -96,6 +96,7 @@ def as_exported(monkeypatch, directory):
     monkeypatch.setattr(export, "export_decoder", lambda _sam, path: shutil.copy(directory / path.name, path))
 
 
+@pytest.mark.slow
 def test_half_precision(torch_sam, sam_dir, tmp_path, monkeypatch):
     encode = export.export_encoder
     as_exported(monkeypatch, sam_dir)
