@@ -43,7 +43,7 @@ def test_it_serves_until_it_is_interrupted(folder):
     environment = {**os.environ, "PYTHONPATH": str(Path(sdie_fast.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
     words = [sys.executable, "-m", "sdie_fast.cli", "tune", str(folder), "--no-browser", "--port", "0"]
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
     ) as running:
         try:
             said = running.stdout.readline()
