@@ -15,7 +15,9 @@ PORT = 8471
 
 def tune(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, and masks if there are any.")],
-    recipe: Annotated[Path | None, typer.Option(help="The recipe to begin with.", show_default="what ships")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="The recipe to begin with.", show_default="the built-in one")
+    ] = None,
     recipes: Annotated[
         Path | None, typer.Option(help="Where recipes are kept.", show_default="FOLDER/recipes")
     ] = None,

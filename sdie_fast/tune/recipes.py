@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from ..filters._flat import WINDOW, flat_name
 from ..recipe import Recipe
 from .pictures import Shown
 
-__all__ = ["MOST_ROUNDS", "Options", "code", "described", "recipe_of", "scaled"]
+__all__ = [
+    "MOST_ROUNDS", "Options", "code", "described", "does_the_same", "note_of", "recipe_of", "scaled", "with_facts"
+]  # fmt: skip
 
 MOST_ROUNDS = 20
 
@@ -86,8 +89,37 @@ def recipe_of(given: Any, **rest: str) -> Recipe:
     return Recipe(weights=weights, params=params, filters=filters, **rest)  # type: ignore[arg-type]
 
 
-def code(given: Any, options: Options, folder: Path, saved: Path | None) -> dict[str, str]:
-    """Write what does the same in Python, and on the command line; `saved` is where the recipe lies, if it does."""
+def does_the_same(recipe: Recipe, given: Any) -> bool:
+    """Whether a recipe is the one that the page holds: of a network's, whose weights differ by picture, believed."""
+    own = recipe_of(given)
+    if recipe.weights is None or own.weights is None:
+        return True
+    weights = recipe.weights[: recipe.rounds // recipe.passes]
+    alike = (recipe.filters, recipe.params, weights.shape) == (own.filters, own.params, own.weights.shape)
+    return alike and np.allclose(weights, own.weights, atol=1e-5)
+
+
+_FACTS = re.compile(
+    r"(\A|\n)((Tuned on \d+ picture\S* of .*?)?( ?White level \S+)?\n)?sdie-fast tune \S+, \d{4}-\d\d-\d\d\.\Z"
+)
+
+
+def with_facts(note: str, pictures: list[str], folder: str, options: Options, made: str) -> str:
+    """Write a saved recipe's notes: who saves it says a note; the rest is what it was tuned on, and `made` by."""
+    n = len(pictures)
+    on = ", ".join(pictures[:6]) + f" and {n - 6} more" * (n > 6)
+    told = f"Tuned on {n} picture{'s' * (n != 1)} of {folder}: {on}." if n else ""
+    white = f" White level {options.white_level:g}." if options.white_level is not None else ""
+    return "\n".join(filter(None, (note.strip(), f"{told}{white}".strip(), made)))
+
+
+def note_of(notes: str) -> str:
+    """Give back the note that `with_facts` was given."""
+    return _FACTS.sub("", notes)
+
+
+def code(given: Any, options: Options, folder: Path, beside: tuple[str, ...] | None) -> dict[str, str]:
+    """Write what does the same in Python, and on the command line; `beside` are the words that name a kept recipe."""
     recipe = recipe_of(given)
     rows = [{f: w for f, w in zip(recipe.filters, row, strict=True) if w > 0} for row in given["weights"]]
     changed = {n: v for n, v in recipe.params.to_dict(recipe.filters).items() if v != getattr(DEFAULTS, n)}
@@ -97,8 +129,8 @@ def code(given: Any, options: Options, folder: Path, saved: Path | None) -> dict
     rest = "".join(f", {n}={v!r}" for n, v in own.items())
     lines += [f"params = sdie.FilterParams({inner})", f"out = sdie.enhance(image, weights, params=params{rest})"]
     words = ["sdie-fast", "enhance", str(folder), "enhanced"]
-    if saved is not None:
-        words += ["--recipe", str(saved)]
+    if beside is not None:
+        words += beside
     elif any(row != rows[0] for row in rows):
         words = ["# rounds that differ need a recipe: save it, and copy again"]
     else:

@@ -224,6 +224,7 @@ class Search:
             if self._thread is not None and self._thread.is_alive():
                 raise InvalidArgumentError("search: one is running; cancel it first")
             told: dict[str, Any] = {"state": "running", "done": 0, "total": effort.calls, "pictures": len(pairs)}
+            told["names"] = [name for name, _, _ in pairs]
             begin = time.monotonic()
 
             def watch(part: int) -> None:

@@ -231,7 +231,7 @@ class Server(ThreadingHTTPServer):
     Raises
     ------
     InvalidArgumentError
-        The address cannot be listened at.
+        It cannot listen at the address.
     """
 
     daemon_threads = True
@@ -242,7 +242,7 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise InvalidArgumentError(f"--host, --port: {host}:{port} cannot be listened at: {error}") from error
+            raise InvalidArgumentError(f"--host, --port: cannot listen at {host}:{port}: {error.args[-1]}") from error
 
     def server_bind(self) -> None:
         """Bind, without asking a name server what the address is called."""

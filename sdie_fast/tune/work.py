@@ -20,7 +20,7 @@ from ..files import grey
 from ..learn.env import reward_of
 from ..recipe import FILE_NAME, Recipe, default_recipe
 from .pictures import Folder, Kept, Shown, judged, reduced
-from .recipes import MOST_ROUNDS, Options, code, described, recipe_of, scaled
+from .recipes import MOST_ROUNDS, Options, code, described, does_the_same, note_of, recipe_of, scaled, with_facts
 from .search import Effort, Search
 
 __all__ = ["Work"]
@@ -63,6 +63,7 @@ class Work:
         self.folder = Folder(folder, self.recipes)
         self.threads, self.options = _validate.threads(threads), options
         self._first = default_recipe() if first is None else Recipe.load(first)
+        self._words = () if first is None else ("--recipe", str(first.resolve()))  # that name it on a command line
         self._source, self._lock = segmenter, threading.Lock()
         self._model: Any = None
         self._masks, self._small = Kept(16), Kept(8)
@@ -93,8 +94,9 @@ class Work:
         else:
             weights = recipe.weights[: recipe.rounds // recipe.passes]
         params = recipe.params.to_dict()
+        note = "" if recipe is self._first and not self._words else note_of(recipe.notes)  # not the built-in one's
         rows = [[float(str(w)) for w in row] for row in weights]  # the shortest that is this float32
-        return {"name": recipe.name, "notes": recipe.notes, "kind": recipe.kind} | {
+        return {"name": recipe.name, "note": note, "kind": recipe.kind} | {
             "filters": list(recipe.filters), "weights": rows, "params": params
         }  # fmt: skip
 
@@ -146,17 +148,28 @@ class Work:
         place, names = self._place(name), [str(s)[:200] for s in seen][:1000] if isinstance(seen, list) else []
         if (place / FILE_NAME).exists() and not _validate.flag("replace", replace):
             raise InvalidArgumentError(f"name: {name!r} is taken")
-        on = ", ".join(names[:6]) + f" and {len(names) - 6} more" * (len(names) > 6)
-        told = f"Tuned on {len(names)} picture(s) of {self.folder.root.name}: {on}." if names else ""
-        white = f" White level {options.white_level:g}." if options.white_level is not None else ""
         made = f"sdie-fast tune {__version__}, {datetime.date.today()}."
-        text = "\n".join(filter(None, (_validate.text("notes", notes).strip(), f"{told}{white}".strip(), made)))
+        text = with_facts(_validate.text("notes", notes), names, self.folder.root.name, options, made)
         file = recipe_of(given, name=name, notes=text).save(place)
-        return {"name": name, "file": str(file), "notes": text}
+        return {"name": name, "file": str(file), "notes": text, "note": note_of(text)}
 
     def code(self, given: Any, options: Options, saved: Any) -> dict[str, str]:
-        """Write what does the same in Python and on the command line; `saved` is a recipe's name, or nothing."""
-        return code(given, options, self.folder.root, self._place(saved) if saved else None)
+        """Write what does the same in Python and on the command line.
+
+        `saved` is the name of the recipe that the page's came of, "" for the first, or None. The command names it
+        only where it still is the same.
+        """
+        words: tuple[str, ...] | None = None
+        if saved is not None:
+            kept, words = self._first, self._words
+            try:
+                if saved != "":
+                    kept, words = Recipe.load(self._place(saved)), ("--recipe", str(self._place(saved)))
+                if not does_the_same(kept, given):
+                    words = None
+            except RecipeError:
+                words = None
+        return code(given, options, self.folder.root, words)
 
     # ---- pictures
 
@@ -283,7 +296,7 @@ class Work:
         listed = [(p["name"], p["mask"]) for p in self.folder.listing()["pictures"] if p["mask"]]
         if not listed:
             raise InvalidArgumentError(
-                "FOLDER: no picture has a mask; accepted: images/x.png and masks/x.png, x_mask.png"
+                "no picture of this folder has a mask; accepted: masks/x.png for images/x.png, x_mask.png for x.png"
             )
         # Spread over the folder, since neighbours are often alike.
         count = min(effort.each, len(listed))

@@ -28,7 +28,7 @@ def test_help_fits_a_screen():
     [
         (["none"], "none: no such folder"),
         ([".", "--recipe", "none"], "cannot be read"),
-        ([".", "--host", "256.0.0.1", "--port", "0"], "cannot be listened at"),
+        ([".", "--host", "256.0.0.1", "--port", "0"], "cannot listen at 256.0.0.1:0: "),
         ([".", "--white-level", "0"], "--white-level"),
     ],
 )

@@ -11,13 +11,12 @@ import pytest
 
 import sdie_fast as sdie
 from sdie_fast import files
+from sdie_fast.tune.recipes import Options
 from sdie_fast.tune.server import Server
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing: pip install selenium")
 from selenium.webdriver import ActionChains, Keys  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.support import expected_conditions  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
@@ -170,6 +169,20 @@ def test_no_overflow_and_nothing_from_elsewhere(page):
     assert all(url.startswith(page.server.url) for url in came)
 
 
+def test_a_small_window(page):
+    metrics = {"width": 800, "height": 600, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        over = page.js(
+            "return [...document.querySelectorAll('header > *, #stage > .bar:first-child > *')]"
+            ".filter((e) => e.getBoundingClientRect().right > e.parentElement.getBoundingClientRect().right)"
+            ".map((e) => e.outerHTML)"
+        )
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**metrics, "width": 1280, "height": 800})
+    assert not over
+
+
 def test_dragging_a_weight_changes_the_picture(page):
     before, picture = page.canvas(), page.after
     page.drag(page.find("[data-weight=sharpen]"), 60)
@@ -246,12 +259,100 @@ def test_save_and_load_again(page, folder):
     page.settle()
     assert np.abs(page.after - picture).max() <= 1
     assert page.find("#title").text == "line 2"
-    # Taken: nothing happens before it is confirmed.
+    # Taken: nothing happens before it is confirmed. The note is that of the last time.
+    page.drag(page.find("[data-weight=wls]"), -30)
+    assert page.find("#title").text == "line 2 (edited)"
     page.press("s", Keys.ENTER)
-    alert = WebDriverWait(page.driver, 20).until(expected_conditions.alert_is_present())
-    assert "line 2" in alert.text
-    alert.dismiss()
     page.until("!document.querySelector('#save-dialog .error').hidden")
+    assert "line 2" in page.find("#save-dialog .error").text
+    assert page.find("#save-dialog [name=ok]").text == "Replace"
+    assert sdie.Recipe.load(folder / "recipes" / "line 2") == saved
+    page.find("#save-dialog [name=ok]").click()
+    page.until("!document.querySelector('dialog[open]')")
+    again = sdie.Recipe.load(folder / "recipes" / "line 2")
+    assert not np.array_equal(again.weights, saved.weights)
+    assert again.notes.startswith("camera 3\n")
+
+
+def save(page, name):
+    page.press("s")
+    page.js("document.querySelector('#save-dialog form').elements.name.value = ''")
+    page.find("#save-dialog [name=name]").send_keys(name, Keys.ENTER)
+    page.until("!document.querySelector('dialog[open]')")
+
+
+def close(page):
+    page.find("dialog[open] [value=cancel]").click()
+    page.until("!document.querySelector('dialog[open]')")
+
+
+def command(page):
+    page.js("document.querySelector('#command').textContent = ''")
+    page.press("p")
+    page.until("document.querySelector('#command').textContent")
+    told = page.find("#command").text
+    close(page)
+    return told
+
+
+def test_edited_is_what_differs_from_its_file(page, folder):
+    title = page.find("#title")
+    assert title.text == "default"
+    assert command(page).endswith(" enhanced")
+    page.drag(page.find("[data-weight=wls]"), 40)
+    assert title.text == "default (edited)"
+    assert command(page).startswith("#")
+    save(page, "Prüfung 1")
+    assert "Saved" in page.find("#message").text
+    assert str(folder / "recipes" / "Prüfung 1" / "recipe.json") in page.find("#message").text
+    kept = command(page)
+    assert str(folder / "recipes" / "Prüfung 1") in kept
+    # There and back.
+    page.drag(page.find("[data-weight=wls]"), -30)
+    assert title.text == "Prüfung 1 (edited)"
+    assert not page.find("#message").is_displayed()
+    page.control("z")
+    assert title.text == "Prüfung 1"
+    assert command(page) == kept
+    # Another day; B was not touched.
+    page.visit()
+    title = page.find("#title")
+    assert title.text == "Prüfung 1"
+    assert command(page) == kept
+    page.press("s")
+    assert page.find("#save-dialog [name=name]").get_attribute("value") == "Prüfung 1"
+    close(page)
+    page.press("x")
+    assert title.text == "default"
+    # What a search found lies nowhere: the command must not name what was there before.
+    page.press("x")
+    page.js("tune.best = structuredClone(tune.recipes.A); tune.best.weights[0][0] = 0.9;"
+            "document.querySelector('#take').click()")  # fmt: skip
+    assert title.text == "not saved"
+    assert command(page).startswith("#")
+
+
+def test_names_that_no_recipe_can_have(page):
+    page.press("s")
+    field = page.find("#save-dialog [name=name]")
+    for name, fit in (("a/b", False), (".a", False), ("größe 2.1-b_", True)):
+        field.clear()
+        field.send_keys(name)
+        assert page.js("return arguments[0].checkValidity()", field) == fit
+    assert "letters, digits" in page.find("#save-dialog").text
+    page.press(Keys.ESCAPE)
+
+
+def test_undo_leads_back_to_the_round(page):
+    page.press("n")
+    assert page.js("return tune.round") == 1
+    page.control("z")
+    assert page.js("return tune.round") == 0
+    page.control("y")
+    assert page.js("return tune.round") == 1
+    page.press("N")
+    page.control("z")
+    assert page.js("return tune.round") == 1
 
 
 def test_everything_by_keyboard(page):
@@ -391,6 +492,15 @@ def test_colour_each_channel(page):
 def test_pictures_that_cannot_be_shown_or_enhanced(page):
     page.open("damaged.png")
     assert "damaged.png" in page.find("#message").text
+    assert [page.find(f"#{name}").text for name in ("zoom", "time", "rate", "answer", "iou")] == [""] * 5
+    assert (
+        page.js(
+            "const c = document.querySelector('#histogram'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+            "return new Set(new Uint32Array(d.data.buffer)).size"
+        )
+        == 1
+    )  # nothing but the ground
+    assert page.canvas().max() == 0  # no line to drag
     page.open("tiny.png")
     page.until("!document.querySelector('#message').hidden")
     assert "3" in page.find("#message").text
@@ -410,6 +520,18 @@ def test_a_folder_that_changes(page, folder):
     page.until("document.querySelector('#message').textContent.includes('gone')")
     page.open(PATCH)
     assert np.array_equal(page.after, page.expected(PATCH))
+
+
+def test_a_folder_of_nothing(page, folder):
+    for path in [*folder.rglob("*.png"), *folder.rglob("*.tif")]:
+        path.unlink()
+    page.visit()
+    assert "No PNG" in page.find("#message").text
+    assert page.find("#zoom").text == ""
+    assert page.canvas().max() == 0
+    page.press("g")
+    assert "No picture of this folder has a mask" in page.find("#no-masks").text
+    assert not page.find("#begin").is_enabled()
 
 
 def test_two_tabs_do_not_disturb_each_other(page, server):
@@ -441,6 +563,20 @@ def test_what_was_tuned_outlives_the_browser(page):
     assert page.recipe == first
 
 
+def test_the_white_level_outlives_the_browser(page, server):
+    page.open("deep.tif")
+    page.find("#guess").click()
+    page.settle()
+    page.visit()
+    page.open("deep.tif")
+    assert page.find("#white-level").get_attribute("value") == "4095"
+    assert np.array_equal(page.after, page.expected("deep.tif", white_level=4095))
+    # Unless the command says another.
+    server.work.options = Options(5000.0)
+    page.visit()
+    assert page.find("#white-level").get_attribute("value") == "5000"
+
+
 def test_a_server_that_is_gone_is_told(page, server):
     server.shutdown()
     server.server_close()
@@ -464,6 +600,12 @@ def test_masks_over_both_pictures(page):
     page.until("tune.masks.right && tune.masks.left")
     page.until("document.querySelector('#iou').textContent.includes('→')")
     assert page.find("#iou").text.startswith("IoU ")
+    # The outline is seen on any ground.
+    edges = (
+        "const c = tune.masks.right.canvas; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+    )
+    colours = page.js(f"{edges} return [...new Set(new Uint32Array(d.buffer))]")
+    assert {0xFFFFFFFF, 0xFF000000} <= set(colours)
     assert np.abs(page.canvas() - before).mean() > 0.1
     page.press("m")
     assert np.array_equal(page.canvas(), before)
@@ -478,7 +620,9 @@ def test_a_search_from_the_page(page):
         "[['each', 2], ['calls', 100000], ['size', 0], ['grid', 6]].forEach(([n, v]) => { f[n].value = v; })"
     )
     page.find("#begin").click()
-    page.until("document.querySelector('#found').textContent.includes('at best')")
+    page.until("document.querySelector('#found').textContent.includes('by the best found')")
+    assert "images/inclusion.png, images/oil_spot.png" in page.find("#searched").text
+    assert "3 with a mask" in page.find("#labelled").text
     page.find("#stop").click()
     page.until("document.querySelector('#found').textContent.includes('Cancelled')")
     told = json.loads(page.js("return fetch('api/search').then((r) => r.text())"))
@@ -489,6 +633,17 @@ def test_a_search_from_the_page(page):
     else:
         assert "Nothing better" in page.find("#found").text
     page.server.work.search.close()
+
+
+def test_a_search_that_does_not_help(page):
+    told = {"state": "done", "done": 9, "total": 9, "seconds": 1, "pictures": 1, "names": ["a.png"], "alone": 0.8,
+            "start": 0.7, "best": 0.75, "recipe": page.recipe}  # fmt: skip
+    for best, said in ((0.75, True), (0.85, False)):
+        page.server.work.search._told = {**told, "best": best}
+        page.press("g")
+        page.until(f"document.querySelector('#found').textContent.includes('{100 * best:.1f}')")
+        assert ("no better than the pictures as they came" in page.find("#found").text) == said
+        page.press(Keys.ESCAPE)
 
 
 class TestLarge:

@@ -20,7 +20,7 @@ from sdie_fast import cli, files
 from sdie_fast.filters import PARAMETERS, TABLE
 from sdie_fast.learn.env import reward_of
 from sdie_fast.tune import pictures, server
-from sdie_fast.tune.recipes import scaled
+from sdie_fast.tune.recipes import Options, recipe_of, scaled
 from sdie_fast.tune.work import Work
 
 
@@ -300,7 +300,7 @@ def test_saved_and_loaded_again(ask, folder, recipe):
     assert saved.params.sharpen_amount == 1.2
     for part in (
         "camera 3",
-        "2 picture(s) of steel: images/patch.png, deep.tif",
+        "2 pictures of steel: images/patch.png, deep.tif",
         "White level 4095",
         "sdie-fast tune",
     ):
@@ -312,6 +312,18 @@ def test_saved_and_loaded_again(ask, folder, recipe):
     again = ask("/api/enhance", {"name": "images/patch.png", "recipe": given}).pixels
     assert np.array_equal(again, sdie.Enhancer(saved)(files.read(folder / "images" / "patch.png").pixels)[0])
     assert [r["name"] for r in ask("/api/recipes").json] == ["line 2", ""]
+
+
+@pytest.mark.parametrize("note", ["", "camera 3", "camera 3\n\nlot 7\nsdie-fast tune"])
+@pytest.mark.parametrize("seen", [[], ["deep.tif"], ["a.png"] * 9])
+@pytest.mark.parametrize("options", [{}, {"white_level": 4095}])
+def test_a_note_comes_back_as_it_was_written(ask, recipe, note, seen, options):
+    usual = {"name": "x", "recipe": recipe, "seen": seen, "options": options, "replace": True}
+    for _ in range(2):
+        told = ask("/api/save", {**usual, "notes": note}).json
+        assert told["note"] == ask("/api/load", {"name": "x"}).json["note"] == note
+    assert ("1 picture of" in told["notes"]) == (len(seen) == 1)
+    assert told["notes"].count("sdie-fast tune ") == 1
 
 
 def test_a_recipe_that_cannot_be_saved_or_read(ask, folder, recipe):
@@ -356,8 +368,23 @@ def test_the_code_does_the_same(ask, folder, recipe, tmp_path, options):
 
 def test_the_command_of_rounds_that_differ(ask, folder, recipe):
     assert ask("/api/code", {"recipe": recipe}).json["command"].startswith("#")
+    assert ask("/api/code", {"recipe": recipe, "saved": "line 2"}).json["command"].startswith("#")  # there is none
+    ask("/api/save", {"name": "line 2", "recipe": recipe})
     told = ask("/api/code", {"recipe": recipe, "saved": "line 2"}).json["command"]
     assert shlex.split(told)[-2:] == ["--recipe", str(folder / "recipes" / "line 2")]
+    # What has changed since, here or in the file, is not what the command would take.
+    for change in ({"weights": recipe["weights"][::-1]}, {"params": {"sharpen_amount": 1.3}}):
+        other = {**recipe, **change}
+        assert ask("/api/code", {"recipe": other, "saved": "line 2"}).json["command"].startswith("#")
+
+
+def test_the_command_of_the_recipe_that_the_page_began_with(ask, folder, recipe):
+    first = {k: v for k, v in ask("/api/state").json["recipe"].items() if k in ("filters", "weights", "params")}
+    told = ask("/api/code", {"recipe": first, "saved": ""}).json["command"]
+    assert shlex.split(told) == ["sdie-fast", "enhance", str(folder), "enhanced"]
+    recipe_of(recipe).save(folder / "mine")
+    words = shlex.split(Work(folder, first=folder / "mine").code(recipe, Options(), "")["command"])
+    assert words[4:] == ["--recipe", str(folder / "mine")]
 
 
 # ---- masks and the search
@@ -409,6 +436,7 @@ def test_a_search_finds_weights_and_tells_what_they_are_worth(ask, folder, effor
     told = wait(ask, lambda told: told["state"] != "running")
     assert told["state"] == "done", told
     assert told["best"] >= told["start"]
+    assert told["names"] == ["images/inclusion.png", "images/oil_spot.png"]
     assert told["best"] != told["alone"]
     weights = np.array(told["recipe"]["weights"])
     assert weights.shape == (1, 6)
@@ -458,4 +486,4 @@ def test_a_search_needs_masks_and_one_size(ask, folder, effort):
     assert "differ in size" in ask("/api/search", {**effort, "each": 64, "size": 0}).json["error"]
     for path in (folder / "masks").iterdir():
         path.unlink()
-    assert "no picture has a mask" in ask("/api/search", effort).json["error"]
+    assert "no picture of this folder has a mask" in ask("/api/search", effort).json["error"]

@@ -10,6 +10,9 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+/** "1 picture", "2 pictures". */
+export const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+
 /** Set a slider, and how far its track is filled. */
 export function setRange(slider, value) {
   slider.value = value;

@@ -1,11 +1,11 @@
 // The dialogs: save, load, the same in code, search, help.
-import { el } from "./controls.js";
+import { el, many } from "./controls.js";
 import { ask } from "./server.js";
 
 const $ = (selector) => document.querySelector(selector);
 
 /** Wire the dialogs; returns what opens each. */
-export function dialogs(page, { question, heads, adopt, keep, complain }) {
+export function dialogs(page, { question, heads, adopt, filed, origin, keep, complain, tell }) {
   const recipe = () => page.recipes[page.active];
 
   function dialog(name) {
@@ -21,21 +21,28 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
     text.textContent = error.message;
   }
 
+  const saving = $("#save-dialog form").elements;
+  /** Ask whether the recipe of a name is to be replaced; null: it is not asked. */
+  function replacing(name) {
+    page.replace = name;
+    saving.ok.textContent = name === null ? "Save" : "Replace";
+    $("#save-dialog .error").hidden = name === null;
+    if (name !== null) $("#save-dialog .error").textContent = `There is a recipe ${name}. Replace it?`;
+  }
+  saving.name.oninput = () => replacing(null);
   $("#save-dialog form").onsubmit = async (event) => {
     event.preventDefault();
-    const box = $("#save-dialog"), form = event.target, name = form.elements.name.value.trim();
-    const body = { ...question(recipe()), name, notes: form.elements.notes.value, seen: [...page.seen] };
+    const box = $("#save-dialog"), name = saving.name.value.trim(), own = question(recipe());
+    const body = { ...own, name, notes: saving.notes.value, seen: [...page.seen], replace: page.replace === name };
     try {
-      let found;
-      try { found = await ask("api/save", body); } catch (error) {
-        if (!error.message.includes("is taken") || !confirm(`Replace the recipe ${name}?`)) throw error;
-        found = await ask("api/save", { ...body, replace: true });
-      }
-      page.titles[page.active] = page.saved[page.active] = found.name;
+      const found = await ask("api/save", body);
+      filed(name, { ...own.recipe, note: found.note });
+      page.names[page.active] = name;
       keep();
       heads();
       box.close();
-    } catch (error) { wrong(box, error); }
+      tell(`Saved: ${found.file}`);
+    } catch (error) { if (error.message.includes("is taken")) replacing(name); else wrong(box, error); }
   };
 
   async function watch() {
@@ -45,13 +52,15 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
       const told = await ask("api/search"), percent = (v) => (100 * v).toFixed(1), running = told.state === "running";
       $("#progress").value = told.total ? Math.min(1, told.done / told.total) : 0;
       const left = told.done > 0 ? Math.round(told.seconds / told.done * (told.total - told.done)) : null;
-      const scores = told.best === undefined ? "" : `FB-IoU ${percent(told.alone)} untouched, ` +
-        `${percent(told.start)} as it began, ${percent(told.best)} at best.`;
+      const scores = told.best === undefined ? "" : `FB-IoU ${percent(told.alone)} of the pictures as they came, ` +
+        `${percent(told.start)} by the recipe as it was, ${percent(told.best)} by the best found.`;
+      const verdict = told.best > told.start ? (told.best > told.alone ? "" :
+        "Even the best is no better than the pictures as they came: the segmenter does without a filter as well.") :
+        running ? "" : "Nothing better was found.";
       $("#found").textContent = told.state === "none" ? "" : told.error ?? [
-        running ? `${told.done} of ${told.total} on ${told.pictures} pictures` +
-          (left === null ? "." : `, ${left} s left.`) :
-          told.state === "done" ? "Done." : "Cancelled.", scores,
-        !running && !(told.best > told.start) ? "Nothing better was found." : ""].join(" ");
+        running ? `${told.done} of ${told.total}` + (left === null ? "." : `, ${left} s left.`) :
+          told.state === "done" ? "Done." : "Cancelled.", scores, verdict].join(" ");
+      $("#searched").textContent = told.names ? `On ${many(told.pictures, "picture")}: ${told.names.join(", ")}.` : "";
       page.best = told.best > told.start ? told.recipe : null;
       $("#take").hidden = !page.best || running;
       $("#stop").hidden = !running;
@@ -73,7 +82,7 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
   };
   $("#stop").onclick = () => ask("api/cancel", {}).then(() => setTimeout(watch, 300)).catch(complain);
   $("#take").onclick = () => {
-    adopt(page.active, { ...page.best, name: "search" });
+    adopt(page.active, null, page.best);
     $("#search-dialog").close();
   };
 
@@ -86,10 +95,13 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
 
   return {
     save() {
-      const box = dialog("save");
-      if (!box.querySelector("[name=name]").value && page.titles[page.active] !== "default")
-        box.querySelector("[name=name]").value = page.titles[page.active];
-      $("#place").textContent = `In ${page.told.recipes}, with a note of the ${page.seen.size} picture(s) looked at.`;
+      dialog("save");
+      replacing(null);
+      const { title, note } = origin();
+      saving.name.value = page.names[page.active] || (title === "default" ? "" : title ?? "");
+      saving.notes.value = note ?? "";
+      $("#place").textContent = `In ${page.told.recipes}, with a note of the ` +
+        (page.seen.size === 1 ? "picture looked at." : `${page.seen.size} pictures looked at.`);
     },
     async load() {
       const box = dialog("load");
@@ -99,25 +111,32 @@ export function dialogs(page, { question, heads, adopt, keep, complain }) {
           type: "button", disabled: !!r.error, async onclick() {
             try {
               const found = await ask("api/load", { name: r.name, picture: page.name });
-              adopt(page.active, found);
-              page.saved[page.active] = r.name || null;
-              heads();
+              filed(r.name, found, r.name || r.title);
+              adopt(page.active, r.name, found);
               box.close();
             } catch (error) { wrong(box, error); }
           },
         }, el("b", { textContent: r.name || r.title }), el("small", {
-          textContent: r.error ?? `${r.rounds} round(s)${r.kind === "fixed" ? "" : `, ${r.kind}`}`,
+          textContent: r.error ?? `${many(r.rounds, "round")}${r.kind === "fixed" ? "" : `, ${r.kind}`}`,
         }), el("p", { textContent: r.notes ?? "" }))));
       } catch (error) { wrong(box, error); }
     },
     async code() {
       const box = dialog("code");
       try {
-        const found = await ask("api/code", question(recipe(), { saved: page.saved[page.active] ?? null }));
+        const saved = origin().same ? page.names[page.active] : null;
+        const found = await ask("api/code", question(recipe(), { saved }));
         for (const name of ["python", "command"]) $(`#${name}`).textContent = found[name];
       } catch (error) { wrong(box, error); }
     },
-    search() { dialog("search"); watch(); },
+    search() {
+      const labelled = page.pictures.filter((p) => p.mask).length;
+      dialog("search");
+      $("#labelled").textContent = labelled ? `of the ${labelled} with a mask, at most` : "with a mask, at most";
+      $("#no-masks").hidden = labelled > 0;
+      $("#begin").disabled = !labelled;
+      watch();
+    },
     help() { dialog("help"); },
     watch,
   };

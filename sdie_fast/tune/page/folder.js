@@ -6,7 +6,7 @@ const $ = (selector) => document.querySelector(selector);
 const key = JSON.stringify;
 
 /** Functions that list the folder's pictures and step through them. */
-export function folder(page, { complain, show, heads, touch, compare, spread }) {
+export function folder(page, { complain, show, display, heads, touch, compare, spread }) {
   const { stage } = page;
 
   async function list() {
@@ -46,6 +46,7 @@ export function folder(page, { complain, show, heads, touch, compare, spread }) 
   async function open(name) {
     Object.assign(page, { name, original: null, right: null, left: null, masks: {} });
     page.turn++;
+    for (const id of ["pixel", "iou", "time", "rate", "answer"]) $(`#${id}`).textContent = "";
     complain();
     mark();
     try {
@@ -53,7 +54,6 @@ export function folder(page, { complain, show, heads, touch, compare, spread }) 
       if (page.name !== name) return;
       page.original = found;
       page.seen.add(name);
-      $("#pixel").textContent = $("#iou").textContent = $("#time").textContent = $("#rate").textContent = "";
       $("#level").hidden = found.bytes === 1 || !!found.real;
       $("#colour").hidden = found.channels === 1;
       stage.size(found.width, found.height);
@@ -72,6 +72,7 @@ export function folder(page, { complain, show, heads, touch, compare, spread }) 
       page.about = "";
       stage.sides = {}; stage.masks = {};
       stage.draw();
+      display();
       complain(error);
       heads();
     }

@@ -50,7 +50,7 @@ export function showing(page) {
   }
 
   function display() {
-    if (!page.original) return;
+    if (!page.original) return drawHistogram($("#histogram"), null, null, 0, 1);
     const count = (p) => p && histogram(p, topOf(p), 128);
     drawHistogram($("#histogram"), count(page.against === "other" ? page.left : page.original), count(page.right),
       page.black, page.white);

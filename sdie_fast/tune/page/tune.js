@@ -1,7 +1,8 @@
 // The page: which recipe, which picture, what is asked of the server and when.
-import { Controls, el } from "./controls.js";
+import { Controls, el, many } from "./controls.js";
 import { dialogs } from "./dialogs.js";
 import { folder } from "./folder.js";
+import { bare, keeping } from "./kept.js";
 import { keyboard } from "./keys.js";
 import { ask } from "./server.js";
 import { showing } from "./sides.js";
@@ -17,7 +18,9 @@ const RESTING = 160, IDLE = 450; // milliseconds without a change, before the wh
 const page = {
   told: null, pictures: [], name: null, original: null, right: null, left: null, masks: {},
   recipes: null, active: "A", round: 0, against: "original", showMask: false, options: {},
-  black: 0, white: 1, seen: new Set(), titles: { A: "", B: "" }, saved: {}, undo: [], redo: [], costs: new Map(),
+  black: 0, white: 1, seen: new Set(), undo: [], redo: [], costs: new Map(),
+  // What A and B came of: a name of `files`, which are recipes as they lie there ("" is the first); null: of none.
+  names: { A: "", B: "" }, files: {},
   pace: 4e-5, latency: [], dirty: null, busy: false, turn: 0, sent: 0,
 };
 window.tune = page; // for tests, and the curious
@@ -28,16 +31,22 @@ const key = JSON.stringify;
 
 const question = (own, rest = {}) => ({ name: page.name, recipe: own, options: page.options, ...rest });
 
-function complain(error) {
+function complain(error, good = false) {
   const message = $("#message");
   message.hidden = !error;
+  message.classList.toggle("good", good);
   message.textContent = error ? error.message ?? String(error) : "";
 }
+/** Say that something went well, until the next change. */
+const tell = (text) => complain(text, true);
 
-const stage = new Stage($("#canvas"), (s) => { $("#zoom").textContent = `${Math.round(100 * s.scale)}%`; });
+const stage = new Stage($("#canvas"), (s) => {
+  $("#zoom").textContent = page.original ? `${Math.round(100 * s.scale)}%` : "";
+});
 page.stage = stage;
+const { filed, origin, memory, keep, resume } = keeping(page);
 const { show, display, spread } = showing(page);
-const { list, step } = folder(page, { complain, show, heads, touch, compare, spread });
+const { list, step } = folder(page, { complain, show, display, heads, touch, compare, spread });
 
 /** The frame after the next one is on the screen. */
 const shown = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -55,26 +64,14 @@ function edit(change, done = true) {
     page.before = undefined;
     keep();
   }
-  page.saved[page.active] = null;
   controls();
   heads();
   touch();
 }
 
-const memory = () => key({ recipes: page.recipes, active: page.active, titles: page.titles });
-// What is being tuned outlives a closed browser, until the command names another recipe to begin with.
-const place = () => `sdie-fast tune ${page.told.folder} ${key(page.told.recipe.weights)}`;
-function keep() {
-  try { localStorage.setItem(place(), memory()); } catch { /* private windows may have none */ }
-}
-function kept() {
-  try { return JSON.parse(localStorage.getItem(place())); } catch { return null; }
-}
-
 function recall(text) {
   Object.assign(page, JSON.parse(text));
   page.round = Math.min(page.round, recipe().weights.length - 1);
-  page.saved = {};
   controls();
   heads();
   touch();
@@ -214,13 +211,14 @@ function figures({ seconds, width, height, rate = width * height / seconds }) {
   const digits = (v) => v.toFixed(v < 1 ? 2 : v < 10 ? 1 : 0);
   $("#time").textContent = `${digits(ms / n)} ms a round · ${digits(ms)} ms in all`;
   $("#rate").textContent = `${digits(rate / 1e6)} Mpx/s · ${digits(per)} pictures/s`;
-  $("#rate").title = `Sustained on ${page.told.threads} thread(s), backend ${page.told.backend}`;
+  $("#rate").title = `Sustained on ${many(page.told.threads, "thread")}, backend ${page.told.backend}`;
 }
 
 // ---- heads, dialogs, keys
 
 function heads() {
-  $("#title").textContent = page.titles[page.active] + (page.saved[page.active] ? "" : " (edited)");
+  const { title, same } = origin();
+  $("#title").textContent = title === undefined ? "not saved" : title + (same ? "" : " (edited)");
   const after = `recipe ${page.active}`, before = page.against === "other" ? `recipe ${other()}` : "picture";
   const diff = stage.view === "difference";
   $("#left").textContent = diff ? `${after} − ${before}` : before;
@@ -272,6 +270,7 @@ function setMask(on) {
 }
 function setOption(name, value) {
   Object.assign(page, { options: { ...page.options, [name]: value }, masks: {}, spread: page.original?.bytes === 2 });
+  keep();
   heads();
   touch();
   compare();
@@ -281,22 +280,21 @@ function level(black, white) { page.black = black; page.white = white; show(); d
 function addRound() {
   if (recipe().weights.length >= page.told.most_rounds) return;
   const at = page.round;
-  page.round++;
-  edit((r) => r.weights.splice(at + 1, 0, copy(r.weights[at])));
+  edit((r) => { r.weights.splice(at + 1, 0, copy(r.weights[at])); page.round++; });
 }
 function removeRound() {
   if (recipe().weights.length < 2) return;
   const at = page.round;
-  page.round = Math.max(0, Math.min(at, recipe().weights.length - 2));
-  edit((r) => r.weights.splice(at, 1));
+  edit((r) => { r.weights.splice(at, 1); page.round = Math.min(at, r.weights.length - 1); });
 }
 function choose(k) { page.round = Math.max(0, Math.min(recipe().weights.length - 1, k)); controls(); }
 
-function adopt(letter, found) {
+/** Take a recipe that was loaded by a name, or with null found. */
+function adopt(letter, name, found) {
   page.undo.push(memory());
   page.redo = [];
-  page.recipes[letter] = { filters: found.filters, weights: found.weights, params: found.params };
-  page.titles[letter] = found.title ?? found.name;
+  page.recipes[letter] = bare(found);
+  page.names[letter] = name;
   page.round = 0;
   activate(letter);
 }
@@ -304,7 +302,7 @@ function adopt(letter, found) {
 const actions = {
   undo: () => travel("undo", "redo"),
   redo: () => travel("redo", "undo"),
-  ...dialogs(page, { question, heads, adopt, keep, complain }),
+  ...dialogs(page, { question, heads, adopt, filed, origin, keep, complain, tell }),
   in: () => stage.zoom(1.25), out: () => stage.zoom(0.8), fit: () => stage.fit(),
   whole: () => stage.zoom(1 / stage.scale),
   mask: () => setMask(!page.showMask),
@@ -351,19 +349,13 @@ async function start() {
   wire();
   page.told = await ask("api/state");
   const { recipe: first, options, folder: root } = page.told;
-  const own = { filters: first.filters, weights: first.weights, params: first.params };
-  page.recipes = { A: copy(own), B: copy(own) };
-  page.titles = { A: first.name, B: first.name };
-  page.saved = { A: first.name, B: first.name };
+  page.recipes = { A: copy(bare(first)), B: copy(bare(first)) };
   page.options = options;
   $("#folder").textContent = root.split(/[\\/]/).slice(-2).join("/");
   $("#folder").title = root;
   document.title = `${root.split(/[\\/]/).at(-1)} - sdie-fast tune`;
   page.controls = new Controls(page.told, { edit, choose });
-  const before = kept(), begun = memory();
-  if (before && key(before) !== begun) {
-    Object.assign(page, before, { saved: {}, undo: [begun] });
-  }
+  resume();
   controls();
   heads();
   await list();

@@ -54,14 +54,16 @@ export function difference(left, right, top, gain) {
   });
 }
 
-/** A mask over a picture: what was found in red, the outline of the truth in white. */
+/** A mask over a picture: what was found in red, the outline of the truth in white and black. */
 export function paintMask(mask) {
-  const { data, width, height } = mask, truth = (x, y) => data[y * width + x] & 2;
+  const { data, width, height } = mask;
+  const truth = (x, y) => x >= 0 && y >= 0 && x < width && y < height && (data[y * width + x] & 2) > 0;
   return canvasOf(width, height, (out) => {
     for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++, i++) {
-      const inside = truth(x, y), edge = inside && (!x || !y || x === width - 1 || y === height - 1 ||
-        !truth(x - 1, y) || !truth(x + 1, y) || !truth(x, y - 1) || !truth(x, y + 1));
-      out[i] = edge ? 0xffffffff : data[i] & 1 ? 0x73283cff : 0;
+      const around = [truth(x - 1, y), truth(x + 1, y), truth(x, y - 1), truth(x, y + 1)];
+      if (truth(x, y) && !around.every(Boolean)) out[i] = 0xffffffff;
+      else if (!truth(x, y) && around.some(Boolean)) out[i] = OPAQUE; // black beside white: seen on any ground
+      else out[i] = data[i] & 1 ? 0x73283cff : 0;
     }
   });
 }
@@ -196,7 +198,7 @@ export class Stage {
       side("right", pane + 4, canvas.clientWidth, pane + 4);
       context.fillStyle = "#101113";
       context.fillRect(pane, 0, 4, h);
-    } else if (view === "split") {
+    } else if (view === "split" && sides.left) {
       const at = this.split * pane;
       side("right", at, pane, 0);
       side("left", 0, at, 0);
