@@ -1,142 +1,17 @@
-"""The page in headless Chromium: pictures change when sliders move, recipes come back, and keys do for a mouse."""
+"""The page in headless Chromium: pictures change when sliders move, and keys do for a mouse."""
 
 from __future__ import annotations
-
-import json
-import shutil
-import time
 
 import numpy as np
 import pytest
 
 import sdie_fast as sdie
 from sdie_fast import files
-from sdie_fast.tune.recipes import Options
-from sdie_fast.tune.server import Server
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing: pip install selenium")
 from selenium.webdriver import ActionChains, Keys  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
-    pytest.skip("no chromium here: apt-get install chromium chromium-driver", allow_module_level=True)
-FLAGS = (
-    "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1280,800",
-)  # fmt: skip
 PATCH = "images/patch.png"
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    )
-    yield driver
-    driver.quit()
-
-
-class Page:
-    """The page as who sits before it sees it."""
-
-    def __init__(self, driver, server) -> None:
-        self.driver, self.server = driver, server
-        self.visit()
-
-    def visit(self):
-        self.driver.get(self.server.url)
-        self.until("tune.ready && (tune.right || !document.querySelector('#message').hidden)")
-        self.settle()
-
-    def js(self, text, *given):
-        return self.driver.execute_script(text, *given)
-
-    def until(self, text, most=60.0):
-        end = time.monotonic() + most
-        while time.monotonic() < end:
-            if self.js(f"return Boolean({text})"):
-                return
-            time.sleep(0.03)
-        raise AssertionError(f"{text}: never; {self.js('return document.querySelector(`#message`).textContent')}")
-
-    def settle(self):
-        """Wait for the whole picture."""
-        self.until("tune.dirty === null && !tune.busy && (tune.right?.factor ?? 1) === 1")
-
-    def find(self, selector):
-        return self.driver.find_element("css selector", selector)
-
-    def press(self, *keys):
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def control(self, key):
-        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(key).key_up(Keys.CONTROL).perform()
-
-    def open(self, name):
-        self.find(f"#thumbs [data-name='{name}']").click()
-        self.until(f"tune.name === '{name}'")
-        self.until("tune.right || !document.querySelector('#message').hidden")
-        self.settle()
-
-    def drag(self, element, by, steps=10):
-        chain = ActionChains(self.driver, duration=15).click_and_hold(element)
-        for _ in range(steps):
-            chain.move_by_offset(by / steps, 0)
-        chain.release().perform()
-
-    @property
-    def recipe(self):
-        return self.js("return tune.recipes[tune.active]")
-
-    @property
-    def after(self):
-        """The enhanced picture that the page has."""
-        told = self.js("return {...tune.right, data: Array.from(tune.right.data)}")
-        return np.array(told["data"]).reshape(told["height"], told["width"], told["channels"]).squeeze()
-
-    def canvas(self):
-        """What the canvas shows, grey (H, W)."""
-        told = self.js(
-            "const c = document.querySelector('#canvas');"
-            "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-            "const g = new Array(c.width * c.height); for (let i = 0; i < g.length; i++) g[i] = d[4 * i + 1];"
-            "return [c.width, c.height, g]"
-        )
-        return np.array(told[2]).reshape(told[1], told[0])
-
-    def expected(self, name, **options):
-        recipe = self.recipe
-        image = files.read(self.server.work.folder.root / name).pixels
-        params = sdie.FilterParams(**recipe["params"])
-        return sdie.enhance(image, recipe["weights"], params=params, filters=recipe["filters"], **options)
-
-
-@pytest.fixture
-def server(work):
-    with Server(work) as server:
-        yield server
-
-
-@pytest.fixture
-def page(driver, server):
-    page = Page(driver, server)
-    page.open(PATCH)
-    driver.get_log("browser")
-    yield page
-    severe = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
-    # What a page asks for in vain it is told, and the browser notes.
-    assert not [m for m in severe if "422" not in m and "ERR_CONNECTION_REFUSED" not in m]
-    while len(driver.window_handles) > 1:
-        driver.switch_to.window(driver.window_handles[-1])
-        driver.close()
-    driver.switch_to.window(driver.window_handles[0])
 
 
 def test_the_folder_and_the_enhanced_picture_are_shown(page):
@@ -234,113 +109,6 @@ def test_undo_and_redo(page):
     page.settle()
     assert page.recipe == second
     assert np.array_equal(page.after, page.expected(PATCH))
-
-
-def test_save_and_load_again(page, folder):
-    page.drag(page.find("[data-weight=wls]"), 40)
-    page.settle()
-    tuned, picture = page.recipe, page.after
-    page.press("s")
-    page.find("#save-dialog [name=name]").send_keys("line 2")
-    page.find("#save-dialog [name=notes]").send_keys("camera 3", Keys.TAB, Keys.TAB, Keys.ENTER)
-    page.until("!document.querySelector('dialog[open]')")
-    saved = sdie.Recipe.load(folder / "recipes" / "line 2")
-    assert np.allclose(saved.weights, np.array(tuned["weights"]) / np.sum(tuned["weights"], 1, keepdims=True))
-    assert saved.notes.startswith("camera 3\n")
-    assert PATCH in saved.notes
-    assert page.find("#title").text == "line 2"
-    page.find("#active [data-value=B]").click()
-    page.settle()
-    assert not np.array_equal(page.after, picture)
-    page.press("o")
-    page.until("document.querySelector('#known button')")
-    page.find("#known button").click()
-    page.until("!document.querySelector('dialog[open]')")
-    page.settle()
-    assert np.abs(page.after - picture).max() <= 1
-    assert page.find("#title").text == "line 2"
-    # Taken: nothing happens before it is confirmed. The note is that of the last time.
-    page.drag(page.find("[data-weight=wls]"), -30)
-    assert page.find("#title").text == "line 2 (edited)"
-    page.press("s", Keys.ENTER)
-    page.until("!document.querySelector('#save-dialog .error').hidden")
-    assert "line 2" in page.find("#save-dialog .error").text
-    assert page.find("#save-dialog [name=ok]").text == "Replace"
-    assert sdie.Recipe.load(folder / "recipes" / "line 2") == saved
-    page.find("#save-dialog [name=ok]").click()
-    page.until("!document.querySelector('dialog[open]')")
-    again = sdie.Recipe.load(folder / "recipes" / "line 2")
-    assert not np.array_equal(again.weights, saved.weights)
-    assert again.notes.startswith("camera 3\n")
-
-
-def save(page, name):
-    page.press("s")
-    page.js("document.querySelector('#save-dialog form').elements.name.value = ''")
-    page.find("#save-dialog [name=name]").send_keys(name, Keys.ENTER)
-    page.until("!document.querySelector('dialog[open]')")
-
-
-def close(page):
-    page.find("dialog[open] [value=cancel]").click()
-    page.until("!document.querySelector('dialog[open]')")
-
-
-def command(page):
-    page.js("document.querySelector('#command').textContent = ''")
-    page.press("p")
-    page.until("document.querySelector('#command').textContent")
-    told = page.find("#command").text
-    close(page)
-    return told
-
-
-def test_edited_is_what_differs_from_its_file(page, folder):
-    title = page.find("#title")
-    assert title.text == "default"
-    assert command(page).endswith(" enhanced")
-    page.drag(page.find("[data-weight=wls]"), 40)
-    assert title.text == "default (edited)"
-    assert command(page).startswith("#")
-    save(page, "Prüfung 1")
-    assert "Saved" in page.find("#message").text
-    assert str(folder / "recipes" / "Prüfung 1" / "recipe.json") in page.find("#message").text
-    kept = command(page)
-    assert str(folder / "recipes" / "Prüfung 1") in kept
-    # There and back.
-    page.drag(page.find("[data-weight=wls]"), -30)
-    assert title.text == "Prüfung 1 (edited)"
-    assert not page.find("#message").is_displayed()
-    page.control("z")
-    assert title.text == "Prüfung 1"
-    assert command(page) == kept
-    # Another day; B was not touched.
-    page.visit()
-    title = page.find("#title")
-    assert title.text == "Prüfung 1"
-    assert command(page) == kept
-    page.press("s")
-    assert page.find("#save-dialog [name=name]").get_attribute("value") == "Prüfung 1"
-    close(page)
-    page.press("x")
-    assert title.text == "default"
-    # What a search found lies nowhere: the command must not name what was there before.
-    page.press("x")
-    page.js("tune.best = structuredClone(tune.recipes.A); tune.best.weights[0][0] = 0.9;"
-            "document.querySelector('#take').click()")  # fmt: skip
-    assert title.text == "not saved"
-    assert command(page).startswith("#")
-
-
-def test_names_that_no_recipe_can_have(page):
-    page.press("s")
-    field = page.find("#save-dialog [name=name]")
-    for name, fit in (("a/b", False), (".a", False), ("größe 2.1-b_", True)):
-        field.clear()
-        field.send_keys(name)
-        assert page.js("return arguments[0].checkValidity()", field) == fit
-    assert "letters, digits" in page.find("#save-dialog").text
-    page.press(Keys.ESCAPE)
 
 
 def test_undo_leads_back_to_the_round(page):
@@ -534,49 +302,6 @@ def test_a_folder_of_nothing(page, folder):
     assert not page.find("#begin").is_enabled()
 
 
-def test_two_tabs_do_not_disturb_each_other(page, server):
-    page.drag(page.find("[data-weight=sharpen]"), 50)
-    page.settle()
-    first = page.recipe
-    page.driver.switch_to.new_window("tab")
-    other = Page(page.driver, server)
-    assert other.recipe == first  # it begins where the other is
-    other.drag(other.find("[data-weight=identity]"), 50)
-    other.settle()
-    assert other.recipe != first
-    page.driver.switch_to.window(page.driver.window_handles[0])
-    assert page.recipe == first
-    page.drag(page.find("[data-weight=guided]"), 50)
-    page.settle()
-    assert np.array_equal(page.after, page.expected(PATCH))
-
-
-def test_what_was_tuned_outlives_the_browser(page):
-    first = page.recipe
-    page.drag(page.find("[data-weight=sharpen]"), 50)
-    page.settle()
-    tuned = page.recipe
-    page.driver.get("about:blank")
-    page.visit()
-    assert page.recipe == tuned
-    page.control("z")
-    assert page.recipe == first
-
-
-def test_the_white_level_outlives_the_browser(page, server):
-    page.open("deep.tif")
-    page.find("#guess").click()
-    page.settle()
-    page.visit()
-    page.open("deep.tif")
-    assert page.find("#white-level").get_attribute("value") == "4095"
-    assert np.array_equal(page.after, page.expected("deep.tif", white_level=4095))
-    # Unless the command says another.
-    server.work.options = Options(5000.0)
-    page.visit()
-    assert page.find("#white-level").get_attribute("value") == "5000"
-
-
 def test_a_server_that_is_gone_is_told(page, server):
     server.shutdown()
     server.server_close()
@@ -606,44 +331,16 @@ def test_masks_over_both_pictures(page):
     )
     colours = page.js(f"{edges} return [...new Set(new Uint32Array(d.buffer))]")
     assert {0xFFFFFFFF, 0xFF000000} <= set(colours)
+    page.js("tune.segmenting = 0.5")
+    page.press("g")
+    assert "About 5 min, by what Mask took" in page.find("#search-dialog").text
+    page.js("document.querySelector('#search-dialog form').elements.calls.value = ''")
+    page.find("#search-dialog [name=calls]").send_keys("120")
+    assert "About 60 s" in page.find("#search-dialog").text
+    page.close_dialog()
     assert np.abs(page.canvas() - before).mean() > 0.1
     page.press("m")
     assert np.array_equal(page.canvas(), before)
-
-
-def test_a_search_from_the_page(page):
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("cma")
-    page.press("g")
-    page.js(
-        "const f = document.querySelector('#search-dialog form').elements;"
-        "[['each', 2], ['calls', 100000], ['size', 0], ['grid', 6]].forEach(([n, v]) => { f[n].value = v; })"
-    )
-    page.find("#begin").click()
-    page.until("document.querySelector('#found').textContent.includes('by the best found')")
-    assert "images/inclusion.png, images/oil_spot.png" in page.find("#searched").text
-    assert "3 with a mask" in page.find("#labelled").text
-    page.find("#stop").click()
-    page.until("document.querySelector('#found').textContent.includes('Cancelled')")
-    told = json.loads(page.js("return fetch('api/search').then((r) => r.text())"))
-    if told["best"] > told["start"]:
-        page.find("#take").click()
-        page.settle()
-        assert page.recipe["weights"] == told["recipe"]["weights"]
-    else:
-        assert "Nothing better" in page.find("#found").text
-    page.server.work.search.close()
-
-
-def test_a_search_that_does_not_help(page):
-    told = {"state": "done", "done": 9, "total": 9, "seconds": 1, "pictures": 1, "names": ["a.png"], "alone": 0.8,
-            "start": 0.7, "best": 0.75, "recipe": page.recipe}  # fmt: skip
-    for best, said in ((0.75, True), (0.85, False)):
-        page.server.work.search._told = {**told, "best": best}
-        page.press("g")
-        page.until(f"document.querySelector('#found').textContent.includes('{100 * best:.1f}')")
-        assert ("no better than the pictures as they came" in page.find("#found").text) == said
-        page.press(Keys.ESCAPE)
 
 
 class TestLarge:

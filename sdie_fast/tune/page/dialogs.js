@@ -45,6 +45,15 @@ export function dialogs(page, { question, heads, adopt, filed, origin, keep, com
     } catch (error) { if (error.message.includes("is taken")) replacing(name); else wrong(box, error); }
   };
 
+  /** About how long a search takes, once Mask has shown what a segmentation does. */
+  function estimate() {
+    const { calls, grid } = $("#search-dialog form").elements, { segmenting } = page;
+    const seconds = segmenting * calls.value * (grid.value / 12) ** 2;
+    $("#estimate").textContent = !segmenting ? "" :
+      `About ${seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`}, by what Mask took. `;
+  }
+  $("#search-dialog form").oninput = estimate;
+
   async function watch() {
     clearTimeout(page.watching);
     const box = $("#search-dialog");
@@ -55,7 +64,7 @@ export function dialogs(page, { question, heads, adopt, filed, origin, keep, com
       const scores = told.best === undefined ? "" : `FB-IoU ${percent(told.alone)} of the pictures as they came, ` +
         `${percent(told.start)} by the recipe as it was, ${percent(told.best)} by the best found.`;
       const verdict = told.best > told.start ? (told.best > told.alone ? "" :
-        "Even the best is no better than the pictures as they came: the segmenter does without a filter as well.") :
+        "The best is still no better than the pictures as they came.") :
         running ? "" : "Nothing better was found.";
       $("#found").textContent = told.state === "none" ? "" : told.error ?? [
         running ? `${told.done} of ${told.total}` + (left === null ? "." : `, ${left} s left.`) :
@@ -135,6 +144,7 @@ export function dialogs(page, { question, heads, adopt, filed, origin, keep, com
       $("#labelled").textContent = labelled ? `of the ${labelled} with a mask, at most` : "with a mask, at most";
       $("#no-masks").hidden = labelled > 0;
       $("#begin").disabled = !labelled;
+      estimate();
       watch();
     },
     help() { dialog("help"); },

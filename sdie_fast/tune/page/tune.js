@@ -176,6 +176,7 @@ async function segment(stale) {
     const found = await ask("api/mask", question(own, { mask }));
     if (stale()) return;
     const factor = page.original.width / found.width;
+    page.segmenting = found.seconds;
     page.masks[side] = { canvas: paintMask(found), factor, facts: found };
     told.push(found.iou === undefined ? found.quality.toFixed(2) : (100 * found.iou).toFixed(1));
     $("#iou").classList.toggle("old", side === "left");
