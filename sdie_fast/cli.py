@@ -14,7 +14,7 @@ import typer
 
 from ._cli import bench_command, enhance_command, learn_commands, line_commands, segment_commands, tune_command
 from ._cli.common import Json, Quiet, Threads, failing, show_whole, stdout
-from .errors import ModelError
+from .errors import MissingPackageError, ModelError
 
 __all__ = ["app", "main"]
 
@@ -91,7 +91,7 @@ def demo(
         result = demo_run.run(out, seed, threads)
         try:
             result["segmentation"] = demo_run.segment(out, seed, threads, show=not as_json)
-        except ModelError as error:
+        except (MissingPackageError, ModelError) as error:
             result |= {"segmentation": None, "missing": str(error)}
     if as_json:
         print(json.dumps(result, indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import InvalidArgumentError, ModelError, SdieError
+from .. import _needs
+from ..errors import InvalidArgumentError, SdieError
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -85,26 +86,24 @@ def failing() -> Iterator[None]:
         raise fail(str(error)) from error
 
 
-@contextmanager
-def needing(extra: str) -> Iterator[None]:
+def needing(extra: str) -> AbstractContextManager[None]:
     """Tell what an import lacks, and the extra that brings it."""
-    try:
-        yield
-    except ImportError as error:
-        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[{extra}]"') from error
+    return _needs.needing(f'"sdie-fast[{extra}]"')
 
 
 def open_segmenter(
     source: Path | None, provider: str, threads: int | None, backend: str = "auto", dtype: str = "float32"
 ) -> Any:
-    """Open what export-sam wrote, a checkpoint, or the small SAM that ships.
+    """Open what export-sam wrote, a checkpoint, or the built-in small SAM.
 
     Raises
     ------
     InvalidArgumentError
         Options that exclude one another.
     ModelError
-        A file or a device that cannot be used, or torch or segment-anything missing.
+        A file or a device that cannot be used.
+    MissingPackageError
+        torch or segment-anything is missing.
     """
     if backend not in ("auto", "onnx", "torch"):
         raise InvalidArgumentError(f"--segmenter-backend: received {backend!r}; accepted: auto, onnx, torch")

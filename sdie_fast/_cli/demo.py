@@ -97,7 +97,7 @@ def segment(out: Path, seed: int, threads: int | None, *, show: bool) -> dict[st
 
     Raises
     ------
-    ModelError
+    MissingPackageError
         onnxruntime or matplotlib is missing.
     ImageFileError
         The folder cannot be written to.

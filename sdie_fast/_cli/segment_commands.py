@@ -13,7 +13,7 @@ import typer
 
 from .. import _validate
 from ..data.releases import open_dataset
-from ..errors import InvalidArgumentError, ModelError, SdieError
+from ..errors import InvalidArgumentError, SdieError
 from ..files import IMAGE_SUFFIXES, LocalStore, grey, read, replace_file
 from .common import (
     DataKind,
@@ -28,6 +28,7 @@ from .common import (
     Threads,
     bars,
     failing,
+    needing,
     open_segmenter,
     progress,
     remark,
@@ -329,10 +330,8 @@ def export_sam(
     Example: sdie-fast export-sam sam_vit_b_01ec64.pth sam/
     """
     with failing():
-        try:
+        with needing("sam"):
             from ..segment.export import export_sam as export
-        except ImportError as error:
-            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
         with bars() as bar:
             task = bar.add_task("exporting", total=None)
             manifest = export(
