@@ -78,7 +78,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make synthetic strip-steel surfaces, enhance and segment them with what ships, and show the difference.
+    """Make synthetic strip-steel surfaces, enhance and segment them with what is built in, and show the difference.
 
     Before and after as a picture; surfaces that the recipe was not trained on segmented, alone and with SDIE, as a
     table and an HTML report, for which `pip install "sdie-fast[demo]"` is needed.

@@ -227,13 +227,20 @@ class _Log:
 
     def __init__(self, show: bool) -> None:
         self.tasks: list[_LogTask] = []
-        self._show, self._next = show, time.monotonic() + self.EVERY
+        self._show, self._next, self._last = show, time.monotonic() + self.EVERY, ""
 
     def __enter__(self) -> _Log:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End what was begun: the last line says how far it came."""
+        if kind is None and self._last:
+            self._tell(self.tasks[-1])
+
+    def _tell(self, task: _LogTask) -> None:
+        if str(task) != self._last:
+            self._last = str(task)
+            complain(self._last, style="")
 
     def add_task(self, description: str, *, total: float | None = None, told: str = "") -> int:
         """Begin a task; its number is what the others take."""
@@ -251,4 +258,4 @@ class _Log:
             setattr(found, name, value)
         if self._show and time.monotonic() >= self._next:
             self._next = time.monotonic() + self.EVERY
-            complain(str(found), style="")
+            self._tell(found)
