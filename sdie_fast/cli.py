@@ -1,7 +1,7 @@
 """The command `sdie-fast`: arguments in, tables, files and exit codes out.
 
 Exit codes: 0 done, 1 some files failed (`doctor`: nothing can run; `bench --compare`: slower), 2 wrong usage, 130
-interrupted.
+interrupted (`tune`, which only Ctrl+C ends, gives 0).
 """
 
 from __future__ import annotations
