@@ -1,7 +1,7 @@
 """The command `sdie-fast`: arguments in, tables, files and exit codes out.
 
 Exit codes: 0 done, 1 some files failed (`doctor`: nothing can run; `bench --compare`: slower), 2 wrong usage, 130
-interrupted.
+interrupted (`tune`, which only Ctrl+C ends, gives 0).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 
 from ._cli import bench_command, enhance_command, learn_commands, line_commands, segment_commands, tune_command
 from ._cli.common import Json, Quiet, Threads, failing, show_whole, stdout
-from .errors import ModelError
+from .errors import MissingPackageError, ModelError
 
 __all__ = ["app", "main"]
 
@@ -78,7 +78,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make synthetic strip-steel surfaces, enhance and segment them with what ships, and show the difference.
+    """Make synthetic strip-steel surfaces, enhance and segment them with what is built in, and show the difference.
 
     Before and after as a picture; surfaces that the recipe was not trained on segmented, alone and with SDIE, as a
     table and an HTML report, for which `pip install "sdie-fast[demo]"` is needed.
@@ -91,7 +91,7 @@ def demo(
         result = demo_run.run(out, seed, threads)
         try:
             result["segmentation"] = demo_run.segment(out, seed, threads, show=not as_json)
-        except ModelError as error:
+        except (MissingPackageError, ModelError) as error:
             result |= {"segmentation": None, "missing": str(error)}
     if as_json:
         print(json.dumps(result, indent=2))

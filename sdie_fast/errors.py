@@ -14,6 +14,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidTypeError",
     "LineError",
+    "MissingPackageError",
     "ModelError",
     "RecipeError",
     "RunError",
@@ -55,6 +56,10 @@ class DataSetError(SdieError, OSError):
 
 class ModelError(SdieError, RuntimeError):
     """A segmentation model cannot be read, exported or run; the message names the file or the fix."""
+
+
+class MissingPackageError(SdieError, ImportError):
+    """A package that this part needs is missing; the message has the command that installs it."""
 
 
 class RunError(SdieError, OSError):

@@ -163,9 +163,16 @@ class Recipe:
         file = _validate.path("path", path)
         if file.is_dir():
             file = file / FILE_NAME
+            below = [] if file.exists() else sorted(p.parent.name for p in file.parent.glob(f"*/{FILE_NAME}"))
+            if below:
+                raise RecipeError(f"{file.parent}: has no {FILE_NAME}; recipes in it: {', '.join(below)}")
         data = read_file(file, _MAX_BYTES, RecipeError)
         try:
             content = json.loads(data, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique_keys)
+        except UnicodeDecodeError as error:
+            raise RecipeError(
+                f"{file}: is not JSON: not even text; accepted: a folder that holds {FILE_NAME}, or that file"
+            ) from error
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"{file}: is not JSON: {error}") from error
         try:
@@ -264,5 +271,5 @@ def _from_content(content: Any, folder: Path) -> Recipe:
 
 @functools.cache
 def default_recipe() -> Recipe:
-    """Load the recipe that ships: fixed, five mild rounds, for photographs of metal surfaces."""
+    """Load the built-in recipe: fixed, five mild rounds, for photographs of metal surfaces."""
     return Recipe.load(Path(__file__).parent / "models" / "default")

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sdie_fast"
 # From the ground up; the parts of one line do not import each other, unless `BESIDE` says so.
 LAYERS = (
     ("errors", "_core", "_resize"),
-    ("files",),
+    ("files", "_needs"),
     ("_validate",),
     ("_weights",),
     ("filters",),

@@ -199,6 +199,17 @@ class TestOnDisk:
         with pytest.raises(RecipeError, match=r"cannot be read: No such file"):
             Recipe.load(tmp_path / path)
 
+    def test_a_folder_of_recipes(self, recipe, tmp_path):
+        for name in ("b", "a"):
+            recipe.save(tmp_path / name)
+        with pytest.raises(RecipeError, match=r"has no recipe\.json; recipes in it: a, b$"):
+            Recipe.load(tmp_path)
+
+    def test_a_picture(self, tmp_path):
+        (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+        with pytest.raises(RecipeError, match=r"x\.png: is not JSON: not even text; accepted: a folder"):
+            Recipe.load(tmp_path / "x.png")
+
     def test_path_of_wrong_type(self):
         with pytest.raises(InvalidTypeError, match="path: received 3"):
             Recipe.load(3)

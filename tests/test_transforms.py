@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import json
 import os
@@ -55,6 +56,23 @@ def test_import_brings_neither_library(python):
     assert python(code) == "set()"
     with pytest.raises(AttributeError, match="no_such_name"):
         transforms.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("ours", "missing", "install"),
+    [
+        ("torchvision", "torch", "torch torchvision"),
+        ("torchvision", "torchvision", "torch torchvision"),
+        ("albumentations", "albumentations", '"albumentations>=2"'),
+    ],
+)
+def test_what_is_missing_is_told(monkeypatch, ours, missing, install):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, f"sdie_fast.transforms.{ours}", raising=False)
+    with pytest.raises(sdie.MissingPackageError, match=f"^{missing} is missing: pip install {install}$") as caught:
+        importlib.import_module(f"sdie_fast.transforms.{ours}")
+    assert isinstance(caught.value, ImportError)
+    assert caught.value.name == missing
 
 
 class TestTorchvision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import InvalidArgumentError, ModelError, SdieError
+from .. import _needs
+from ..errors import InvalidArgumentError, SdieError
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -85,26 +86,24 @@ def failing() -> Iterator[None]:
         raise fail(str(error)) from error
 
 
-@contextmanager
-def needing(extra: str) -> Iterator[None]:
+def needing(extra: str) -> AbstractContextManager[None]:
     """Tell what an import lacks, and the extra that brings it."""
-    try:
-        yield
-    except ImportError as error:
-        raise ModelError(f'{error.name} is missing: pip install "sdie-fast[{extra}]"') from error
+    return _needs.needing(f'"sdie-fast[{extra}]"')
 
 
 def open_segmenter(
     source: Path | None, provider: str, threads: int | None, backend: str = "auto", dtype: str = "float32"
 ) -> Any:
-    """Open what export-sam wrote, a checkpoint, or the small SAM that ships.
+    """Open what export-sam wrote, a checkpoint, or the built-in small SAM.
 
     Raises
     ------
     InvalidArgumentError
         Options that exclude one another.
     ModelError
-        A file or a device that cannot be used, or torch or segment-anything missing.
+        A file or a device that cannot be used.
+    MissingPackageError
+        torch or segment-anything is missing.
     """
     if backend not in ("auto", "onnx", "torch"):
         raise InvalidArgumentError(f"--segmenter-backend: received {backend!r}; accepted: auto, onnx, torch")
@@ -228,13 +227,20 @@ class _Log:
 
     def __init__(self, show: bool) -> None:
         self.tasks: list[_LogTask] = []
-        self._show, self._next = show, time.monotonic() + self.EVERY
+        self._show, self._next, self._last = show, time.monotonic() + self.EVERY, ""
 
     def __enter__(self) -> _Log:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End what was begun: the last line says how far it came."""
+        if kind is None and self._last:
+            self._tell(self.tasks[-1])
+
+    def _tell(self, task: _LogTask) -> None:
+        if str(task) != self._last:
+            self._last = str(task)
+            complain(self._last, style="")
 
     def add_task(self, description: str, *, total: float | None = None, told: str = "") -> int:
         """Begin a task; its number is what the others take."""
@@ -252,4 +258,4 @@ class _Log:
             setattr(found, name, value)
         if self._show and time.monotonic() >= self._next:
             self._next = time.monotonic() + self.EVERY
-            complain(str(found), style="")
+            self._tell(found)

@@ -38,7 +38,7 @@ def enhance(
     source: Annotated[str, typer.Argument(metavar="IN", help="An image, a folder, a URL, or shard-{000..999}.tar.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="A file, a folder or a URL; subfolders are kept.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="A folder that train or Recipe.save wrote.", show_default="what ships")
+        Path | None, typer.Option(help="A folder that train or Recipe.save wrote.", show_default="built-in")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help=f"Instead: identity=1,wls=2 and so on, of {', '.join(TABLE)}.")

@@ -141,11 +141,13 @@ def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, 
                 left,
             )
             left -= 1
-        variants = {}
+        variants, fit = {}, None
         if not any(_verdict(t, budget) == "yes" for t in times.values()):
-            for words, variant in _variants(recipe, times[cpus], alone, budget).items():
+            for words, variant in _variants(recipe, alone).items():
                 variants[words] = bench(_Case(variant, cpus), words, left)
                 left -= 1
+            shorter, fit = _shorter(recipe, times[cpus], budget, lambda r, w: bench(_Case(r, cpus), w, 1))
+            variants |= shorter
     facts = machine(cpus)
     report: dict[str, Any] = {
         "machine": {k: facts[k] for k in ("processor", "instruction set", "CPUs")} | {"usable": cpus},
@@ -167,6 +169,9 @@ def measure(path: Path | None, size: tuple[int, int], rate: float, pixels: str, 
         ],
         "variants": [{"change": words, "threads": cpus, **_row(t, budget)} for words, t in variants.items()],
     }
+    if fit is not None:  # what was measured goes before the average
+        for row in report["rows"]:
+            row["rounds_that_fit"] = fit if row["threads"] == cpus else min(row["rounds_that_fit"], fit)
     report["advice"] = _advice(report, path, times, variants, budget)
     return report
 
@@ -208,8 +213,8 @@ def _row(times: _Times, budget: float, rounds: int | None = None) -> dict[str, A
     return row
 
 
-def _variants(recipe: Recipe, times: _Times, alone: dict[str, _Times], budget: float) -> dict[str, Recipe]:
-    """Recipes that cost less, by what is changed: parameters, a filter left out, rounds left out."""
+def _variants(recipe: Recipe, alone: dict[str, _Times]) -> dict[str, Recipe]:
+    """Recipes that cost less, by what is changed: parameters, a filter left out."""
     assert recipe.weights is not None
     rows = recipe.weights[: _rounds(recipe)]
     found = {}
@@ -225,12 +230,30 @@ def _variants(recipe: Recipe, times: _Times, alone: dict[str, _Times], budget: f
         if rest.any(axis=1).all():
             also = f", and with {words}" if changes else ""
             found[f"without {costliest}{also}"] = Recipe(rest, params, filters=recipe.filters)
-    fit = int(LOAD * budget / times.median * len(rows))
-    if 0 < fit < len(rows):
-        found[f"with its first {fit} of {len(rows)} rounds"] = Recipe(
-            rows[:fit], recipe.params, filters=recipe.filters
-        )
     return found
+
+
+def _shorter(
+    recipe: Recipe, times: _Times, budget: float, bench: Callable[[Recipe, str], _Times]
+) -> tuple[dict[str, _Times], int | None]:
+    """Measure its first rounds, ever fewer until they fit; and how many do, None where rounds are not what is wrong.
+
+    Rounds differ in cost, so an average only says where to begin.
+    """
+    assert recipe.weights is not None
+    rows = recipe.weights[: _rounds(recipe)]
+    count = int(LOAD * budget / times.median * len(rows))
+    if count >= len(rows):
+        return {}, None
+    found: dict[str, _Times] = {}
+    count = min(max(count, 1), len(rows) - 1)
+    while count:
+        words = f"with its first {count} of {len(rows)} rounds"
+        taken = found[words] = bench(Recipe(rows[:count], recipe.params, filters=recipe.filters), words)
+        if _verdict(taken, budget) == "yes":
+            break
+        count = min(count - 1, max(1, int(LOAD * budget / taken.median * count)))
+    return found, count
 
 
 def _advice(
@@ -239,14 +262,17 @@ def _advice(
     """What follows from the figures, in words."""
     good = next((row for row in report["rows"] if row["verdict"] == "yes"), None)
     named = "" if path is None else f"--recipe {shlex.quote(str(path))} "
+    cpus = max(times)
+    command = (
+        f"sdie-fast line FRAMES {named}--size {report['width']}x{report['height']} --input {report['input']} "
+        f"--threads {cpus if good is None else good['threads']} --pace {report['frames_per_s']:.4g} "
+        f"--deadline {float(format(report['budget_ms'], '.3g')):g} --seconds 120"
+    )
     if good is not None:
         return [
             f"Yes, on {good['threads']} thread{'s' * (good['threads'] > 1)}: {milliseconds(good['median_ms'])} of "
-            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: sdie-fast line FRAMES {named}"
-            f"--size {report['width']}x{report['height']} --input {report['input']} --threads {good['threads']} "
-            f"--pace {report['frames_per_s']:.4g} --deadline {report['budget_ms']:.3g} --seconds 120"
+            f"{milliseconds(report['budget_ms'])} ms. Next, paced and with a deadline: {command}"
         ]
-    cpus = max(times)
     slow = times[cpus].median / (LOAD * budget)
     if slow <= 1:
         told = [
@@ -266,6 +292,16 @@ def _advice(
         slow = t.median / (LOAD * budget)
         answer = f"{_digits(slow)} times too slow" if slow > 1 else _verdict(t, budget)
         told.append(f"The recipe {words}: {milliseconds(t.median * 1e3)} ms on {cpus} threads, {answer}.")
+    fitting = [words for words, t in variants.items() if _verdict(t, budget) == "yes"]
+    if fitting:
+        told.append(
+            f"What fits: {', or '.join(fitting)}. Save that as a recipe of its own, or let the deadline leave rounds "
+            f"out. Next, paced: {command}"
+        )
+    elif times[cpus].median <= LOAD * budget:
+        told.append(f"Next, paced: {command}")
+    else:
+        told.append("Nothing that was tried fits: it takes fewer lines a second, or a quicker machine.")
     return told
 
 

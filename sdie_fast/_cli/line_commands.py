@@ -23,7 +23,7 @@ def line(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="A fixed one; without --plan, export-line's file too.", show_default="what ships"),
+        typer.Option(help="A fixed one; without --plan, export-line's file too.", show_default="built-in"),
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Of a frame; with --strip, of one block.")] = None,
     pixels: Annotated[

@@ -13,7 +13,7 @@ import typer
 
 from .. import _validate
 from ..data.releases import open_dataset
-from ..errors import InvalidArgumentError, ModelError, SdieError
+from ..errors import InvalidArgumentError, SdieError
 from ..files import IMAGE_SUFFIXES, LocalStore, grey, read, replace_file
 from .common import (
     DataKind,
@@ -28,6 +28,7 @@ from .common import (
     Threads,
     bars,
     failing,
+    needing,
     open_segmenter,
     progress,
     remark,
@@ -119,19 +120,20 @@ def evaluate(
         facts = {
             "data": found.name,
             "segmenter": model.name,
-            "running on": ", ".join(model.providers),
+            "running on": ", ".join(dict.fromkeys(model.providers)),
             "prompt": f"{prompt}, from the truth" if prompt in ("box", "point") else prompt,
             "size": size or "as it is",
             **({"shots": shots, "seed": seed} if prompt == "support" else {}),
             **(options if prompt == "auto" else {}),
         }
+        given = {k: v for k, v in facts.items() if v is not None}
         if out is not None:
-            report.write(out, f"{found.name}: {model.name}", facts, result)
+            report.write(out, f"{found.name}: {model.name}", given, result)
     if as_json:
         split = None if result.split is None else vars(result.split)
         print(json.dumps({**facts, "scores": scores.to_dict(), "split": split, "images": result.images}, indent=1))
         return
-    stdout.print(", ".join(f"{k} {v}" for k, v in facts.items()), highlight=False, soft_wrap=True)
+    stdout.print(", ".join(f"{k} {v}" for k, v in given.items()), highlight=False, soft_wrap=True)
     show_table(
         ("class", "images", "IoU"),
         (
@@ -232,8 +234,8 @@ def segment(
                         replace_file(target / f"{name}.{suffix}.png", save)
                 except SdieError as error:
                     failed += 1
-                    told = f"skipped: {error}"
-                    stderr.print(told, markup=False, highlight=False, style="yellow", soft_wrap=True)
+                    told = f"failed: {error}"
+                    stderr.print(told, markup=False, highlight=False, style="red", soft_wrap=True)
                 advance()
         text = json.dumps({"segmenter": model.name, **facts, "images": judged}, indent=1)
         replace_file(target / "quality.json", lambda f: f.write(text.encode()))
@@ -329,10 +331,8 @@ def export_sam(
     Example: sdie-fast export-sam sam_vit_b_01ec64.pth sam/
     """
     with failing():
-        try:
+        with needing("sam"):
             from ..segment.export import export_sam as export
-        except ImportError as error:
-            raise ModelError(f'{error.name} is missing: pip install "sdie-fast[sam]"') from error
         with bars() as bar:
             task = bar.add_task("exporting", total=None)
             manifest = export(
@@ -354,4 +354,4 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(short_help="Masks of an image, or of a folder.")(segment)
     app.command(short_help="Judge a segmenter or a recipe: IoU.")(evaluate)
-    app.command("export-sam", short_help="A SAM checkpoint to ONNX, compared.")(export_sam)
+    app.command("export-sam", short_help="Convert a SAM checkpoint to ONNX.")(export_sam)

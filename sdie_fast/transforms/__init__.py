@@ -1,7 +1,8 @@
 """Enhancement as a step of other libraries' pipelines.
 
 `Enhance` is for torchvision's v2 transforms, and so for anomalib; `sdie_fast.transforms.albumentations.Enhance` is for
-albumentations. Neither library is imported before its transform is asked for.
+albumentations. Neither library is imported before its transform is asked for; where it is missing, that raises
+`MissingPackageError`.
 
 >>> from sdie_fast.transforms import Enhance  # doctest: +SKIP
 >>> Enhance("recipe/")(image)  # doctest: +SKIP

@@ -21,7 +21,7 @@ Params = FilterParams | Mapping[str, Any]
 def recipe_of(
     recipe: RecipeLike | None, weights: Weights | None, params: Params | None, filters: Sequence[str] | None
 ) -> Recipe:
-    """Give the recipe that is named, the one of those weights, or, where nothing is given, the one that ships.
+    """Give the recipe that is named, the one of those weights, or, where nothing is given, the built-in one.
 
     Raises
     ------

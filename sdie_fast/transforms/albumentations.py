@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from albumentations import ImageOnlyTransform
 
+from .._needs import needing
 from ..enhance import Weights
 from ..errors import InvalidArgumentError
 from ..recipe import Recipe
 from ._ready import Params, Ready, RecipeLike, recipe_of
+
+with needing('"albumentations>=2"'):
+    from albumentations import ImageOnlyTransform
 
 __all__ = ["Enhance"]
 
@@ -26,7 +29,7 @@ class Enhance(ImageOnlyTransform):
     Parameters
     ----------
     recipe : Recipe or path, optional
-        A recipe, a directory that holds recipe.json, or that file. None, without weights: the recipe that ships.
+        A recipe, a directory that holds recipe.json, or that file. None, without weights: the built-in recipe.
     weights, params, filters : optional
         Instead of a recipe: as for `sdie_fast.enhance`, for one or T rounds. `params` may be a mapping.
     backend, threads, white_level, per_channel

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import torch
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
+from .._needs import needing
 from ..enhance import Weights
 from ..errors import InvalidArgumentError
 from ._ready import Params, Ready, RecipeLike, recipe_of
+
+with needing("torch torchvision"):
+    import torch
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
 
 __all__ = ["Enhance"]
 
@@ -26,7 +29,7 @@ class Enhance(v2.Transform):
     Parameters
     ----------
     recipe : Recipe or path, optional
-        A recipe, a directory that holds recipe.json, or that file. None, without weights: the recipe that ships.
+        A recipe, a directory that holds recipe.json, or that file. None, without weights: the built-in recipe.
     weights, params, filters : optional
         Instead of a recipe: as for `sdie_fast.enhance`, for one or T rounds. `params` may be a mapping.
     backend, threads, white_level, per_channel

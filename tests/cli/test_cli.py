@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 import sdie_fast as sdie
 from sdie_fast import _backends, cli, files
-from sdie_fast._cli import enhance_command
+from sdie_fast._cli import demo, enhance_command
 from sdie_fast.batch import journal
 from sdie_fast.data import synthetic
 from sdie_fast.errors import ImageFileError
@@ -327,6 +328,22 @@ def test_demo(call, tmp_path, monkeypatch, quick_demo):
     told = call("demo", "--out", tmp_path / "demo").stdout
     assert "before and after" in told
     assert 'pip install "sdie-fast[demo]"' in told
+
+
+def test_demo_tells_what_the_report_does(capsys):
+    """The class's name, the oracle, and the gain as it was before rounding."""
+    scores = {"alone": 0.5024, "sdie": 0.5736, "oracle": 0.5704}
+    found = {
+        "classes": [{"kind": "oil spot", "label": "Steel_Os", **dict.fromkeys(scores, 1.0)}],
+        "miou": scores, "fb_iou": scores, "gain": 7.26, "images": 36, "rule": "verifier", "report": "x.html",
+    }  # fmt: skip
+    batch = {"images": 1, "threads": 1, "ms_per_image": 1.0, "mpx_per_s": 1.0}
+    demo.tell({"surfaces": [], "batch": batch, "rounds": 5, "sheet": "x.png", "segmentation": found})
+    told = capsys.readouterr().out
+    assert "oil spot (Steel_Os)" in told
+    assert re.search(r"segmenter alone +SDIE +oracle\n", told)
+    assert "SDIE +7.3 MIoU against the segmenter alone, before rounding" in told
+    assert "can come out higher" in told
 
 
 @pytest.mark.slow

@@ -333,7 +333,10 @@ def test_what_it_cannot_do_and_what_would(call, quick, tmp_path):
     assert {row["verdict"] for row in facts["rows"]} == {"no"}
     changes = [v["change"] for v in facts["variants"]]
     assert changes[0] == "with wls_solver=fast, bilateral_footprint=disk"
-    assert len(facts["advice"]) == len(changes) + 1
+    assert changes[-1] == "with its first 1 of 4 rounds"
+    assert {row["rounds_that_fit"] for row in facts["rows"]} == {0}
+    assert len(facts["advice"]) == len(changes) + 2
+    assert facts["advice"][-1].startswith("Nothing that was tried fits")
     assert "too slow here, good for " in facts["advice"][0]
 
 
@@ -355,9 +358,36 @@ def test_advice(one, two, words):
         "rate_lines_per_s": 1000.0,
         "rows": [{"threads": n, **line_capacity._row(t, 1.0)} for n, t in times.items()],
     }
-    first, second = line_capacity._advice(report, None, times, {"with less": line_capacity._Times(0.4, 0.5, 3)}, 1.0)
+    report |= {"width": 64, "height": 32, "input": "Mono8", "frames_per_s": 1.0, "budget_ms": 1000.0}
+    variants = {"with less": line_capacity._Times(0.4, 0.5, 3), "with more": line_capacity._Times(2.0, 2.0, 3)}
+    first, second, third, last = line_capacity._advice(report, Path("r"), times, variants, 1.0)
     assert words in first
     assert second == "The recipe with less: 400 ms on 2 threads, yes."
+    assert third == "The recipe with more: 2,000 ms on 2 threads, 2.5 times too slow."
+    assert last.startswith("What fits: with less. ")
+    assert last.endswith(
+        ": sdie-fast line FRAMES --recipe r --size 64x32 --input Mono8 --threads 2 --pace 1 --deadline 1000 --seconds 120"
+    )
+
+
+def test_first_rounds_that_cost_more_than_the_average():
+    """Five rounds of 1.0: by the average two fit in 0.4 of 0.5, but the first two take 0.42."""
+    recipe, asked = sdie.Recipe([{"wls": 1}] * 5), []
+
+    def bench(shorter, words):
+        asked.append(words)
+        return line_capacity._Times(0.21 * shorter.rounds, 0.21 * shorter.rounds, 3)
+
+    found, fit = line_capacity._shorter(recipe, line_capacity._Times(1.0, 1.0, 3), 0.5, bench)
+    assert asked == list(found) == ["with its first 2 of 5 rounds", "with its first 1 of 5 rounds"]
+    assert fit == 1
+    assert line_capacity._shorter(recipe, line_capacity._Times(0.39, 0.6, 3), 0.5, bench) == ({}, None)
+
+
+def test_the_table_has_what_was_measured(call, quick, monkeypatch):
+    monkeypatch.setattr(line_capacity, "_shorter", lambda *_: ({}, 1))
+    facts = told(call("line", "--plan", "64x32", "--rate", 1e8, "--json"))
+    assert facts["rows"][-1]["rounds_that_fit"] == 1
 
 
 def test_a_large_picture_is_measured_in_part(call, quick, monkeypatch):

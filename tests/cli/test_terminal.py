@@ -131,6 +131,7 @@ class TestWithoutATerminal:
             "training: 1,450 of 5,000, return 29",
             "training: 2,950 of 5,000, return 59",
             "training: 4,450 of 5,000, return 89",
+            "training: 4,950 of 5,000, return 99",
         ]
 
     def test_quiet_leaves_errors(self, call, photographs, tmp_path):

@@ -41,6 +41,8 @@ def test_evaluate(folder, sam_dir, tmp_path):
     assert done.exit_code == 0, done.output
     for word in ("dent", "pit", "MIoU", "FB-IoU", "SAM small fp32"):
         assert word in done.output
+    assert "running on cpu, prompt auto" in done.output
+    assert "None" not in done.output
     text = page.read_text()
     assert text.count("data:image/jpeg;base64,") == 6
     assert "MIoU" in text
@@ -94,6 +96,8 @@ def test_segment(folder, sam_dir, tmp_path):
     out = tmp_path / "out"
     done = call("segment", folder / "images", out, "--segmenter", sam_dir, "--box", "10,5,60,50")
     assert done.exit_code == 1
+    assert "failed: " in done.output
+    assert "skipped" not in done.output
     assert "bad.png" in done.output
     judged = json.loads((out / "quality.json").read_text())["images"]
     assert len(judged) == 6
