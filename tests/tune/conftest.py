@@ -19,6 +19,7 @@ from sdie_fast.tune.server import Server
 from sdie_fast.tune.work import Work
 
 with contextlib.suppress(ImportError):  # the tests that need it are skipped
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver import ActionChains, Keys
 
 FLAGS = (
@@ -144,7 +145,8 @@ class Page:
     def until(self, text, most=60.0):
         end = time.monotonic() + most
         while time.monotonic() < end:
-            if self.js(f"return Boolean({text})"):
+            # Between two pictures there may be nothing to ask yet.
+            if self.js(f"try {{ return Boolean({text}) }} catch {{ return false }}"):
                 return
             time.sleep(0.03)
         raise AssertionError(f"{text}: never; {self.js('return document.querySelector(`#message`).textContent')}")
@@ -156,6 +158,15 @@ class Page:
     def find(self, selector):
         return self.driver.find_element("css selector", selector)
 
+    def click(self, selector):
+        """Click what may be drawn anew meanwhile."""
+        for _ in range(10):
+            try:
+                return self.find(selector).click()
+            except StaleElementReferenceException:
+                time.sleep(0.05)
+        return self.find(selector).click()
+
     def press(self, *keys):
         ActionChains(self.driver).send_keys(*keys).perform()
 
@@ -163,11 +174,11 @@ class Page:
         ActionChains(self.driver).key_down(Keys.CONTROL).send_keys(key).key_up(Keys.CONTROL).perform()
 
     def close_dialog(self):
-        self.find("dialog[open] [value=cancel]").click()
+        self.click("dialog[open] [value=cancel]")
         self.until("!document.querySelector('dialog[open]')")
 
     def open(self, name):
-        self.find(f"#thumbs [data-name='{name}']").click()
+        self.click(f"#thumbs [data-name='{name}']")
         self.until(f"tune.name === '{name}'")
         self.until("tune.right || !document.querySelector('#message').hidden")
         self.settle()

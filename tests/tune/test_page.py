@@ -73,22 +73,22 @@ def test_dragging_a_weight_changes_the_picture(page):
 
 
 def test_parameters_too(page):
-    page.find(".filter:nth-child(4) .name").click()
+    page.click(".filter:nth-child(4) .name")
     slider = page.find("[data-parameter=sharpen_amount]")
     page.drag(slider, 25)
     page.settle()
     assert page.recipe["params"]["sharpen_amount"] > 1
     assert np.array_equal(page.after, page.expected(PATCH))
-    page.find("[aria-label='Default of sharpen_amount']").click()
+    page.click("[aria-label='Default of sharpen_amount']")
     assert page.recipe["params"]["sharpen_amount"] == 0.8
     typed = page.find("[aria-label='bilateral_window, typed']")
     assert not typed.is_displayed()
-    page.find(".filter:nth-child(3) .name").click()
+    page.click(".filter:nth-child(3) .name")
     typed.send_keys(Keys.CONTROL, "a")
     typed.send_keys("10", Keys.ENTER)
     page.settle()
     assert page.recipe["params"]["bilateral_window"] == 11  # odd
-    page.find("[aria-label='Default of bilateral_window']").click()
+    page.click("[aria-label='Default of bilateral_window']")
     assert page.recipe["params"]["bilateral_window"] is None
 
 
@@ -105,7 +105,7 @@ def test_undo_and_redo(page):
     assert page.recipe == first
     assert np.array_equal(page.after, picture)
     page.control("y")
-    page.find("#redo").click()
+    page.click("#redo")
     page.settle()
     assert page.recipe == second
     assert np.array_equal(page.after, page.expected(PATCH))
@@ -140,7 +140,7 @@ def test_everything_by_keyboard(page):
     scale = page.js("return tune.stage.scale")
     page.press("0")
     assert page.js("return tune.stage.scale") == 1 != scale
-    page.find("#canvas").click()
+    page.click("#canvas")
     at = page.js("return tune.stage.x")
     page.press(Keys.ARROW_RIGHT)
     assert page.js("return tune.stage.x") == at - 40
@@ -208,14 +208,14 @@ def test_zoom_and_pan_in_step(page):
 
 
 def test_adding_a_filter_and_taking_it_out(page):
-    page.find("#others button").click()
+    page.click("#others button")
     assert page.recipe["filters"][-1] == "gamma"
     page.drag(page.find("[data-weight=gamma]"), 60)
     page.settle()
     assert page.recipe["weights"][0][6] > 0.3
     assert np.array_equal(page.after, page.expected(PATCH))
-    page.find(".filter:nth-child(7) .name").click()
-    page.find(".filter:nth-child(7) .parameters > button").click()
+    page.click(".filter:nth-child(7) .name")
+    page.click(".filter:nth-child(7) .parameters > button")
     page.settle()
     assert page.recipe["filters"] == list(sdie.FILTERS)
 
@@ -224,7 +224,7 @@ def test_sixteen_bits_by_their_white_level(page):
     page.open("deep.tif")
     assert page.find("#guess").text == "12 bits? Use 4095"
     assert np.array_equal(page.after, page.expected("deep.tif"))
-    page.find("#guess").click()
+    page.click("#guess")
     page.settle()
     assert page.js("return tune.options.white_level") == 4095
     assert np.array_equal(page.after, page.expected("deep.tif", white_level=4095))
@@ -252,7 +252,7 @@ def test_sixteen_bits_by_their_white_level(page):
 def test_colour_each_channel(page):
     page.open("colour.png")
     assert np.array_equal(page.after, page.expected("colour.png"))
-    page.find("#per-channel").click()
+    page.click("#per-channel")
     page.settle()
     assert np.array_equal(page.after, page.expected("colour.png", per_channel=True))
 

@@ -29,12 +29,12 @@ def test_save_and_load_again(page, folder):
     assert saved.notes.startswith("camera 3\n")
     assert PATCH in saved.notes
     assert page.find("#title").text == "line 2"
-    page.find("#active [data-value=B]").click()
+    page.click("#active [data-value=B]")
     page.settle()
     assert not np.array_equal(page.after, picture)
     page.press("o")
     page.until("document.querySelector('#known button')")
-    page.find("#known button").click()
+    page.click("#known button")
     page.until("!document.querySelector('dialog[open]')")
     page.settle()
     assert np.abs(page.after - picture).max() <= 1
@@ -47,7 +47,7 @@ def test_save_and_load_again(page, folder):
     assert "line 2" in page.find("#save-dialog .error").text
     assert page.find("#save-dialog [name=ok]").text == "Replace"
     assert sdie.Recipe.load(folder / "recipes" / "line 2") == saved
-    page.find("#save-dialog [name=ok]").click()
+    page.click("#save-dialog [name=ok]")
     page.until("!document.querySelector('dialog[open]')")
     again = sdie.Recipe.load(folder / "recipes" / "line 2")
     assert not np.array_equal(again.weights, saved.weights)
@@ -149,7 +149,7 @@ def test_what_was_tuned_outlives_the_browser(page):
 
 def test_the_white_level_outlives_the_browser(page, server):
     page.open("deep.tif")
-    page.find("#guess").click()
+    page.click("#guess")
     page.settle()
     page.visit()
     page.open("deep.tif")
@@ -169,15 +169,15 @@ def test_a_search_from_the_page(page):
         "const f = document.querySelector('#search-dialog form').elements;"
         "[['each', 2], ['calls', 100000], ['size', 0], ['grid', 6]].forEach(([n, v]) => { f[n].value = v; })"
     )
-    page.find("#begin").click()
+    page.click("#begin")
     page.until("document.querySelector('#found').textContent.includes('by the best found')")
     assert "images/inclusion.png, images/oil_spot.png" in page.find("#searched").text
     assert "3 with a mask" in page.find("#labelled").text
-    page.find("#stop").click()
+    page.click("#stop")
     page.until("document.querySelector('#found').textContent.includes('Cancelled')")
     told = json.loads(page.js("return fetch('api/search').then((r) => r.text())"))
     if told["best"] > told["start"]:
-        page.find("#take").click()
+        page.click("#take")
         page.settle()
         assert page.recipe["weights"] == told["recipe"]["weights"]
     else:
