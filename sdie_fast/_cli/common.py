@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import _needs
-from ..errors import InvalidArgumentError, SdieError
+from ..errors import SdieError
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -34,7 +34,7 @@ def _hush(value: bool) -> bool:
 
 SegmenterPath = Annotated[
     Path | None,
-    typer.Option("--segmenter", help="What export-sam wrote, or a SAM checkpoint.", show_default="small SAM"),
+    typer.Option("--segmenter", help="export-sam's, a checkpoint, or an .onnx map model.", show_default="small SAM"),
 ]
 Provider = Annotated[str, typer.Option(help="auto, tensorrt, cuda or cpu.")]
 SegmenterBackend = Annotated[
@@ -89,53 +89,6 @@ def failing() -> Iterator[None]:
 def needing(extra: str) -> AbstractContextManager[None]:
     """Tell what an import lacks, and the extra that brings it."""
     return _needs.needing(f'"sdie-fast[{extra}]"')
-
-
-def open_segmenter(
-    source: Path | None, provider: str, threads: int | None, backend: str = "auto", dtype: str = "float32"
-) -> Any:
-    """Open what export-sam wrote, a checkpoint, or the built-in small SAM.
-
-    Raises
-    ------
-    InvalidArgumentError
-        Options that exclude one another.
-    ModelError
-        A file or a device that cannot be used.
-    MissingPackageError
-        torch or segment-anything is missing.
-    """
-    if backend not in ("auto", "onnx", "torch"):
-        raise InvalidArgumentError(f"--segmenter-backend: received {backend!r}; accepted: auto, onnx, torch")
-    checkpoint = source is not None and source.is_file()
-    if backend == "torch" or (backend == "auto" and checkpoint):
-        return _open_torch(source, provider, dtype)
-    if checkpoint:
-        raise InvalidArgumentError(
-            f"--segmenter-backend: received 'onnx' with the file {source}; accepted: with a directory that "
-            f"`sdie-fast export-sam {source} DIR` writes"
-        )
-    if dtype != "float32":
-        raise InvalidArgumentError(
-            f"--segmenter-dtype: received {dtype!r} with ONNX; accepted: with --segmenter-backend torch "
-            "(an ONNX model has its own: export-sam --precision)"
-        )
-    from ..segment import Options, Sam
-
-    return Sam(source, Options(provider, threads))
-
-
-def _open_torch(source: Path | None, provider: str, dtype: str) -> Any:
-    with needing("sam"):
-        import torch
-
-        from ..segment.torch_sam import TorchSam
-    if provider not in ("auto", "cpu") and not provider.startswith("cuda"):
-        raise InvalidArgumentError(
-            f"--provider: received {provider!r} with a segmenter in torch; accepted: auto, cuda, cpu"
-        )
-    there = "cuda" if torch.cuda.is_available() else "cpu"
-    return TorchSam(source, device=there if provider == "auto" else provider, dtype=dtype)
 
 
 def show_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

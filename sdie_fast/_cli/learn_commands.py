@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InvalidArgumentError
-from .common import Quiet, bars, failing, needing, open_segmenter, remark, say, show_table, stderr, stdout
+from .common import Quiet, bars, failing, needing, remark, say, show_table, stderr, stdout
 
 
 def _path(text: str | None) -> str | None:
@@ -22,6 +22,7 @@ def _placed(job: Any) -> tuple[Any, Any]:
     """A job whose device, backend and paths are settled, and its segmenter."""
     import torch
 
+    from ..segment.opening import is_checkpoint, open_segmenter
     from ..segment.tensors import usable_device
 
     device = job.device
@@ -32,7 +33,7 @@ def _placed(job: Any) -> tuple[Any, Any]:
         torch.set_num_threads(job.threads)
     source, backend = job.segmenter, job.backend
     if backend == "auto":
-        checkpoint = source is not None and Path(source).is_file()
+        checkpoint = source is not None and is_checkpoint(Path(source))
         rebuilt = source is None and place.type == "cuda" and importlib.util.find_spec("segment_anything")
         backend = "torch" if checkpoint or rebuilt else "onnx"
     if backend != "torch" and place.index:

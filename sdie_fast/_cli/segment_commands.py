@@ -29,7 +29,6 @@ from .common import (
     bars,
     failing,
     needing,
-    open_segmenter,
     progress,
     remark,
     show_table,
@@ -90,6 +89,7 @@ def evaluate(
     """
     from ..evaluate.judge import evaluate_segmenter
     from ..evaluate.report import Report
+    from ..segment.opening import open_segmenter
 
     with failing():
         found = open_dataset(data, kind, fold=fold, size=size or None)
@@ -194,6 +194,7 @@ def segment(
 
     from ..batch.listing import targets
     from ..segment import Prompt
+    from ..segment.opening import open_segmenter
 
     failed = 0
     with failing():

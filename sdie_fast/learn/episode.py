@@ -21,7 +21,7 @@ from ..errors import InvalidArgumentError, InvalidTypeError
 from ..filters import FilterParams
 from ..segment import Auto, Segmenter
 from ..segment.geometry import on_host
-from ..segment.prompts import Answer, answer
+from ..segment.prompts import Answer
 from .memory import Memory, prompt_key
 from .places import Host, Images
 
@@ -238,7 +238,7 @@ class Episode:
             prompts = (self.prompts[which[n]] for n in rest)
             given = [Auto(**self.options) if prompt == "auto" else prompt for prompt in prompts]
             shown = self.place.given(images[rest], self.segmenter.takes_tensors)
-            known |= dict(zip(rest, answer(self.segmenter, shown, given, {}, "NHW"), strict=True))
+            known |= dict(zip(rest, self.segmenter.answer(shown, given, axes="NHW"), strict=True))
             if self._memory is not None:
                 self._memory.put({keys[n]: known[n] for n in rest})
         return [known[n] for n in range(len(which))]

@@ -31,6 +31,7 @@ __all__ = [
     "namespace",
     "on_host",
     "placed",
+    "resized",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -82,7 +83,7 @@ def _resampling(source: int, target: int, device: Any = None) -> Any:
     return matrix
 
 
-def _resized(planes: Any, height: int, width: int) -> Any:
+def resized(planes: Any, height: int, width: int) -> Any:
     """Planes (..., h, w) resized to (..., height, width), float32."""
     device = None if namespace(planes) is np else planes.device
     down = _resampling(planes.shape[-2], height, device)
@@ -135,7 +136,7 @@ class Geometry:
         out[..., :high, wide:] = 0.0
         out[..., high:, :] = 0.0
         inner = out[..., :high, :wide]
-        inner[...] = _resized(planes, high, wide)
+        inner[...] = resized(planes, high, wide)
         if mean is not None:
             inner -= mean[:, None, None]
             inner /= std[:, None, None]
@@ -149,7 +150,7 @@ class Geometry:
 
     def from_model(self, logits: Any) -> Any:
         """Logits (..., h, w) over the input to (..., height, width) over the image."""
-        return _resized(self.valid(logits), self.height, self.width)
+        return resized(self.valid(logits), self.height, self.width)
 
 
 @dataclass(frozen=True)

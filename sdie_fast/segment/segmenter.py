@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .. import _validate
 from ..errors import InvalidTypeError
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
-from .prompts import answer
+from .prompts import Answer, answer
 
 __all__ = ["Segmenter", "geometries_of", "geometry_of_one"]
 
@@ -46,6 +46,11 @@ class Segmenter(abc.ABC):
     @abc.abstractmethod
     def size(self) -> int:
         """Side of the model's square input in pixels."""
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What its parts really run on."""
+        return ()
 
     @property
     def thresholds(self) -> tuple[float, float]:
@@ -110,6 +115,10 @@ class Segmenter(abc.ABC):
         logits, quality = (np.concatenate(part) for part in zip(*found, strict=True))
         return logits, quality
 
+    def answer(self, images: Any, prompt: Any, options: Any = None, axes: str | None = None) -> list[Answer]:
+        """Segment images, as `__call__` does; gives the answer of each, with all that is known of it."""
+        return answer(self, images, prompt, options or {}, axes)
+
     def __call__(
         self,
         images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]],
@@ -137,7 +146,7 @@ class Segmenter(abc.ABC):
         quality : ndarray, float32, (N,)
             Mean predicted IoU of the masks used; 0 where there was none.
         """
-        found = answer(self, images, prompt, options, axes)
+        found = self.answer(images, prompt, options, axes)
         masks = [a.mask for a in found]
         quality = np.array([a.quality for a in found], np.float32)
         if not isinstance(images, Sequence) and _validate.axes_of(images, axes)[0] != "N":

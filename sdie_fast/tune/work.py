@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _validate
+from .. import _needs, _validate
 from .._backends import resolve
 from ..enhance import Enhancer, enhance
-from ..errors import InvalidArgumentError, ModelError, RecipeError, SdieError
+from ..errors import InvalidArgumentError, RecipeError, SdieError
 from ..files import grey
 from ..learn.env import reward_of
 from ..recipe import FILE_NAME, Recipe, default_recipe
@@ -232,15 +232,12 @@ class Work:
         """
         with self._lock:
             if self._model is None:
-                try:
+                with _needs.needing('"sdie-fast[tune]"'):
                     import onnxruntime  # noqa: F401
+                from ..segment.opening import open_segmenter
 
-                    from ..segment import Options as Running
-                    from ..segment import Sam
-                except ImportError as error:
-                    raise ModelError(f'{error.name} is missing: pip install "sdie-fast[tune]"') from error
                 # Half of the threads: the other half goes on answering the sliders.
-                self._model = Sam(self._source, Running("auto", max(1, self.threads // 2)))
+                self._model = open_segmenter(self._source, "auto", max(1, self.threads // 2))
             return self._model
 
     def eight_bits(self, shown: Shown, pixels: npt.NDArray[Any], options: Options) -> npt.NDArray[np.uint8]:
