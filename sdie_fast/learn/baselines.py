@@ -21,7 +21,7 @@ __all__ = [
     "start_action", "start_schedule",
 ]  # fmt: skip
 
-STARTS = ("filters", "uniform")
+STARTS = ("filters", "uniform", "searched")
 SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
 SEARCHED_WAYS = ("CMA-ES, constant", "CMA-ES, schedule")
 Way = tuple[SdieEnv, Act]  # a way of acting, and where it acts
@@ -82,8 +82,8 @@ def start_schedule(start: str, rounds: int, passes: int, actions: Actions) -> Fl
 
     Parameters
     ----------
-    start : {"filters", "uniform"}
-        "filters": of several passes, each has one filter in every round, alone; of a single one, each round has one
+    start : {"filters", "uniform", "searched"}
+        "filters", and "searched" as long as nothing was searched: of several passes, each has one filter in every round, alone; of a single one, each round has one
         filter beside as much of the identity. Smoothing ones come first; past the last, the order begins anew. "uniform": the
         uniform mixture.
     rounds, passes : int
@@ -219,6 +219,6 @@ def searches(
     """
     one = env.one_pass()
     begun = start_schedule(start, one.rounds, 1, env.actions)
-    even = start_action(0.5, env.actions)[None] if start == "filters" else begun[:1]
+    even = start_action(0.5, env.actions)[None] if start != "uniform" else begun[:1]
     for name, first in zip(SEARCHED_WAYS, (even, begun), strict=True):
         yield name, search(one, calls, seed, first, which=which, watch=watch)

@@ -76,9 +76,11 @@ class Config:
         The paper: ResNet18. Ours: "small", four convolutions, for CPUs.
     side : int
         Pixels a side of what the networks see (ours: 64).
-    start : {"filters", "uniform"}
+    start : {"filters", "uniform", "searched"}
         What the first policy does, and where the searches that it is compared with begin. Ours: each filter in a pass or,
-        in a single pass, a round of its own. "uniform", the published code's: five rounds of it leave nothing to segment.
+        in a single pass, a round of its own; or "searched": what a beam search finds for the shots of each class, which
+        the actor is taught (`warmstart`) at the budget's expense. "uniform", the published code's: five rounds of it
+        leave nothing to segment.
     refer : bool
         Whether the verifier compares a mask with the shots' masks of its class: a few-shot class is known by its
         shots. Without, it serves classes that had none.

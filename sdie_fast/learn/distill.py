@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -24,7 +26,7 @@ from .config import Config
 from .env import Act, SdieEnv
 from .episode import Observation
 from .networks import ScheduleNet, random_shift
-from .places import Floats
+from .places import Floats, Images
 
 __all__ = ["BATCH", "ENCODER", "RATE", "STEPS", "VARIANTS", "demonstrations", "distill", "export_actor"]
 
@@ -52,19 +54,27 @@ def _variants(images: Floats, seed: int) -> Floats:
     return np.ascontiguousarray(np.concatenate(made), np.float32)
 
 
-def demonstrations(env: SdieEnv, act: Act, seed: int) -> tuple[np.ndarray, Floats]:
-    """What a policy does with variants of the shots: first observations (N, side, side), actions (N, T, size)."""
-    raw = np.stack(env.pictures).astype(np.float32) / np.float32(255.0)
+def demonstrations(
+    env: SdieEnv, act: Act, seed: int, pictures: Sequence[Images] | None = None
+) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """What a way of acting does with variants of pictures, the environment's unless told.
+
+    Returns
+    -------
+    seen : ndarray, uint8, (T, N, side, side)
+        What it saw in each round; the pictures as they are come first, then one variant of each after the other.
+    actions : ndarray, float32, (N, T, size)
+    """
+    raw = np.stack(env.pictures if pictures is None else pictures).astype(np.float32) / np.float32(255.0)
     first = state = _variants(raw, seed)[..., None]
-    seen = observe(state[..., 0], env.side)
-    actions = []
+    seen, actions = [], []
     for at in range(env.rounds):
         if env.begins_pass(at):
             state = first
-        now = observe(state[..., 0], env.side)
-        actions.append(act(Observation(now, at)))
+        seen.append(observe(state[..., 0], env.side))
+        actions.append(act(Observation(seen[-1], at)))
         state = one_round(state, actions[-1], env.actions, env.params, threads=env.threads)
-    return seen, np.stack(actions, 1)
+    return np.stack(seen), np.stack(actions, 1)
 
 
 def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet, float]:
@@ -98,7 +108,7 @@ def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = ScheduleNet(ENCODER, config.rounds, config.actions.size).to(device)
-    inputs, wanted = torch.from_numpy(seen).to(device), torch.from_numpy(actions).to(device)
+    inputs, wanted = torch.from_numpy(seen[0]).to(device), torch.from_numpy(actions).to(device)
     optimizer = torch.optim.Adam(net.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
     rng = np.random.default_rng((config.seed, 4))

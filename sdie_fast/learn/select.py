@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from .. import _validate
 from ..errors import InvalidArgumentError
 from ..segment.prompts import agreements
-from .cases import Case
 from .env import Rollout
 from .places import Floats, Masks
 
 __all__ = [
-    "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "judge_rule", "pooled_miou",
+    "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "judge_rule",
     "signal", "usable",
 ]  # fmt: skip
 
@@ -129,23 +127,21 @@ def judge_rule(rule: str, rollouts: Sequence[Rollout]) -> Judgement:
     return Judgement(got, best - got, correlation)
 
 
-def pooled_miou(rule: str, rollouts: Sequence[Rollout], cases: Sequence[Case]) -> float:
-    """MIoU of the masks that a rule makes final: intersections and unions summed over each class's images, their mean."""
-    sums: dict[str, Any] = {}
-    for r in rollouts:
-        case, mask = cases[r.case], final_mask(rule, r)
-        counts = np.array([(mask & case.truth).sum(), (mask | case.truth).sum()], np.float64)
-        sums[case.label] = sums.get(case.label, 0.0) + counts
-    return float(np.mean([inter / union if union else 1.0 for inter, union in sums.values()]))
+def best_rule(worths: Mapping[str, Mapping[str, float]]) -> str:
+    """The rule without truth that is fixed on the shots: the verifier, unless they say that another is better.
 
+    A few images cannot tell rules apart that are alike: another must be better by more than the standard error of the
+    difference. With a segmenter whose own signal is good and a handful of shots to learn from, one is.
 
-def best_rule(rollouts: Sequence[Rollout], cases: Sequence[Case]) -> str:
-    """The rule without truth that is fixed on labelled images.
-
-    It is the verifier where there is one: it has learned from all that training saw of these images, where the few images by
-    themselves cannot tell rules apart. Otherwise that of the highest MIoU on them; of equals the first of `BLIND`.
+    Parameters
+    ----------
+    worths : mapping of str to mapping of str to float
+        What each rule's choices are worth on each shot: see `verifier.Evidence.worths`. None: the verifier.
     """
-    known = [rule for rule in BLIND if all(usable(rule, r) for r in rollouts)]
-    if "verifier" in known:
-        return "verifier"
-    return max(known, key=lambda rule: pooled_miou(rule, rollouts, cases))
+    best, most = "verifier", 0.0
+    for rule, own in worths.items():
+        gained = np.array([worth - worths["verifier"][shot] for shot, worth in own.items()])
+        error = gained.std(ddof=1) / np.sqrt(len(gained)) if len(gained) > 1 else np.inf
+        if gained.mean() > max(error, most):
+            best, most = rule, float(gained.mean())
+    return best

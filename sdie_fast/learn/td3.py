@@ -42,6 +42,8 @@ class Batch:
     action : Tensor, float32, (N, size)
     reward, done : Tensor, float32, (N, 1)
         done is 1 where nothing comes after.
+    goal : Tensor, float32, (N, size)
+        What the actor is anchored to: the action itself, or, after a search, what the first policy did there.
     """
 
     state: Tensors
@@ -49,6 +51,7 @@ class Batch:
     reward: torch.Tensor
     next_state: Tensors
     done: torch.Tensor
+    goal: torch.Tensor
 
 
 class TD3:
@@ -120,13 +123,13 @@ class TD3:
         return losses[0] + losses[1]
 
     def actor_loss(self, batch: Batch) -> torch.Tensor:
-        """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient. With `anchor`, scaled, and the distance from a."""
+        """-mean Q_1(s, pi(s)): its gradient is the deterministic policy gradient. With `anchor`, scaled, and the distance from the goal."""
         action = self.actor(*batch.state)
         value = self.critics[0](*batch.state, action).float()
         if self.config.anchor is None:
             return -value.mean()
         scale = self.config.anchor / value.detach().abs().mean().clamp(min=1e-6)
-        return functional.mse_loss(action.float(), batch.action) - scale * value.mean()
+        return functional.mse_loss(action.float(), batch.goal) - scale * value.mean()
 
     @torch.no_grad()
     def soft_update(self) -> None:
@@ -206,6 +209,7 @@ class ReplayBuffer:
             "next_seen": ((side, side), torch.uint8),
             "at": ((), torch.int64),
             "action": ((size,), torch.float32),
+            "goal": ((size,), torch.float32),
             "reward": ((1,), torch.float32),
         }
         self._kept = {
@@ -216,14 +220,20 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return min(self.written, self.capacity)
 
-    def add(self, seen: Any, at: int, action: Any, reward: Any, next_seen: Any) -> None:
-        """Keep n transitions of one round: (n, side, side), the round before it, (n, size), (n,), (n, side, side).
+    def add(self, seen: Any, at: int, action: Any, reward: Any, next_seen: Any, goal: Any = None) -> None:
+        """Keep n transitions of one round: (n, side, side), the round before it, (n, size), (n,), (n, side, side), (n, size).
 
         Arrays or tensors, from wherever they are.
         """
         count = len(seen)
         rows = self._rows((self.written + np.arange(count)) % self.capacity)
-        values = {"seen": seen, "next_seen": next_seen, "action": action, "reward": reward}
+        values = {
+            "seen": seen,
+            "next_seen": next_seen,
+            "action": action,
+            "reward": reward,
+            "goal": action if goal is None else goal,
+        }
         for name, value in values.items():
             kept = self._kept[name]
             given = torch.as_tensor(value).to(self.device, kept.dtype)
@@ -250,7 +260,7 @@ class ReplayBuffer:
 
         return Batch(
             (drawn["seen"], hot(at)), drawn["action"], drawn["reward"],
-            (drawn["next_seen"], hot(at + 1)), done.float()[:, None],
+            (drawn["next_seen"], hot(at + 1)), done.float()[:, None], drawn["goal"],
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

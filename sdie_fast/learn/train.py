@@ -34,6 +34,7 @@ from .places import Floats
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
+from .warmstart import clone, search_goals
 
 __all__ = ["Progress", "Training"]
 
@@ -130,7 +131,8 @@ class Training:
             raise InvalidArgumentError(f"cases: received {len(cases)}; accepted: a multiple of {config.views} views")
         self.upright = list(range(0, len(cases), config.views))  # each shot as it is
         self.references = References([cases[k] for k in self.upright])
-        self._start = start_schedule(config.start, config.rounds, config.passes, config.actions)
+        start = start_schedule(config.start, config.rounds, config.passes, config.actions)
+        self.goals = np.repeat(start[None], len(self.upright), 0)  # each shot's schedule, about which learning begins
         self.history: list[dict[str, float]] = []
         self.watch, self._tensorboard = watch, tensorboard
 
@@ -146,6 +148,8 @@ class Training:
             checkpoint = self.out / files.CHECKPOINT
             if checkpoint.exists():
                 self._load(files.load_checkpoint(checkpoint))  # each part brings its own to its device
+            elif self.config.start == "searched":
+                self._search()
             writer = self._writer()
             begin, first = time.monotonic(), self.progress.episode
             while self.progress.segmentations < self.config.segmentations:
@@ -174,17 +178,33 @@ class Training:
             return None  # an extra of the extra
         return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.progress.segmentations + 1)
 
-    def _explore(self, state: Observation) -> Floats:
+    def _search(self) -> None:
+        """Begin with what a search finds for each class (`warmstart`): the actor is its clone, the verifier's evidence all of it."""
+        c = self.config
+        self.goals = search_goals(
+            self.env, self.upright, c.seed, self._witness,
+            lambda: self.watch(replace(self.progress, segmentations=self.env.calls)),
+        )  # fmt: skip
+        self.progress.segmentations += self.env.calls
+        clone(self.agent.actor, self.env, self.upright, self.goals, c.seed)
+        self.agent.actor_target.load_state_dict(self.agent.actor.state_dict())
+        self._first = copy.deepcopy(self.agent.actor.state_dict())
+
+    def _explore(self, state: Observation, which: Sequence[int]) -> Floats:
         """The policy's actions and noise; at first, noise about the start, as wide as a search's (`baselines.SIGMA`)."""
         c, count = self.config, len(state.seen)
         rng = np.random.default_rng((c.seed, _EXPLORE, self.progress.episode * c.rounds + state.at))
         shape = (count, c.actions.size)
         if self.progress.episode < c.warmup:
-            action, scale = self._start[state.at][None], SIGMA
+            action, scale = self._goal(state, which), SIGMA
         else:
             action, scale = self.agent.act(*tensors(state, c.rounds)), c.noise
         noise = scale * rng.standard_normal(shape)
         return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+
+    def _goal(self, state: Observation, which: Sequence[int]) -> Floats:
+        """What the first policy does with those cases, (n, size)."""
+        return np.asarray(self.goals[np.asarray(which) // self.config.views, state.at])
 
     def _episode(self) -> dict[str, float]:
         """One episode of every participant, with its updates; now and then one without exploration."""
@@ -199,9 +219,10 @@ class Training:
         answers = [self.env.judge(which, raw)[0]]
         total, told = np.zeros(len(which), np.float32), {}
         for _ in range(c.rounds):
-            action = self._explore(state)
+            action = self._explore(state, which)
             step = self.env.step(action)
-            self.replay.add(state.seen, state.at, action, step.reward, step.state.seen)
+            goal = self._goal(state, which) if c.start == "searched" else action
+            self.replay.add(state.seen, state.at, action, step.reward, step.state.seen, goal)
             total += step.reward
             answers.append(step.answers)
             state = step.state
@@ -293,6 +314,8 @@ class Training:
             {
                 "agent": self.agent.state_dict(),
                 "kept": self.kept,
+                "first": self._first,
+                "goals": torch.from_numpy(self.goals),
                 "begun": self.begun,
                 "ended": self.ended,
                 "replay": self.replay.state_dict(),
@@ -306,6 +329,7 @@ class Training:
         try:
             self.agent.load_state_dict(state["agent"])
             self.begun, self.ended = list(state["begun"]), list(state["ended"])
+            self._first, self.goals = state["first"], state["goals"].numpy()
             self.replay.load_state_dict(state["replay"])
             self.evidence.load_state_dict(state["evidence"])
             self.progress = Progress(**state["progress"])
@@ -319,8 +343,7 @@ class Training:
         self.agent.actor.load_state_dict(self.kept)
         act, value = policy_of(self.agent, c.rounds)
         rollouts = follow(self.env, act, self.upright, value)
-        self._verify(rollouts)
-        rule = best_rule(rollouts, self.env.cases)
+        rule = self._verify(rollouts)
         schedule, loss = distill(self.agent.actor, self.env, c)
         notes = f"{c.shots} shot(s), seed {c.seed}, prompt {c.prompt}; {self.progress.segmentations} segmentations"
         nets: dict[Literal["policy", "schedule"], Any] = {"policy": self.agent.actor, "schedule": schedule}
@@ -346,19 +369,23 @@ class Training:
         files.write_bytes(self.out / "curve.png", return_curve(self.history))
         return rollouts
 
-    def _verify(self, rollouts: Sequence[Rollout]) -> None:
-        """Write the verifier, and score the shots' episodes by others that have not seen these shots."""
+    def _verify(self, rollouts: Sequence[Rollout]) -> str:
+        """Write the verifier; score the shots' episodes by others that have not seen these shots; fix the rule by them."""
         seed = self.config.seed
         prior = Verifier.load(SHIPPED).forest if self.config.prior else None
         forest = self.evidence.fit(seed, prior=prior)
         verifier = Verifier(forest, self.references.all() if self.config.refer else {})
         files.write_bytes(self.out / files.VERIFIER, verifier.to_bytes())
         folds = self.evidence.folds(seed)
+        worths: dict[str, dict[str, float]] = {}
         for fold in folds if len(folds) > 1 else ():
             forest = self.evidence.fit(seed, without=fold, prior=prior)
+            for name, own in self.evidence.worths(forest, fold).items():
+                worths.setdefault(name, {}).update(own)
             for r in rollouts:
                 if group_of(self.env.cases[r.case]) in fold:
                     r.scores = forest.predict(self.describe(r.case, r.answers)).tolist()
+        return best_rule(worths)
 
     def compare(self) -> None:
         """Search the best constant weights and the best schedule of one pass, each with the same budget, and write them.

@@ -27,7 +27,7 @@ from .forest import Forest
 from .places import Floats, Images, Masks
 
 __all__ = [
-    "COMPARED", "FEATURES", "FOLDS", "LOOKS", "OPINIONS", "REFERRED", "SHIPPED", "Evidence", "Looks", "Reference",
+    "COMPARED", "FEATURES", "FOLDS", "LOOKS", "OPINIONS", "REFERRED", "SHIPPED", "SIGNALS", "Evidence", "Looks", "Reference",
     "References", "Verifier", "describe", "group_of",
 ]  # fmt: skip
 
@@ -49,6 +49,11 @@ REFERRED = (
     "larger or smaller",
     "mean square",
 )
+# Where rules that need no verifier find what they go by.
+SIGNALS = {
+    rule: FEATURES.index(name)
+    for rule, name in zip(("predicted-iou", "stability", "agreement"), OPINIONS, strict=True)
+}
 FOLDS = 5
 SHIPPED = Path(__file__).parents[1] / "models" / "sdie_small" / "verifier.npz"
 _RING = 6  # pixels; images are 200 x 200
@@ -312,6 +317,28 @@ class Evidence:
         level = np.float32(self.level())
         forest = Forest.fit(rows, overlaps[:, 0] - level * overlaps[:, 1], seed)
         return forest if prior is None else Forest.blended((forest, prior), rows)
+
+    def worths(self, forest: Forest, shots: Sequence[str]) -> dict[str, dict[str, float]]:
+        """What rules make of episodes of some shots: the mean of I - level * U (`fit`), by rule, then by shot.
+
+        Parameters
+        ----------
+        forest : Forest
+            One that has not seen these shots.
+        shots : sequence of str
+            As `groups` has them.
+        """
+        level = self.level()
+        found: dict[str, dict[str, list[float]]] = {}
+        for group, features, overlaps in zip(self.groups, self.features, self.overlaps, strict=True):
+            if group not in shots:
+                continue
+            worth = overlaps[:, 0] - level * overlaps[:, 1]
+            chosen = {rule: 1 + int(features[1:, at].argmax()) for rule, at in SIGNALS.items()}
+            chosen["verifier"] = int(forest.predict(features).argmax())
+            for rule, at in chosen.items():
+                found.setdefault(rule, {}).setdefault(group, []).append(float(worth[at]))
+        return {rule: {g: float(np.mean(v)) for g, v in own.items()} for rule, own in found.items()}
 
     def folds(self, seed: int) -> list[list[str]]:
         """The shots in `FOLDS` parts, to be left out in turn: how a verifier does on images it has not seen."""

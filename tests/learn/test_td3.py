@@ -45,7 +45,8 @@ def batch():
         return torch.rand(shape, generator=generator) * 2 - 1
 
     done = (torch.arange(8)[:, None] % 3 == 0).float()
-    return Batch((draw(8, 5),), draw(8, 3), draw(8, 1), (draw(8, 5),), done)
+    action = draw(8, 3)
+    return Batch((draw(8, 5),), action, draw(8, 1), (draw(8, 5),), done, action)
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ class TestByHand:
         torch.manual_seed(0)
         config = dataclasses.replace(PLAIN, actor_rate=3e-3, critic_rate=3e-3)
         agent = TD3(lambda: Plain(mlp(5, 3), True), lambda: Plain(mlp(8, 1)), config)
-        known = Batch(batch.state, batch.action, batch.action[:, :1], batch.next_state, torch.ones(8, 1))
+        known = Batch(batch.state, batch.action, batch.action[:, :1], batch.next_state, torch.ones(8, 1), batch.action)
         for _ in range(600):
             agent.update(known, torch.zeros(8, 3))
         assert agent.act(*batch.state)[:, 0].min() > 0.8

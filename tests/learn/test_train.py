@@ -391,9 +391,10 @@ class TestDistillation:
             seen.append(state.seen)
             return np.tile(np.float32([-1, -1, -1, 1, -1, -1]), (len(state.seen), 1))
 
-        first, actions = distill.demonstrations(env, act, 0)
+        told, actions = distill.demonstrations(env, act, 0)
+        first = told[0]
         assert actions.shape == (len(first), 4, 6)
-        np.testing.assert_array_equal(seen[0], first)
+        np.testing.assert_array_equal(told, seen)
         np.testing.assert_array_equal(seen[2], first)
         np.testing.assert_array_equal(seen[3], seen[1])
         assert (seen[1] != first).any()

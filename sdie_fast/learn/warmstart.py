@@ -1,0 +1,225 @@
+"""Where learning begins with `start = "searched"`: passes that a beam search finds on the shots, cloned by the actor.
+
+A few shots tell classes apart better than they tell policies apart: which filter opens a segmenter's eyes depends on the
+class of defect, and holds within it. So each class's shots are first asked what serves them, filter by filter, and the
+actor is taught to answer so when it sees such a surface. TD3 goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..actor import Actions
+from ..segment.prompts import Answer
+from .distill import BATCH, RATE, demonstrations
+from .env import SdieEnv
+from .episode import Observation
+from .networks import random_shift
+from .places import Floats
+
+__all__ = ["BEAM", "STEPS", "Tried", "clone", "portfolio", "schedule_of", "search_goals", "search_passes"]
+
+BEAM = 2  # passes that each level of the search goes on with
+STEPS = 600  # of cloning
+_DECAY = 0.5  # what a shot's second best picture counts, beside its best
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The beginning of a pass, tried on the shots of a class.
+
+    Attributes
+    ----------
+    filters : tuple of int
+        One filter a round, by its place in the toolkit.
+    answers : list of Answer
+        Each shot's, after the last of these rounds.
+    rewards : ndarray, float32, (n,)
+        Theirs, without `SdieEnv.relative`.
+    """
+
+    filters: tuple[int, ...]
+    answers: list[Answer]
+    rewards: Floats
+
+    @property
+    def mean(self) -> float:
+        """Mean reward."""
+        return float(self.rewards.mean())
+
+
+def search_passes(
+    env: SdieEnv, which: Sequence[int], length: int, watch: Callable[[], None] = lambda: None, beam: int = BEAM
+) -> list[Tried]:
+    """Search passes for the shots of one class: of the passes of each length the best `beam` are made longer.
+
+    Parameters
+    ----------
+    env : SdieEnv
+        Its `calls` count what is segmented.
+    which : sequence of int, (n,)
+        The shots.
+    length : int
+        Rounds of a pass.
+    watch : callable
+        Called after each pass tried.
+    beam : int
+        Passes kept of each length.
+
+    Returns
+    -------
+    list of Tried
+        All that were tried: F' filters beside the identity make F' + (length - 1) * beam * F'.
+    """
+    actions, count = env.actions, len(which)
+    moves = [k for k, name in enumerate(actions.filters) if name != "identity"]
+    raw = env.place.take(np.stack([env.pictures[k] for k in which]))
+    front: list[tuple[tuple[int, ...], Any]] = [((), env.place.begin(raw))]
+    found: list[Tried] = []
+    for _ in range(length):
+        grown: list[tuple[Tried, Any]] = []
+        for before, state in front:
+            for move in moves:
+                own = env.place.round(state, np.repeat(_alone(move, actions)[None], count, 0))
+                answers, rewards = env.judge(which, env.place.levels(own))
+                env.calls += count
+                grown.append((Tried((*before, move), answers, rewards), own))
+                watch()
+        found += [tried for tried, _ in grown]
+        grown.sort(key=lambda pair: -pair[0].mean)
+        front = [(tried.filters, state) for tried, state in grown[:beam]]
+    return found
+
+
+def _alone(move: int, actions: Actions) -> Floats:
+    """The action of one filter alone."""
+    action = np.zeros(actions.size, np.float32)
+    action[: len(actions.filters)] = -1.0
+    action[move] = 1.0
+    return action
+
+
+def portfolio(tried: Sequence[Tried], count: int) -> list[Tried]:
+    """Choose passes that serve the shots together: one of the masks they lead to is chosen in the end.
+
+    Greedy: each choice adds most to the sum over the shots of their best reward, half of their second best, a quarter
+    of their third and so on, so that a pass that is good where the others are not comes before one like the best.
+    """
+    chosen: list[Tried] = []
+
+    def worth(some: Sequence[Tried]) -> float:
+        ordered = -np.sort(-np.stack([t.rewards for t in some]), 0)
+        return float((_DECAY ** np.arange(len(some)) @ ordered).sum())
+
+    rest = list(tried)
+    while rest and len(chosen) < count:
+        best = max(rest, key=lambda t: worth([*chosen, t]))
+        rest.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+def schedule_of(passes: Sequence[Tried], rounds: int, count: int, actions: Actions) -> Floats:
+    """The schedule (rounds, size) of `count` passes: a shorter one ends with the identity, or goes on with its last filter."""
+    found = np.zeros((rounds, actions.size), np.float32)
+    length = rounds // count
+    rest = actions.filters.index("identity") if "identity" in actions.filters else None
+    for at in range(rounds):
+        own = passes[at // length % len(passes)].filters
+        k = at % length
+        move = own[k] if k < len(own) else own[-1] if rest is None else rest
+        found[at] = _alone(move, actions)
+    return found
+
+
+def search_goals(
+    env: SdieEnv,
+    which: Sequence[int],
+    seed: int,
+    witness: Callable[[int, Sequence[Answer]], None],
+    watch: Callable[[], None] = lambda: None,
+) -> Floats:
+    """Search a schedule for the shots of each class.
+
+    Parameters
+    ----------
+    env : SdieEnv
+        Its `rounds` and `passes` are the schedules'; its `calls` count what is segmented.
+    which : sequence of int, (n,)
+        The shots.
+    seed : int
+    witness : callable
+        Given a case and an episode's answers, the first of the picture as it came: all that was tried, mixed by chance
+        into episodes, since what a verifier judges later stands beside T others.
+    watch : callable
+        Called after each pass tried.
+
+    Returns
+    -------
+    ndarray, float32, (n, T, size)
+        Each shot's class's.
+    """
+    goals = np.zeros((len(which), env.rounds, env.actions.size), np.float32)
+    labels = [env.cases[k].label for k in which]
+    for label in dict.fromkeys(labels):
+        own = [n for n, other in enumerate(labels) if other == label]
+        shots = [which[n] for n in own]
+        tried = search_passes(env, shots, env.rounds // env.passes, watch)
+        goals[own] = schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)
+        raw = env.judge(shots, env.place.take(np.stack([env.pictures[k] for k in shots])))[0]
+        for k, first, *answers in zip(shots, raw, *(t.answers for t in tried), strict=True):
+            rng = np.random.default_rng((seed, 9, k))
+            for _ in range(-(-2 * len(tried) // env.rounds)):  # each is told about twice
+                drawn = np.resize(rng.permutation(len(answers)), env.rounds)
+                witness(k, [first, *(answers[n] for n in drawn)])
+    return goals
+
+
+def clone(actor: nn.Module, env: SdieEnv, which: Sequence[int], goals: Floats, seed: int) -> float:
+    """Teach an actor to follow each shot's schedule, on the shots turned, mirrored, lighter and darker.
+
+    Parameters
+    ----------
+    actor : Module
+        `networks.ActorNet`.
+    env : SdieEnv
+    which : sequence of int, (n,)
+        The shots.
+    goals : ndarray, float32, (n, T, size)
+        Their schedules.
+    seed : int
+
+    Returns
+    -------
+    float
+        The last mean squared difference of an action.
+    """
+    device = next(actor.parameters()).device
+
+    def act(state: Observation) -> Floats:
+        return np.asarray(goals[np.arange(len(state.seen)) % len(which), state.at])
+
+    seen, actions = demonstrations(env, act, seed, [env.pictures[k] for k in which])
+    inputs, wanted = torch.from_numpy(seen).to(device), torch.from_numpy(actions).to(device)
+    rounds, count = seen.shape[:2]
+    optimizer = torch.optim.Adam(actor.parameters(), RATE)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
+    rng = np.random.default_rng((seed, 8))
+    loss = torch.zeros(())
+    for _ in range(STEPS):
+        rows, at = (torch.from_numpy(rng.integers(n, size=BATCH)).to(device) for n in (count, rounds))
+        offsets = torch.from_numpy(rng.integers(0, 5, (BATCH, 2))).to(device)
+        hot = functional.one_hot(at, rounds).float()
+        loss = functional.mse_loss(actor(random_shift(inputs[at, rows], offsets, 2), hot), wanted[rows, at])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        rate.step()
+    return float(loss.detach())
