@@ -8,7 +8,7 @@ actor is taught to answer so when it sees such a surface. TD3 goes on from there
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = ["BEAM", "STEPS", "Tried", "clone", "portfolio", "schedule_of", "searc
 
 BEAM = 2  # passes that each level of the search goes on with
 STEPS = 600  # of cloning
+_OTHERS = 0.1  # what the other classes say of a pass, beside a class's own shots
 _DECAY = 0.5  # what a shot's second best picture counts, beside its best
 
 
@@ -43,29 +44,36 @@ class Tried:
         Each shot's, after the last of these rounds.
     rewards : ndarray, float32, (n,)
         Theirs, without `SdieEnv.relative`.
+    general : float
+        Mean reward over all classes that tried it.
     """
 
     filters: tuple[int, ...]
     answers: list[Answer]
     rewards: Floats
+    general: float = 0.0
 
     @property
-    def mean(self) -> float:
-        """Mean reward."""
-        return float(self.rewards.mean())
+    def worth(self) -> Floats:
+        """Each shot's reward and a little of the general one: where a class's shots show nothing, the other classes tell."""
+        return self.rewards + np.float32(_OTHERS * self.general)
 
 
 def search_passes(
-    env: SdieEnv, which: Sequence[int], length: int, watch: Callable[[], None] = lambda: None, beam: int = BEAM
-) -> list[Tried]:
-    """Search passes for the shots of one class: of the passes of each length the best `beam` are made longer.
+    env: SdieEnv,
+    groups: Sequence[Sequence[int]],
+    length: int,
+    watch: Callable[[], None] = lambda: None,
+    beam: int = BEAM,
+) -> list[list[Tried]]:
+    """Search passes for the shots of each class: of the passes of each length the best `beam` are made longer.
 
     Parameters
     ----------
     env : SdieEnv
         Its `calls` count what is segmented.
-    which : sequence of int, (n,)
-        The shots.
+    groups : sequence of sequence of int
+        The shots of each class.
     length : int
         Rounds of a pass.
     watch : callable
@@ -75,26 +83,35 @@ def search_passes(
 
     Returns
     -------
-    list of Tried
-        All that were tried: F' filters beside the identity make F' + (length - 1) * beam * F'.
+    list of list of Tried
+        All that were tried for each class: F' filters beside the identity make F' + (length - 1) * beam * F'.
     """
-    actions, count = env.actions, len(which)
-    moves = [k for k, name in enumerate(actions.filters) if name != "identity"]
-    raw = env.place.take(np.stack([env.pictures[k] for k in which]))
-    front: list[tuple[tuple[int, ...], Any]] = [((), env.place.begin(raw))]
-    found: list[Tried] = []
+    moves = [k for k, name in enumerate(env.actions.filters) if name != "identity"]
+    fronts: list[list[tuple[tuple[int, ...], Any]]] = [
+        [((), env.place.begin(env.place.take(np.stack([env.pictures[k] for k in own]))))] for own in groups
+    ]
+    found: list[list[Tried]] = [[] for _ in groups]
     for _ in range(length):
-        grown: list[tuple[Tried, Any]] = []
-        for before, state in front:
-            for move in moves:
-                own = env.place.round(state, np.repeat(_alone(move, actions)[None], count, 0))
-                answers, rewards = env.judge(which, env.place.levels(own))
-                env.calls += count
-                grown.append((Tried((*before, move), answers, rewards), own))
-                watch()
-        found += [tried for tried, _ in grown]
-        grown.sort(key=lambda pair: -pair[0].mean)
-        front = [(tried.filters, state) for tried, state in grown[:beam]]
+        states: list[dict[tuple[int, ...], Any]] = [{} for _ in groups]
+        grown: list[list[Tried]] = [[] for _ in groups]
+        for g, own in enumerate(groups):
+            for before, state in fronts[g]:
+                for move in moves:
+                    longer = (*before, move)
+                    after = env.place.round(state, np.repeat(_alone(move, env.actions)[None], len(own), 0))
+                    answers, rewards = env.judge(own, env.place.levels(after))
+                    env.calls += len(own)
+                    grown[g].append(Tried(longer, answers, rewards))
+                    states[g][(*before, move)] = after
+                    watch()
+        means: dict[tuple[int, ...], list[float]] = {}
+        for tried in (t for some in grown for t in some):
+            means.setdefault(tried.filters, []).append(float(tried.rewards.mean()))
+        for g, some in enumerate(grown):
+            told = [replace(t, general=float(np.mean(means[t.filters]))) for t in some]
+            found[g] += told
+            best = sorted(told, key=lambda t: -float(t.worth.mean()))[:beam]
+            fronts[g] = [(t.filters, states[g][t.filters]) for t in best]
     return found
 
 
@@ -115,7 +132,7 @@ def portfolio(tried: Sequence[Tried], count: int) -> list[Tried]:
     chosen: list[Tried] = []
 
     def worth(some: Sequence[Tried]) -> float:
-        ordered = -np.sort(-np.stack([t.rewards for t in some]), 0)
+        ordered = -np.sort(-np.stack([t.worth for t in some]), 0)
         return float((_DECAY ** np.arange(len(some)) @ ordered).sum())
 
     rest = list(tried)
@@ -168,10 +185,10 @@ def search_goals(
     """
     goals = np.zeros((len(which), env.rounds, env.actions.size), np.float32)
     labels = [env.cases[k].label for k in which]
-    for label in dict.fromkeys(labels):
-        own = [n for n, other in enumerate(labels) if other == label]
-        shots = [which[n] for n in own]
-        tried = search_passes(env, shots, env.rounds // env.passes, watch)
+    places = [[n for n, other in enumerate(labels) if other == label] for label in dict.fromkeys(labels)]
+    groups = [[which[n] for n in own] for own in places]
+    found = search_passes(env, groups, env.rounds // env.passes, watch)
+    for own, shots, tried in zip(places, groups, found, strict=True):
         goals[own] = schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)
         raw = env.judge(shots, env.place.take(np.stack([env.pictures[k] for k in shots])))[0]
         for k, first, *answers in zip(shots, raw, *(t.answers for t in tried), strict=True):
