@@ -102,7 +102,7 @@ def search_passes(
                     answers, rewards = env.judge(own, env.place.levels(after))
                     env.calls += len(own)
                     grown[g].append(Tried(longer, answers, rewards))
-                    states[g][(*before, move)] = after
+                    states[g][longer] = after
                     watch()
         means: dict[tuple[int, ...], list[float]] = {}
         for tried in (t for some in grown for t in some):
