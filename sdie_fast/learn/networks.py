@@ -72,13 +72,16 @@ def _head(sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
+_REACH = 1.25
+
+
 def _action(x: torch.Tensor) -> torch.Tensor:
     """tanh, drawn out so that it reaches -1 and 1: a filter that is left out has no weight at all, and costs nothing.
 
     Its gradient is tanh's own, so that an action at an end can leave it again.
     """
     y = torch.tanh(x)
-    return y + ((1.05 * y).clamp(-1.0, 1.0) - y).detach()
+    return y + ((_REACH * y).clamp(-1.0, 1.0) - y).detach()
 
 
 class ActorNet(nn.Module):
@@ -114,7 +117,7 @@ class ActorNet(nn.Module):
         first = torch.zeros(rounds, size) if start is None else torch.tensor(start)
         # What each round adds whatever the image: learned on from the start. 5% of other filters mixed into a filter's
         # round cost the choice of masks 1 to 5 MIoU, so that ends are reached: see `_action`.
-        self.each_round = nn.Parameter(torch.atanh((first.float() / 1.05).clamp(-0.96, 0.96)))
+        self.each_round = nn.Parameter(torch.atanh(first.float() / _REACH))
 
     def forward(self, seen: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Give actions (N, size) of images, uint8 or float of 0 to 255 (N, S, S), and rounds, one-hot (N, T)."""
