@@ -385,7 +385,7 @@ class Training:
             for r in rollouts:
                 if group_of(self.env.cases[r.case]) in fold:
                     r.scores = forest.predict(self.describe(r.case, r.answers)).tolist()
-        return best_rule(worths)
+        return best_rule(worths, self.env.segmenter.usual_rule)
 
     def compare(self) -> None:
         """Search the best constant weights and the best schedule of one pass, each with the same budget, and write them.

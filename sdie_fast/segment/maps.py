@@ -168,6 +168,8 @@ class MapSegmenter(Segmenter):
     and below the threshold.
     """
 
+    usual_rule = "stability"  # how steeply the map falls is a measurement
+
     def __init__(self, path: Path | str, batch: int, **settings: Any) -> None:
         self._batch: int = _validate.integer(1, 2**16)("batch", batch)
         given = _validate.path("path", path)

@@ -27,10 +27,14 @@ class Segmenter(abc.ABC):
         Whether images may be tensors, or arrays on a GPU.
     at_once : int
         Prompts whose logits fit in memory together; those of one image always do.
+    usual_rule : str
+        Which of several masks of one image is best, unless shots tell otherwise: see `sdie_fast.learn.select`. A
+        predicted IoU is one network's guess, so that a verifier is to judge.
     """
 
     takes_tensors: bool = False
     at_once: int = 1
+    usual_rule: str = "verifier"
 
     @property
     @abc.abstractmethod
