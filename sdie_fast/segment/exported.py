@@ -48,7 +48,8 @@ class Convention:
     padded : bool
         Whether a prompt without a box needs a point labelled -1; some graphs add it themselves.
     queries : bool
-        Whether prompts lie on the second axis, behind one of images, and points are in pixels of `original`'s picture.
+        Whether prompts lie on the second axis, behind one of images, points are in pixels of `original`'s picture, and
+        none may be labelled 0.
     """
 
     image: str = "input_image"
@@ -213,7 +214,9 @@ class Graphs:
         }
         points, labels = self._as_many(points, labels)
         if c.queries:
-            points = points * np.float32(self.side / self.size)
+            known = labels != 0.0  # a point outside has no meaning to such a model, and is left out
+            points = np.where(known[..., None], points, -1.0) * np.float32(self.side / self.size)
+            labels = np.where(known, labels, -1.0)
         outputs = [node.name for node in session.session.get_outputs()]
         logits, quality = [], []
         step = 1 if self._alone else at_once
@@ -249,7 +252,7 @@ class Graphs:
                 f"points: received {count}, a box being two; accepted: at most {most} by {self._decoder[0].name}"
             )
         more = ((0, 0), (0, most - count))
-        return np.pad(points, (*more, (0, 0))), np.pad(labels, more, constant_values=-1.0)
+        return np.pad(points, (*more, (0, 0)), constant_values=-1.0), np.pad(labels, more, constant_values=-1.0)
 
 
 def _fitting(
@@ -297,7 +300,7 @@ def _run(path: Path, run: Any, inputs: dict[str, Any]) -> list[Any]:
 def _four(path: Path, logits: Floats, quality: Floats) -> tuple[Floats, Floats]:
     """One mask and three for each prompt, (K, 4, h, w) and (K, 4), of what a decoder gives."""
     count, masks = logits.shape[:2]
-    if quality.shape != (count, masks) or masks not in (1, 3, 4):
+    if logits.ndim != 4 or quality.shape != (count, masks) or masks not in (1, 3, 4):
         raise ModelError(
             f"{path}: returned masks {logits.shape} and predicted IoU {quality.shape}; accepted: 1, 3 or 4 for a prompt"
         )

@@ -66,9 +66,10 @@ class Decoder(nn.Module):
         self.heads, self.judge = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(WIDTH, 4)
         self.early = nn.Conv2d(WIDTH, WIDTH, 1)
 
-    def predict(self, embedding, at, labels, dense=0.0, finer=0.0):
+    def predict(self, embedding, at, labels, dense=0.0, finer=0.0, nowhere=0.0):
         waves = (2 * (at + 0.5) / SIZE - 1) @ self.waves * 3
-        tokens = torch.cat([waves.sin(), waves.cos()], -1) * (labels != -1)[..., None].float()
+        tokens = torch.cat([waves.sin(), waves.cos()], -1)
+        tokens = torch.where((labels != -1)[..., None], tokens, nowhere * tokens)
         token = (tokens + self.kinds((labels + 1).long())).sum(1)
         found = embedding + dense + token[..., None, None]
         heads = self.heads(token).reshape(-1, 4, WIDTH)
@@ -101,9 +102,9 @@ class EfficientDecoder(Decoder):
     def forward(self, embed, at, labels, original):
         batch, queries, points, _ = at.shape
         at = torch.stack([at[..., 0] * SIZE / original[1], at[..., 1] * SIZE / original[0]], -1)
-        logits, quality = self.predict(
-            embed, at.reshape(batch * queries, points, 2), labels.reshape(batch * queries, points)
-        )
+        at = nn.functional.pad(at, (0, 0, 0, 6 - points), value=-1.0).reshape(batch * queries, 6, 2)
+        labels = nn.functional.pad(labels, (0, 6 - points), value=-1.0).reshape(batch * queries, 6)
+        logits, quality = self.predict(embed, at, labels, nowhere=1.0)
         low = logits[:, 1:]
         drawn = resize(low, (original[0], original[1]), mode="bilinear")
         return drawn.reshape(batch, queries, 3, original[0], original[1]), quality[None, :, 1:], low
@@ -190,6 +191,7 @@ MAKERS = {
     "sam2": make_sam2,
     "efficientsam": make_efficient,
     "efficientsam points": lambda folder: make_efficient(folder, (1, 1, 5), 2),
+    "efficientsam filled": lambda folder: make_efficient(folder, (1, 1, 4), ()),
     "efficientsam both": lambda folder: make_efficient(folder, (1, 2, 5), (1, 2)),
 }
 
@@ -244,6 +246,10 @@ def by_hand(folder, kind, image, at, labels, mask=None):
     encoder, decoder = (ort.InferenceSession(str(folder / f"t.{part}.onnx")) for part in ("encoder", "decoder"))
     (high, wide), name = image.shape[:2], encoder.get_inputs()[0].name
     if kind.startswith("efficientsam"):
+        at, labels = at[labels > 0], labels[labels > 0]  # it has none outside
+        if "filled" in kind:  # with what it fills up itself
+            nowhere = np.tile(np.array([-wide, -high], np.float32) / SIZE, (4 - len(at), 1))
+            at, labels = np.append(at, nowhere, 0), np.append(labels, np.full(len(nowhere), np.float32(-1)))
         planes = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         given = {
             "image_embeddings": encoder.run(None, {name: planes})[0],
