@@ -201,11 +201,7 @@ class Graphs:
         return maps[0] if len(maps) == 1 else Maps(maps)
 
     def decode(self, features: Any, points: Floats, labels: Floats, masks: Any, at_once: int) -> tuple[Floats, Floats]:
-        """Decode K prompts on one image's features, so many at once: see `Segmenter.decode`.
-
-        A decoder without the single mask of an unambiguous prompt (SAM 2, EfficientSAM) has in its place the best of
-        its three by predicted IoU. One with a single mask (SAM-HQ, --return-single-mask) has it four times.
-        """
+        """Decode K prompts (K, P, 2), (K, P) and masks (K, side, side) or None, so many at once: see `Sam.decode`."""
         c, (path, session) = self.convention, self._decoder
         maps = features.maps if isinstance(features, Maps) else (features,)
         kept = {

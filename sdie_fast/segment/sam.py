@@ -145,7 +145,7 @@ def load_manifest(directory: Path, *, verify: bool = True) -> SamManifest:
         file = directory / name
         if not file.is_file():
             raise ModelError(f"{file}: no such file, though {path} names it")
-        if expected is None:
+        if expected is None and graph != OURS:
             files[name] = file_hash(file)
         elif verify and file_hash(file) != expected:
             raise ModelError(f"{file}: not the file that {path} names: its SHA-256 differs")
@@ -219,6 +219,7 @@ class Sam(Segmenter):
         usual = 8 if self._decoder.provider == "cpu" else 64
         self._prompts: int = count("prompts", usual if prompts is None else prompts)
         # Embeddings stay on a GPU; a decoder that runs on the CPU beside an encoder that does not could not see them.
+        # What stays is rows: images have to lie on the first axis.
         self._held = "cpu" not in self.providers and not any(self._graphs.convention.kept.values())
         whole = self._graphs.whole
         self._mean = np.array((0.0,) * 3 if whole else m.pixel_mean, np.float32)
@@ -296,7 +297,19 @@ class Sam(Segmenter):
         return _tensors().span_of(self._graphs.input_of(batch, geometries[0]))
 
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
-        """Decode K prompts on one image's embedding: see `Segmenter.decode`."""
+        """Decode K prompts on one image's embedding: see `Segmenter.decode`.
+
+        A decoder without the single mask of an unambiguous prompt (SAM 2, EfficientSAM) has in its place the best of
+        its three by predicted IoU. One with a single mask (SAM-HQ) has it four times. EfficientSAM leaves out earlier
+        masks and points labelled 0.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            As `Prompt.checked`; more points than the decoder takes.
+        ModelError
+            The decoder fails, or returns another number of masks than 1, 3 or 4.
+        """
         geometry = geometry_of_one(embedding)
         prompt = prompt.checked(geometry, self._graphs.side)
         points, labels = point_arrays(prompt, geometry, self._graphs.convention.padded)

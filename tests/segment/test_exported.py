@@ -16,6 +16,7 @@ from sdie_fast.errors import InvalidArgumentError, ModelError
 from sdie_fast.segment import Prompt, Sam, Support
 from sdie_fast.segment.exported import CONVENTIONS, Maps
 from sdie_fast.segment.geometry import Geometry, Stretched
+from sdie_fast.segment.onnx import Held
 from sdie_fast.segment.sam import FORMAT
 
 torch = pytest.importorskip("torch")
@@ -392,6 +393,18 @@ def test_learning_sees_it(folders, rng):
 def test_images_of_torch(folders, kind, picture):
     sam = Sam(folders(kind))
     np.testing.assert_allclose(sam.encode(torch.from_numpy(picture)).numpy(), sam.encode(picture).numpy(), atol=1e-3)
+
+
+def test_maps_that_stay(folders, picture):
+    """As on a GPU: several maps an image, each bound by its address."""
+    sam, plain = Sam(folders("sam2")), Sam(folders("sam2"))
+    sam._held = True
+    ours, theirs = (model.encode([picture, picture[::-1]]) for model in (sam, plain))
+    assert all(isinstance(m, Held) for m in ours.features.maps)
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
+    for k in range(2):
+        expected = plain.decode(theirs[k], BOX)[0]
+        np.testing.assert_allclose(sam.decode(ours[k], BOX)[0], expected, atol=1e-3 * expected.std())
 
 
 # ---- what the manifest says ---------------------------------------------------------------------------
