@@ -110,7 +110,7 @@ def read_small_sam(directory: Path) -> Any:
         Another model's directory (theirs are in their checkpoint), or one that cannot be read.
     """
     manifest = load_manifest(directory)
-    if manifest.name != "small" or manifest.precision != "fp32":
+    if not manifest.small or manifest.precision != "fp32":
         raise ModelError(
             f"{directory}: holds {manifest.name} {manifest.precision} as ONNX, which torch does not run; "
             "give the checkpoint (.pth) that it was exported from"

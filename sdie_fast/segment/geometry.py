@@ -26,6 +26,7 @@ __all__ = [
     "Geometry",
     "Masks",
     "Prompt",
+    "Stretched",
     "as_images",
     "cast",
     "namespace",
@@ -151,6 +152,15 @@ class Geometry:
     def from_model(self, logits: Any) -> Any:
         """Logits (..., h, w) over the input to (..., height, width) over the image."""
         return resized(self.valid(logits), self.height, self.width)
+
+
+class Stretched(Geometry):
+    """How an image lies in the input of a model that wants it to fill the square, as SAM 2 does."""
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Height and width that the image has in the input."""
+        return self.size, self.size
 
 
 @dataclass(frozen=True)

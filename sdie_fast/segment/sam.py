@@ -1,11 +1,11 @@
-"""SAM by ONNX Runtime, from a directory that `sdie-fast export-sam` wrote."""
+"""SAM by ONNX Runtime, from a directory that `sdie-fast export-sam` wrote, or of graphs that others exported."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 from .. import _validate
 from ..errors import ModelError
 from ..files import replace_file
+from .exported import CONVENTIONS, OURS, Graphs
 from .geometry import Embeddings, Floats, Geometry, Prompt, as_images
-from .onnx import Held, Options, open_session
-from .segmenter import Segmenter, geometries_of, geometry_of_one
+from .onnx import Options, open_session
+from .segmenter import Segmenter, geometry_of_one
 
 __all__ = [
     "PRECISIONS", "SMALL_SAM", "SMALL_THRESHOLDS", "Sam", "SamManifest", "file_hash", "load_manifest", "point_arrays",
@@ -34,12 +35,12 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class SamManifest:
-    """A model's facts.
+    """A model's facts. Of graphs that others exported `graph` and a name suffice, unless the sizes differ.
 
     Attributes
     ----------
     name : str
-        Architecture: "vit_b", "vit_l", "vit_h" or "small".
+        Architecture: "vit_b", "vit_l", "vit_h" or "small"; anything for graphs of others.
     precision : {"fp32", "fp16", "int8"}
         Of the encoder's weights and arithmetic; layer normalisation is always fp32. int8: of its
         linear layers.
@@ -51,6 +52,10 @@ class SamManifest:
         Of the three channels, for intensities of 0 to 255.
     mask_threshold : float
         Logits above it are inside.
+    graph : str
+        Whose names the graphs' inputs and outputs have: a key of `exported.CONVENTIONS`.
+    encoder, decoder : str
+        Names of the files.
     files : dict of str to str
         SHA-256 of each file, by its name in the directory.
     parity : dict
@@ -60,16 +65,24 @@ class SamManifest:
     """
 
     name: str
-    precision: str
-    size: int
-    channels: int
-    embedding_size: int
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
+    precision: str = "fp32"
+    size: int = 1024
+    channels: int = 256
+    embedding_size: int = 64
+    pixel_mean: tuple[float, ...] = ()
+    pixel_std: tuple[float, ...] = ()
     mask_threshold: float = 0.0
+    graph: str = OURS
+    encoder: str = "encoder.onnx"
+    decoder: str = "decoder.onnx"
     files: dict[str, str] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is the small SAM: others may call theirs so, too."""
+        return (self.name, self.graph) == ("small", OURS)
 
     def save(self, directory: Path) -> None:
         """Write it, by atomic rename."""
@@ -83,9 +96,10 @@ def load_manifest(directory: Path, *, verify: bool = True) -> SamManifest:
     Parameters
     ----------
     directory : Path
-        As `sdie-fast export-sam` writes it.
+        As `sdie-fast export-sam` writes it, or with a manifest of one's own.
     verify : bool
-        Whether to hash the files (about a second a gigabyte).
+        Whether to hash the files (about a second a gigabyte). Graphs of others, and what lies beside them under their
+        names (weights), are hashed where the manifest does not: answers are kept by these hashes.
 
     Raises
     ------
@@ -102,28 +116,40 @@ def load_manifest(directory: Path, *, verify: bool = True) -> SamManifest:
     try:
         if content.pop("format") != FORMAT:
             raise ModelError(f"{path}: another format than {FORMAT!r}")
-        content["pixel_mean"] = tuple(float(v) for v in content["pixel_mean"])
-        content["pixel_std"] = tuple(float(v) for v in content["pixel_std"])
+        graph = content.get("graph", OURS)
+        if graph not in CONVENTIONS:
+            raise ModelError(f"{path}: graph: received {graph!r}; accepted: {', '.join(CONVENTIONS)}")
+        for key, usual in (("pixel_mean", CONVENTIONS[graph].mean), ("pixel_std", CONVENTIONS[graph].std)):
+            content[key] = tuple(float(v) for v in content.get(key, usual))
+            if len(content[key]) != 3 or (key == "pixel_std" and min(content[key]) <= 0):
+                raise ModelError(f"{path}: {key}: received {content[key]}; accepted: three numbers, a std above 0")
         manifest = SamManifest(**content)
         numbers = (manifest.size, manifest.channels, manifest.embedding_size)
         if any(not isinstance(n, int) or n < 1 for n in numbers) or manifest.precision not in PRECISIONS:
             raise ModelError(f"{path}: sizes {numbers}, precision {manifest.precision!r}")
-        files = dict(manifest.files)
+        parts = (manifest.encoder, manifest.decoder)
+        files: dict[str, Any] = ({} if graph == OURS else dict.fromkeys(parts)) | manifest.files
+        strange = [name for name in (*files, *parts) if Path(name).name != name]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a valid manifest: {error!r}") from error
-    for name in ("encoder.onnx", "decoder.onnx"):
+    for name in parts:
         if name not in files:
             raise ModelError(f"{path}: names no {name}")
-    strange = [name for name in files if Path(name).name != name]
     if strange:
         raise ModelError(f"{path}: names {strange[0]!r}, outside of its directory")
+    if graph != OURS:
+        stems = tuple(Path(name).stem for name in parts)
+        beside = (p.name for p in sorted(directory.iterdir()) if p.is_file() and p.name.startswith(stems))
+        files = dict.fromkeys(beside) | files
     for name, expected in files.items():
         file = directory / name
         if not file.is_file():
             raise ModelError(f"{file}: no such file, though {path} names it")
-        if verify and file_hash(file) != expected:
+        if expected is None and graph != OURS:
+            files[name] = file_hash(file)
+        elif verify and file_hash(file) != expected:
             raise ModelError(f"{file}: not the file that {path} names: its SHA-256 differs")
-    return manifest
+    return replace(manifest, files=files)
 
 
 def file_hash(path: Path) -> str:
@@ -136,12 +162,13 @@ def file_hash(path: Path) -> str:
 
 
 class Sam(Segmenter):
-    """A SAM, whole or small.
+    """A SAM, whole or small; also SAM 2, MobileSAM, EfficientSAM and SAM-HQ, as others export them.
 
     Parameters
     ----------
     directory : path, optional
-        As `sdie-fast export-sam` writes it; None means the small one that ships.
+        As `sdie-fast export-sam` writes it, or with a manifest of one's own, as the guide has it; None means the small
+        one that ships.
     options : Options, optional
         Provider, threads, cache.
     batch : int
@@ -154,7 +181,7 @@ class Sam(Segmenter):
     Raises
     ------
     ModelError
-        A directory, file or runtime that cannot be used.
+        A directory, file or runtime that cannot be used, graphs that are not what their manifest says.
 
     Notes
     -----
@@ -180,16 +207,23 @@ class Sam(Segmenter):
         self.options = Options() if options is None else options
         self.manifest = load_manifest(self.directory, verify=verify)
         m = self.manifest
+        paths = self.directory / m.encoder, self.directory / m.decoder
         self._encoder, self._decoder = (
-            open_session(self.directory / name, self.options, key=m.files[name], precision=precision)
-            for name, precision in (("encoder.onnx", m.precision), ("decoder.onnx", "fp32"))
+            open_session(path, self.options, key=m.files[path.name], precision=precision)
+            for path, precision in zip(paths, (m.precision, "fp32"), strict=True)
         )
+        sizes = m.size, m.channels, m.embedding_size
+        self._graphs = Graphs(m.graph, (paths[0], self._encoder), (paths[1], self._decoder), *sizes)
+        if not self._graphs.together:
+            self._batch = 1
         usual = 8 if self._decoder.provider == "cpu" else 64
         self._prompts: int = count("prompts", usual if prompts is None else prompts)
         # Embeddings stay on a GPU; a decoder that runs on the CPU beside an encoder that does not could not see them.
-        self._held = "cpu" not in self.providers
-        self._mean = np.array(m.pixel_mean, np.float32)
-        self._std = np.array(m.pixel_std, np.float32)
+        # What stays is rows: images have to lie on the first axis.
+        self._held = "cpu" not in self.providers and not any(self._graphs.convention.kept.values())
+        whole = self._graphs.whole
+        self._mean = np.array((0.0,) * 3 if whole else m.pixel_mean, np.float32)
+        self._std = np.array((1.0,) * 3 if whole else m.pixel_std, np.float32)
         self._input = np.zeros((self._batch, 3, m.size, m.size), np.float32)  # made once, used for every image
 
     def __reduce__(self) -> Any:
@@ -213,7 +247,7 @@ class Sam(Segmenter):
     @property
     def thresholds(self) -> tuple[float, float]:
         """Lowest predicted IoU and stability for "auto": the small SAM's are those best on procedural scenes."""
-        return SMALL_THRESHOLDS if self.manifest.name == "small" else super().thresholds
+        return SMALL_THRESHOLDS if self.manifest.small else super().thresholds
 
     @property
     def providers(self) -> tuple[str, str]:
@@ -242,17 +276,12 @@ class Sam(Segmenter):
             it is.
         """
         views = self.take(images, axes)
-        geometries = geometries_of(views, self.size)
-        kept, found = [], []
+        geometries = [self._graphs.geometry(view) for view in views]
+        found = []
         for start in range(0, len(views), self._batch):
             part = slice(start, start + self._batch)
-            given = self._input_of(views[part], geometries[part])
-            if self._held:
-                kept += self._encoder.run_held(images=given)
-            else:
-                found += self._encoder.run(images=given)
-        features = Held.of(kept) if self._held else np.concatenate(found)
-        return Embeddings(features, tuple(geometries))
+            found.append(self._graphs.encode(self._input_of(views[part], geometries[part]), self._held))
+        return Embeddings(self._graphs.joined(found), tuple(geometries))
 
     def _input_of(self, views: list[Any], geometries: list[Geometry]) -> Any:
         """The encoder's input: an array, or memory of a device where the images lie on one."""
@@ -261,40 +290,36 @@ class Sam(Segmenter):
                 planes = view.transpose(2, 0, 1).astype(np.float32, order="C")
                 planes *= np.float32(255.0 / _validate.white_level(None, view.dtype))
                 geometry.fill(planes, out, self._mean, self._std)
-            return self._input[: len(views)]
+            return np.ascontiguousarray(self._graphs.input_of(self._input[: len(views)], geometries[0]))
         batch = _tensors().input_of(views, geometries, self._mean, self._std)
         if batch.device.type == "cuda" and self._encoder.device == "cpu":
             batch = batch.cpu()
-        return _tensors().span_of(batch)
+        return _tensors().span_of(self._graphs.input_of(batch, geometries[0]))
 
     def decode(self, embedding: Embeddings, prompt: Prompt) -> tuple[Floats, Floats]:
-        """Decode K prompts on one image's embedding: see `Segmenter.decode`."""
+        """Decode K prompts on one image's embedding: see `Segmenter.decode`.
+
+        A decoder without the single mask of an unambiguous prompt (SAM 2, EfficientSAM) has in its place the best of
+        its three by predicted IoU. One with a single mask (SAM-HQ) has it four times. EfficientSAM leaves out earlier
+        masks and points labelled 0.
+
+        Raises
+        ------
+        InvalidArgumentError, InvalidTypeError
+            As `Prompt.checked`; more points than the decoder takes.
+        ModelError
+            The decoder fails, or returns another number of masks than 1, 3 or 4.
+        """
         geometry = geometry_of_one(embedding)
-        side = 4 * self.manifest.embedding_size
-        prompt = prompt.checked(geometry, side)
-        points, labels = point_arrays(prompt, geometry)
-        masks = prompt.masks
-        logits, quality = [], []
-        features: Any = embedding.features
-        features = features.span() if isinstance(features, Held) else self._decoder.hold(features)
-        for start in range(0, len(prompt), self._prompts):
-            part = slice(start, start + self._prompts)
-            n = len(points[part])
-            given = np.zeros((n, 1, side, side), np.float32) if masks is None else masks[part][:, None]
-            found = self._decoder.run(
-                embedding=features,
-                points=points[part],
-                labels=labels[part],
-                masks=given,
-                has_masks=np.full((n, 1, 1, 1), masks is not None, np.float32),
-            )
-            logits.append(found[0])
-            quality.append(found[1])
-        return np.concatenate(logits), np.concatenate(quality)
+        prompt = prompt.checked(geometry, self._graphs.side)
+        points, labels = point_arrays(prompt, geometry, self._graphs.convention.padded)
+        return self._graphs.decode(embedding.features, points, labels, prompt.masks, self._prompts)
 
 
-def point_arrays(prompt: Prompt, geometry: Geometry) -> tuple[Floats, Floats]:
+def point_arrays(prompt: Prompt, geometry: Geometry, padded: bool = True) -> tuple[Floats, Floats]:
     """Points and boxes as SAM's decoder takes them: a box is its corners labelled 2 and 3, no box a point labelled -1.
+
+    Without `padded` no box is nothing.
 
     Returns
     -------
@@ -310,7 +335,7 @@ def point_arrays(prompt: Prompt, geometry: Geometry) -> tuple[Floats, Floats]:
     if prompt.boxes is not None:
         points.append(geometry.to_model(prompt.boxes).reshape(count, 2, 2))
         labels.append(np.tile(np.array([2.0, 3.0], np.float32), (count, 1)))
-    else:
+    elif padded:
         points.append(np.zeros((count, 1, 2), np.float32))
         labels.append(np.full((count, 1), -1.0, np.float32))
     return np.concatenate(points, 1), np.concatenate(labels, 1)
