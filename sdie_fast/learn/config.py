@@ -19,7 +19,7 @@ from .env import CREDITS, REWARDS
 
 __all__ = ["BACKENDS", "ENCODERS", "PRESETS", "Config", "Job"]
 
-ENCODERS = ("small", "resnet18", "resnet18-imagenet")
+ENCODERS = ("small", "texture", "resnet18", "resnet18-imagenet")
 BACKENDS = ("auto", "onnx", "tensorrt", "torch")
 
 
@@ -72,8 +72,9 @@ class Config:
     credit : {"own", "vote", "best"}
         What a round is rewarded for: its own mask (the paper), the vote of the masks so far, or (ours) the best of
         them, since one is chosen in the end, and a round that repeats another adds nothing.
-    encoder : {"small", "resnet18", "resnet18-imagenet"}
-        The paper: ResNet18. Ours: "small", four convolutions, for CPUs.
+    encoder : {"small", "texture", "resnet18", "resnet18-imagenet"}
+        The paper: ResNet18. Ours: "small", four convolutions, for CPUs, and "texture", a hundred numbers that are not
+        learned: from five shots they tell classes apart where convolutions do not.
     side : int
         Pixels a side of what the networks see (ours: 64).
     start : {"filters", "uniform", "searched"}

@@ -25,7 +25,7 @@ from ..segment.onnx_files import to_onnx
 from .config import Config
 from .env import Act, SdieEnv
 from .episode import Observation
-from .networks import ScheduleNet, random_shift
+from .networks import ScheduleNet, Texture, random_shift
 from .places import Floats, Images
 
 __all__ = ["BATCH", "ENCODER", "RATE", "STEPS", "VARIANTS", "demonstrations", "distill", "export_actor"]
@@ -107,15 +107,22 @@ def distill(actor: nn.Module, env: SdieEnv, config: Config) -> tuple[ScheduleNet
     seen, actions = demonstrations(env, act, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = ScheduleNet(ENCODER, config.rounds, config.actions.size).to(device)
+        encoder = config.encoder if config.encoder == "texture" else ENCODER
+        net = ScheduleNet(encoder, config.rounds, config.actions.size).to(device)
     inputs, wanted = torch.from_numpy(seen[0]).to(device), torch.from_numpy(actions).to(device)
+    fixed: torch.Tensor | None = None
+    if isinstance(net.encoder, Texture):
+        net.encoder.settle(inputs)
+        with torch.no_grad():
+            fixed = net.encoder(inputs[:, None].float() / 255.0)
     optimizer = torch.optim.Adam(net.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
     rng = np.random.default_rng((config.seed, 4))
     for _ in range(STEPS):
         rows = torch.from_numpy(rng.integers(len(inputs), size=BATCH))
         offsets = torch.from_numpy(rng.integers(0, 5, (BATCH, 2)))
-        loss = functional.mse_loss(net(random_shift(inputs[rows], offsets.to(device), 2)), wanted[rows])
+        given = net(random_shift(inputs[rows], offsets.to(device), 2)) if fixed is None else net.of(fixed[rows])
+        loss = functional.mse_loss(given, wanted[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

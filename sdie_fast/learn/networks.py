@@ -12,15 +12,76 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ..errors import InvalidArgumentError, ModelError
 from .config import ENCODERS
 
-__all__ = ["ActorNet", "CriticNet", "ScheduleNet", "build_encoder", "random_shift"]
+__all__ = ["ActorNet", "CriticNet", "ScheduleNet", "Texture", "build_encoder", "random_shift"]
 
 
 def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(min(32, channels // 4), channels)
+
+
+class Texture(nn.Module):
+    """What a surface looks like, in numbers that nobody has to learn: where a few shots are all there is to learn from.
+
+    Histograms of the intensities, as they are and standardised; and, at four scales, how strong the first and second
+    derivatives are on average, at most and in spread. Gives (N, FEATURES) of (N, 1, S, S) in [0, 1], S being 16 or more.
+    """
+
+    FEATURES = 100
+    _STENCILS = (
+        ((0, 0, 0), (-1, 0, 1), (0, 0, 0)),
+        ((0, -1, 0), (0, 0, 0), (0, 1, 0)),
+        ((0, 0, 0), (1, -2, 1), (0, 0, 0)),
+        ((0, 1, 0), (0, -2, 0), (0, 1, 0)),
+        ((1, 0, -1), (0, 0, 0), (-1, 0, 1)),
+        ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("stencils", torch.tensor(self._STENCILS, dtype=torch.float32)[:, None])
+        self.register_buffer("mean", torch.zeros(self.FEATURES))
+        self.register_buffer("spread", torch.ones(self.FEATURES))
+
+    @torch.no_grad()
+    def settle(self, seen: torch.Tensor) -> None:
+        """Standardise by images, uint8 (N, S, S): the shots."""
+        found = self._raw(seen[:, None].float() / 255.0)
+        self.mean.copy_(found.mean(0))
+        self.spread.copy_(found.std(0) + 1e-3)
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """Give the numbers, standardised."""
+        return ((self._raw(planes) - self.mean) / self.spread).clamp(-5.0, 5.0)
+
+    def _raw(self, planes: torch.Tensor) -> torch.Tensor:
+        mean = planes.mean((2, 3))
+        spread = _deviation(planes)
+        level = (planes - mean[..., None, None]) / (spread[..., None, None] + 0.02)
+        found = [mean, (spread + 0.01).log(), _histogram(planes, 0.0, 1.0, 9), _histogram(level, -3.0, 3.0, 13)]
+        for _ in range(4):
+            padded = functional.pad(planes, (1, 1, 1, 1), mode="reflect")
+            steep = functional.conv2d(padded, self.stencils).abs()
+            found += [(steep.mean((2, 3)) + 0.002).log(), (steep.amax((2, 3)) + 0.01).log()]
+            found += [(_deviation(steep) + 0.002).log(), (_deviation(planes) + 0.01).log()]
+            planes = functional.avg_pool2d(planes, 2)
+        return torch.cat(found, 1)
+
+
+def _deviation(planes: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of each plane, with a slope where there is none."""
+    return ((planes - planes.mean((2, 3), keepdim=True)).square().mean((2, 3)) + 1e-12).sqrt()
+
+
+def _histogram(planes: torch.Tensor, low: float, high: float, bins: int) -> torch.Tensor:
+    """Shares of linearly interpolated bins of (N, 1, S, S)."""
+    centres = torch.linspace(low, high, bins, device=planes.device)
+    width = (high - low) / (bins - 1)
+    return (1.0 - (planes[..., None] - centres).abs() / width).clamp(min=0.0).mean((1, 2, 3))
 
 
 def build_encoder(name: str) -> tuple[nn.Module, int]:
@@ -28,9 +89,9 @@ def build_encoder(name: str) -> tuple[nn.Module, int]:
 
     Parameters
     ----------
-    name : {"resnet18", "resnet18-imagenet", "small"}
+    name : {"resnet18", "resnet18-imagenet", "small", "texture"}
         torchvision's ResNet18 with group normalisation, from scratch; the same with its ImageNet weights, which
-        torchvision fetches, and batch normalisation frozen; four convolutions, for training on a CPU.
+        torchvision fetches, and batch normalisation frozen; four convolutions, for training on a CPU; `Texture`, which is not learned.
 
     Raises
     ------
@@ -44,6 +105,8 @@ def build_encoder(name: str) -> tuple[nn.Module, int]:
         for low, high in ((1, 16), (16, 32), (32, 48), (48, 64)):
             layers += [nn.Conv2d(low, high, 3, 2, 1), _group_norm(high), nn.ReLU()]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten()), 1024
+    if name == "texture":
+        return Texture(), Texture.FEATURES
     if name not in ENCODERS:
         raise InvalidArgumentError(f"encoder: received {name!r}; accepted: {', '.join(ENCODERS)}")
     from torchvision.models import ResNet18_Weights, resnet18
@@ -121,7 +184,10 @@ class ActorNet(nn.Module):
 
     def forward(self, seen: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Give actions (N, size) of images, uint8 or float of 0 to 255 (N, S, S), and rounds, one-hot (N, T)."""
-        features = self.encoder(seen[:, None].float() / 255.0)
+        return self.of(self.encoder(seen[:, None].float() / 255.0), at)
+
+    def of(self, features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Give actions of what the encoder made of images."""
         return _action(self.head(torch.cat([features, at], 1)) + at @ self.each_round)
 
 
@@ -166,8 +232,11 @@ class ScheduleNet(nn.Module):
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
         """Give actions (N, T, size) of images, uint8 or float of 0 to 255 (N, S, S)."""
-        found = _action(self.head(self.encoder(seen[:, None].float() / 255.0)))
-        return found.reshape(-1, self.rounds, self.size)
+        return self.of(self.encoder(seen[:, None].float() / 255.0))
+
+    def of(self, features: torch.Tensor) -> torch.Tensor:
+        """Give actions of what the encoder made of images."""
+        return _action(self.head(features)).reshape(-1, self.rounds, self.size)
 
 
 def random_shift(seen: torch.Tensor, offsets: torch.Tensor, pad: int) -> torch.Tensor:

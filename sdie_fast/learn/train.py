@@ -30,6 +30,7 @@ from .distill import distill, export_actor
 from .env import Rollout, SdieEnv, follow
 from .episode import Observation
 from .memory import Memory
+from .networks import Texture
 from .places import Floats
 from .select import BLIND, best_rule, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
@@ -188,6 +189,9 @@ class Training:
         self.progress.segmentations += self.env.calls
         clone(self.agent.actor, self.env, self.upright, self.goals, c.seed)
         self.agent.actor_target.load_state_dict(self.agent.actor.state_dict())
+        if isinstance(self.agent.actor.encoder, Texture):  # standardised by the shots, for all alike
+            for net in (*self.agent.critics, *self.agent.critic_targets):
+                net.encoder.load_state_dict(self.agent.actor.encoder.state_dict())
         self._first = copy.deepcopy(self.agent.actor.state_dict())
 
     def _explore(self, state: Observation, which: Sequence[int]) -> Floats:
