@@ -25,11 +25,14 @@ class Segmenter(abc.ABC):
     ----------
     takes_tensors : bool
         Whether images may be tensors, or arrays on a GPU.
+    takes_prompts : bool
+        Whether it can be pointed at something; what cannot answers "auto" without options alone.
     at_once : int
         Prompts whose logits fit in memory together; those of one image always do.
     """
 
     takes_tensors: bool = False
+    takes_prompts: bool = True
     at_once: int = 1
 
     @property
