@@ -32,7 +32,7 @@ def _triple(name: str, value: Any) -> tuple[float, float, float]:
 
 def _scale(name: str, value: Any) -> tuple[float, float, float]:
     found = _triple(name, value)
-    if not np.all(np.float32(found)):
+    if not np.asarray(found, np.float32).all():
         raise InvalidArgumentError(f"{name}: received {value!r}; accepted: numbers other than 0")
     return found
 
