@@ -258,9 +258,7 @@ class OnnxSegmenter(MapSegmenter):
         options: Options | None = None,
         batch: int = 4,
     ) -> None:
-        settings = {
-            "size": size, "mean": mean, "scale": scale, "output": output, "normalise": normalise, "threshold": threshold,
-        }  # fmt: skip
+        settings = dict(zip(_SETTINGS, (size, mean, scale, output, normalise, threshold), strict=True))
         super().__init__(path, batch, **settings)
         self._made_by = functools.partial(type(self), self.path.absolute(), options=options, batch=batch, **settings)
         self._model = open_session(self.path, options or Options(), key=self.hash, precision="fp32")
