@@ -12,7 +12,15 @@ from typing import Annotated
 
 import typer
 
-from ._cli import bench_command, enhance_command, learn_commands, line_commands, segment_commands, tune_command
+from ._cli import (
+    bench_command,
+    enhance_command,
+    fetch_command,
+    learn_commands,
+    line_commands,
+    segment_commands,
+    tune_command,
+)
 from ._cli.common import Json, Quiet, Threads, failing, show_whole, stdout
 from .errors import MissingPackageError, ModelError
 
@@ -100,6 +108,7 @@ def demo(
 
 
 segment_commands.register(app)
+app.command("fetch-segmenter", short_help="A segmenter that others made.")(fetch_command.fetch_segmenter)
 app.command(short_help="Learn a recipe from labelled images.")(learn_commands.train)
 line_commands.register(app)
 app.command(short_help="Tune a recipe by eye, in the browser.")(tune_command.tune)

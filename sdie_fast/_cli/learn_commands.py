@@ -62,7 +62,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of shots, networks and noise.", show_default="0")] = None,
     budget: Annotated[int | None, typer.Option(help="Segmentations to spend.", show_default="5000")] = None,
     segmenter: Annotated[
-        Path | None, typer.Option(help="export-sam's, or a checkpoint.", show_default="small SAM")
+        Path | None, typer.Option(help="export-sam's, .pth or .onnx.", show_default="small SAM")
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="auto, support, box or point.", show_default="auto")] = None,
     filters: Annotated[str | None, typer.Option(help="The toolkit, such as identity,wls,median.")] = None,

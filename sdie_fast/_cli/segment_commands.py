@@ -124,7 +124,7 @@ def evaluate(
             "prompt": f"{prompt}, from the truth" if prompt in ("box", "point") else prompt,
             "size": size or "as it is",
             **({"shots": shots, "seed": seed} if prompt == "support" else {}),
-            **(options if prompt == "auto" else {}),
+            **(options if prompt == "auto" and model.takes_prompts else {}),
         }
         given = {k: v for k, v in facts.items() if v is not None}
         if out is not None:

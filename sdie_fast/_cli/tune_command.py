@@ -25,7 +25,7 @@ def tune(
         float | None, typer.Option(help="Of 16-bit files: what counts as 1.", min=1, max=65535, metavar="N")
     ] = None,
     segmenter: Annotated[
-        Path | None, typer.Option(help="For masks: what export-sam wrote.", show_default="small SAM")
+        Path | None, typer.Option(help="For masks: as segment takes it.", show_default="small SAM")
     ] = None,
     threads: Threads = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets everybody in.")] = "127.0.0.1",

@@ -73,7 +73,8 @@ def _resampling(source: int, target: int, device: Any = None) -> Any:
     if device is not None:
         import torch
 
-        return torch.from_numpy(_resampling(source, target).copy()).to(device)
+        with torch.inference_mode(False):  # it is kept, for callers with a gradient too
+            return torch.from_numpy(_resampling(source, target).copy()).to(device)
     scale = source / target
     support = max(scale, 1.0)
     centre = (np.arange(target) + 0.5) * scale

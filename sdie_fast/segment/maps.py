@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import functools
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,132 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _validate
-from ..errors import InvalidArgumentError, ModelError, SdieError
-from ..files import replace_file
+from ..errors import InvalidArgumentError, ModelError
 from .geometry import Embeddings, Floats, Prompt, resized
+from .map_manifest import load_map_manifest, map_model_in
 from .onnx import Options, open_session
-from .prompts import Answer, Auto
+from .prompts import Answer, Auto, meant
 from .sam import file_hash
 from .segmenter import Segmenter, geometries_of
 
-__all__ = ["NORMALISE", "MapManifest", "MapSegmenter", "OnnxSegmenter", "load_map_manifest", "map_model_in"]
+__all__ = ["MapSegmenter", "OnnxSegmenter"]
 
-FORMAT = "sdie_fast map 1"
-NORMALISE = ("none", "sigmoid", "min-max")
+_REALS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_SETTINGS = ("size", "mean", "scale", "output", "normalise", "threshold")
 _BAND = 0.2  # how far above and below the threshold `stability` cuts
-
-
-def _triple(name: str, value: Any) -> tuple[float, float, float]:
-    """One number for each of the three channels, or one for all."""
-    try:
-        found = np.broadcast_to(np.asarray(value, np.float64), (3,))
-    except (TypeError, ValueError):
-        found = np.full(3, np.nan)
-    if isinstance(value, (str, bytes)) or not np.isfinite(found).all():
-        raise InvalidArgumentError(f"{name}: received {value!r}; accepted: a number, or one for each of 3 channels")
-    return float(found[0]), float(found[1]), float(found[2])
-
-
-def _scale(name: str, value: Any) -> tuple[float, float, float]:
-    found = _triple(name, value)
-    if not all(found):
-        raise InvalidArgumentError(f"{name}: received {value!r}; accepted: numbers other than 0")
-    return found
-
-
-def _optional_text(name: str, value: Any) -> str | None:
-    return None if value is None else _validate.text(name, value)
-
-
-_RULES: dict[str, _validate.Rule] = {
-    "name": _validate.text,
-    "size": _validate.integer(16, 16384, optional=True),
-    "mean": _triple,
-    "scale": _scale,
-    "output": _optional_text,
-    "normalise": _validate.choice(*NORMALISE),
-    "threshold": _validate.real(0.0, 1.0),
-    "sha256": _optional_text,
-    "source": _validate.text,
-}
-
-
-@dataclass(frozen=True)
-class MapManifest:
-    """What a model file does not say of itself: the JSON beside it.
-
-    Attributes
-    ----------
-    name : str
-        Of the model, for reports.
-    size : int or None
-        Side in pixels that pictures are resized to, bilinearly and without keeping their shape; None takes what the
-        model's input says.
-    mean, scale : tuple of float
-        Of the three channels: the input is (intensity - mean) / scale, with intensities of 0 to 255.
-    output : str or None
-        The output that is the map; None is the first.
-    normalise : {"none", "sigmoid", "min-max"}
-        What makes shares of the map: nothing, the logistic function, or stretching each map from its minimum to its
-        maximum.
-    threshold : float
-        Foreground is what lies above, 0 to 1.
-    sha256 : str or None
-        Of the model file; it is checked where it is given.
-    source : str
-        Where the model comes from, and its licence.
-    """
-
-    name: str = "map model"
-    size: int | None = None
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    scale: tuple[float, ...] = (255.0, 255.0, 255.0)
-    output: str | None = None
-    normalise: str = "none"
-    threshold: float = 0.5
-    sha256: str | None = None
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        for name, rule in _RULES.items():
-            object.__setattr__(self, name, rule(name, getattr(self, name)))
-
-    def save(self, model: Path) -> None:
-        """Write it beside a model file, by atomic rename."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
-        replace_file(model.with_suffix(".json"), lambda file: file.write(text.encode()))
-
-
-def load_map_manifest(model: Path) -> MapManifest:
-    """Read the JSON beside a model file, the one of its name; without one, the defaults.
-
-    Raises
-    ------
-    ModelError
-        The JSON cannot be read, or is no valid manifest.
-    """
-    path = model.with_suffix(".json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return MapManifest(name=model.stem)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise ModelError(f"{path}: not a map model's JSON; accepted: an object whose format is {FORMAT!r}")
-    try:
-        _validate.known_keys("key", content, [f.name for f in fields(MapManifest)])
-        return MapManifest(**{"name": model.stem, **content})
-    except SdieError as error:
-        raise ModelError(f"{path}: {error}") from error
-
-
-def map_model_in(path: Path) -> Path | None:
-    """The map model that a path means: an .onnx file, or the only one of a directory that has a JSON beside it."""
-    if path.is_dir():
-        found = [model for model in sorted(path.glob("*.onnx")) if model.with_suffix(".json").is_file()]
-        return found[0] if len(found) == 1 else None
-    return path if path.suffix == ".onnx" else None
 
 
 class MapSegmenter(Segmenter):
@@ -152,7 +38,7 @@ class MapSegmenter(Segmenter):
     batch : int
         Pictures run at once, where the model's first axis is free.
     **settings
-        Fields of `MapManifest` that stand above the JSON's.
+        size, mean, scale, output, normalise and threshold, above the JSON's.
 
     Raises
     ------
@@ -165,13 +51,17 @@ class MapSegmenter(Segmenter):
     -----
     Such a model has no prompts: only "auto" is accepted, and it has no options. The quality of an answer is the mean
     of the map within the mask, before "min-max" has stretched it; its stability is the IoU of the masks cut 0.2 above
-    and below the threshold.
+    and below the threshold. Both are 0 where the mask is empty. Pickles and copies are made by the arguments: the file
+    is read again where they are opened.
     """
 
     usual_rule = "stability"  # how steeply the map falls is a measurement
+    takes_prompts = False
+    _made_by: functools.partial[Any]
 
     def __init__(self, path: Path | str, batch: int, **settings: Any) -> None:
         self._batch: int = _validate.integer(1, 2**16)("batch", batch)
+        _validate.known_keys("settings", settings, _SETTINGS)
         given = _validate.path("path", path)
         model = map_model_in(given)
         if model is None:
@@ -181,25 +71,44 @@ class MapSegmenter(Segmenter):
         self.path = model
         self.manifest = replace(load_map_manifest(model), **{k: v for k, v in settings.items() if v is not None})
         self.hash = file_hash(model)
+        beside = model.with_name(model.name + ".data")  # where exporters put large weights
+        self._weights = f"{file_hash(beside)} " if beside.is_file() else ""
         if self.manifest.sha256 not in (None, self.hash):
             raise ModelError(f"{model}: its SHA-256 is {self.hash}, not {self.manifest.sha256} as its JSON says")
         self._mean, self._scale = (np.array(v, np.float32) for v in (self.manifest.mean, self.manifest.scale))
 
-    def _settle(self, shape: Sequence[Any]) -> None:
-        """Take the size from the model's input, (N, C, H, W) with names where it is free, or see that it fits."""
-        fixed = [n for n in shape[2:] if isinstance(n, int)]
-        if len(shape) != 4 or shape[1] not in (1, 3) or len(set(fixed)) > 1:
-            raise ModelError(f"{self.path}: its input is {list(shape)}; accepted: (N, 3, S, S) or (N, 1, S, S)")
-        if shape[0] not in (1, None) and isinstance(shape[0], int):
+    def __reduce__(self) -> Any:
+        return self._made_by, ()
+
+    def _settle(self, inputs: Sequence[tuple[Sequence[Any], bool]], outputs: Sequence[str]) -> None:
+        """Take from the model what the manifest leaves open, and see that they fit.
+
+        Inputs are (N, C, H, W), of something else than a positive number where it is free, and whether they are real
+        numbers.
+        """
+        if len(inputs) != 1:
+            raise ModelError(f"{self.path}: has {len(inputs)} inputs; accepted: one, the picture")
+        given, real = inputs[0]
+        shape = [n if isinstance(n, int) and n > 0 else None for n in given]
+        fixed = [n for n in shape[2:] if n]
+        if len(shape) != 4 or shape[1] not in (1, 3) or len(set(fixed)) > 1 or not real:
+            kind = "" if real else " and takes integers"
+            raise ModelError(
+                f"{self.path}: its input is {list(given)}{kind}; accepted: (N, 3, S, S) or (N, 1, S, S), real numbers"
+            )
+        if shape[0] not in (1, None):
             raise ModelError(f"{self.path}: takes {shape[0]} pictures at once; accepted: 1, or any number")
         self._at_once = 1 if shape[0] == 1 else self._batch
-        self._channels = int(shape[1])
+        self._channels = int(shape[1] or 0)
         size = self.manifest.size or (fixed[0] if fixed else None)
         if size is None:
             raise InvalidArgumentError(f"size: received None; {self.path} takes pictures of any size, so name one")
         if fixed and fixed[0] != size:
             raise InvalidArgumentError(f"size: received {size}; accepted: {fixed[0]}, which {self.path} is made for")
-        self.manifest = replace(self.manifest, size=size)
+        chosen = self.manifest.output or outputs[0]
+        if chosen not in outputs:
+            raise InvalidArgumentError(f"output: received {chosen!r}; {self.path} has {', '.join(outputs)}")
+        self.manifest = replace(self.manifest, size=size, output=chosen)
 
     @property
     def size(self) -> int:
@@ -211,7 +120,7 @@ class MapSegmenter(Segmenter):
     def fingerprint(self) -> str:
         """The file's hash, what is made of its input and output, and what runs it."""
         told = asdict(replace(self.manifest, name="", source="", sha256=self.hash))
-        return f"map {sorted(told.items())} {self._runtime}"
+        return f"map {sorted(told.items())} {self._weights}{self._runtime}"
 
     @property
     @abc.abstractmethod
@@ -246,14 +155,21 @@ class MapSegmenter(Segmenter):
         """The maps, as many at a time as the model takes."""
         for start in range(0, len(views), self._at_once):
             part = views[start : start + self._at_once]
-            found = self._run(np.stack([self._input_of(view) for view in part]))
+            given = np.stack([self._input_of(view) for view in part])
+            try:
+                found = self._run(given)
+            except Exception as error:  # each runtime raises classes of its own
+                told = " ".join(str(error).split())[:300]
+                raise ModelError(f"{self.path}: failed on an input of shape {given.shape}: {told}") from error
             if found.shape[:-2] not in ((len(part), 1), (len(part),)):
                 raise ModelError(
                     f"{self.path}: output {self.manifest.output!r} is {found.shape} for {len(part)} picture(s); "
                     "accepted: (N, 1, h, w) or (N, h, w), one map a picture"
                 )
+            if not np.isfinite(found).all():
+                raise ModelError(f"{self.path}: output {self.manifest.output!r} has NaN or infinite values")
             for plane in found.astype(np.float32).reshape(len(part), *found.shape[-2:]):
-                yield 1.0 / (1.0 + np.exp(-plane)) if self.manifest.normalise == "sigmoid" else plane
+                yield 0.5 + 0.5 * np.tanh(0.5 * plane) if self.manifest.normalise == "sigmoid" else plane
 
     def _input_of(self, view: npt.NDArray[Any]) -> Floats:
         planes = view.transpose(2, 0, 1).astype(np.float32, order="C")
@@ -272,7 +188,11 @@ class MapSegmenter(Segmenter):
         raise self._refusal(prompt)
 
     def _refusal(self, prompt: Any) -> InvalidArgumentError:
-        received = repr(prompt) if isinstance(prompt, (str, Auto)) else f"a {type(prompt).__name__}"
+        received = f"a {type(prompt).__name__}"
+        if isinstance(prompt, Auto):
+            usual = asdict(Auto())
+            other = [f"{k}={v!r}" for k, v in asdict(prompt).items() if v != usual[k]]
+            received = f"'auto' with {', '.join(other)}"
         return InvalidArgumentError(
             f"prompt: received {received}; accepted: 'auto' without options, since {self.name} maps a picture to its "
             "foreground and cannot be pointed at anything"
@@ -280,12 +200,10 @@ class MapSegmenter(Segmenter):
 
     def answer(self, images: Any, prompt: Any, options: Any = None, axes: str | None = None) -> list[Answer]:
         """Segment images: see `Segmenter.answer`."""
-        for own in prompt if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]:
-            if own not in ("auto", Auto()):
-                raise self._refusal(own)
-        if options:
-            raise self._refusal(f"auto with {', '.join(options)}")
         views = self.take(images, axes)
+        for own in meant(prompt, options or {}, len(views)):
+            if own != Auto():
+                raise self._refusal(own)
         return [self._judged(raw, *view.shape[:2]) for raw, view in zip(self._each(views), views, strict=True)]
 
     def _judged(self, raw: Floats, height: int, width: int) -> Answer:
@@ -325,7 +243,7 @@ class OnnxSegmenter(MapSegmenter):
 
     Notes
     -----
-    Prompts and quality are as `MapSegmenter` tells. Pickles and copies are made by these arguments.
+    Prompts, quality and pickles are as `MapSegmenter` tells.
     """
 
     def __init__(
@@ -341,25 +259,14 @@ class OnnxSegmenter(MapSegmenter):
         options: Options | None = None,
         batch: int = 4,
     ) -> None:
-        settings = {
-            "size": size, "mean": mean, "scale": scale, "output": output, "normalise": normalise, "threshold": threshold,
-        }  # fmt: skip
+        settings = dict(zip(_SETTINGS, (size, mean, scale, output, normalise, threshold), strict=True))
         super().__init__(path, batch, **settings)
         self._made_by = functools.partial(type(self), self.path.absolute(), options=options, batch=batch, **settings)
         self._model = open_session(self.path, options or Options(), key=self.hash, precision="fp32")
         session = self._model.session
-        inputs, outputs = session.get_inputs(), [o.name for o in session.get_outputs()]
-        if len(inputs) != 1:
-            raise ModelError(f"{self.path}: has {len(inputs)} inputs; accepted: one, the picture")
-        self._settle(inputs[0].shape)
-        chosen = self.manifest.output or outputs[0]
-        if chosen not in outputs:
-            raise InvalidArgumentError(f"output: received {chosen!r}; {self.path} has {', '.join(outputs)}")
-        self.manifest = replace(self.manifest, output=chosen)
-        self._input, self._dtype = inputs[0].name, np.float16 if "16" in inputs[0].type else np.float32
-
-    def __reduce__(self) -> Any:
-        return self._made_by, ()
+        inputs = session.get_inputs()
+        self._settle([(i.shape, i.type in _REALS) for i in inputs], [o.name for o in session.get_outputs()])
+        self._input, self._dtype = inputs[0].name, _REALS[inputs[0].type]
 
     @property
     def name(self) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from .. import _needs, _validate
 from ..errors import InvalidArgumentError
-from .maps import OnnxSegmenter, map_model_in
+from .map_manifest import map_model_in
+from .maps import OnnxSegmenter
 from .onnx import Options
 from .sam import FILE_NAME, Sam
 from .segmenter import Segmenter
@@ -32,8 +33,8 @@ def open_segmenter(
     Parameters
     ----------
     source : Path or None
-        A directory that `sdie-fast export-sam` wrote, a SAM checkpoint, a map model (`maps.map_model_in`), or None for
-        the small SAM that ships.
+        A directory that `sdie-fast export-sam` wrote, a SAM checkpoint, a map model (`map_manifest.map_model_in`), or
+        None for the small SAM that ships.
     provider : str
         "auto", "cpu", "cuda", or "tensorrt" with ONNX Runtime; a device with torch.
     threads : int, optional

@@ -21,7 +21,7 @@ from .geometry import Embeddings, Floats, Masks, Prompt, cast, namespace, on_hos
 from .support import Model, Support
 
 __all__ = [
-    "Answer", "Auto", "DeviceAnswer", "Found", "agreements", "answer", "distinct", "everything", "stability",
+    "Answer", "Auto", "DeviceAnswer", "Found", "agreements", "answer", "distinct", "everything", "meant", "stability",
 ]  # fmt: skip
 
 OFFSET = 1.0  # logits above and below zero whose cuts `stability` compares
@@ -353,7 +353,7 @@ _WAYS: dict[type, tuple[Any, Callable[[Any], int]]] = {
 }
 
 
-def _meant(prompt: Any, options: dict[str, Any], count: int) -> list[Auto | Support | Prompt]:
+def meant(prompt: Any, options: dict[str, Any], count: int) -> list[Auto | Support | Prompt]:
     """What was asked for each of `count` images, checked."""
     accepted = "'auto', a Support, a Prompt or one for each image"
     if isinstance(prompt, str):
@@ -378,7 +378,7 @@ def answer(model: Model, images: Any, prompt: Any, options: dict[str, Any], axes
     Images of one shape whose prompts are alike are taken together, as far as `Segmenter.at_once` goes.
     """
     views = model.take(images, axes)
-    each = _meant(prompt, options, len(views))
+    each = meant(prompt, options, len(views))
     embeddings = model.encode(views)
     groups: dict[Any, list[int]] = {}
     for k, geometry in enumerate(embeddings.geometries):

@@ -25,6 +25,8 @@ class Segmenter(abc.ABC):
     ----------
     takes_tensors : bool
         Whether images may be tensors, or arrays on a GPU.
+    takes_prompts : bool
+        Whether it can be pointed at something; what cannot answers "auto" without options alone.
     at_once : int
         Prompts whose logits fit in memory together; those of one image always do.
     usual_rule : str
@@ -33,6 +35,7 @@ class Segmenter(abc.ABC):
     """
 
     takes_tensors: bool = False
+    takes_prompts: bool = True
     at_once: int = 1
     usual_rule: str = "verifier"
 

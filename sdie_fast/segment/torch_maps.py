@@ -5,19 +5,19 @@ Needs torch and onnx2torch.
 
 from __future__ import annotations
 
+import functools
+import graphlib
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from onnx2torch import convert
 from torch import nn
 
 from .. import _validate
-from ..errors import InvalidArgumentError, ModelError
+from ..errors import InvalidTypeError, ModelError
 from .geometry import Floats, resized
 from .maps import MapSegmenter
 from .tensors import usable_device
@@ -34,7 +34,7 @@ class TorchMaps(MapSegmenter):
     Parameters
     ----------
     path : path
-        The model file, or a directory that holds one, with its JSON: see `maps.MapManifest`.
+        The model file, or a directory that holds one, with its JSON: see `map_manifest.MapManifest`.
     device : str
         "cpu", "cuda", "cuda:1".
     dtype : {"float32", "bfloat16"}
@@ -63,17 +63,14 @@ class TorchMaps(MapSegmenter):
         except Exception as error:  # protobuf's own kind
             raise ModelError(f"{self.path}: not an ONNX model: {str(error)[:200]}") from error
         known = {t.name for t in model.graph.initializer}
-        inputs = [i for i in model.graph.input if i.name not in known]
-        outputs = [o.name for o in model.graph.output]
-        if len(inputs) != 1:
-            raise ModelError(f"{self.path}: has {len(inputs)} inputs; accepted: one, the picture")
-        dims = inputs[0].type.tensor_type.shape.dim
-        self._settle([d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims])
-        chosen = self.manifest.output or outputs[0]
-        if chosen not in outputs:
-            raise InvalidArgumentError(f"output: received {chosen!r}; {self.path} has {', '.join(outputs)}")
-        _keep_one(model, chosen)
+        inputs = [i.type.tensor_type for i in model.graph.input if i.name not in known]
+        shapes = [[d.dim_param or d.dim_value for d in i.shape.dim] for i in inputs]
+        self._settle(
+            [(shape, i.elem_type in _FLOATS) for shape, i in zip(shapes, inputs, strict=True)],
+            [o.name for o in model.graph.output],
+        )
         try:
+            _keep_one(model, str(self.manifest.output))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 net: nn.Module = convert(model)
@@ -81,13 +78,24 @@ class TorchMaps(MapSegmenter):
             raise ModelError(
                 f"{self.path}: cannot be converted to torch: {' '.join(str(error).split())[:300]}"
             ) from error
+        for part in net.modules():  # from half precision and back
+            if getattr(part, "torch_dtype", None) in (torch.float16, torch.float32):
+                part.torch_dtype = _DTYPES[dtype]
         net = net.requires_grad_(False).eval().to(self.device, _DTYPES[dtype])
         self._net: Any = net.to(memory_format=torch.channels_last)
+        self._made_by = functools.partial(
+            type(self), self.path.absolute(), device=str(self.device), dtype=dtype, batch=batch, **settings
+        )
 
     @property
     def name(self) -> str:
         """The model's, and the precision."""
         return f"{self.manifest.name} {self.dtype}, torch"
+
+    @property
+    def providers(self) -> tuple[str]:
+        """What it runs on."""
+        return (f"torch {self.device}",)
 
     @property
     def _runtime(self) -> str:
@@ -116,7 +124,15 @@ class TorchMaps(MapSegmenter):
         -------
         Tensor, float32, (N, H, W)
             In [0, 1]; above `manifest.threshold` is foreground.
+
+        Raises
+        ------
+        InvalidTypeError
+            Not such a tensor.
         """
+        if not isinstance(images, torch.Tensor) or images.dtype != torch.float32 or images.ndim != 3:
+            kind = f"{images.dtype} {tuple(images.shape)}" if hasattr(images, "dtype") else type(images).__name__
+            raise InvalidTypeError(f"images: received {kind}; accepted: a float32 tensor (N, H, W)")
         mean, scale = (
             torch.from_numpy(v[: self._channels, None, None]).to(self.device) for v in (self._mean, self._scale)
         )
@@ -134,37 +150,17 @@ class TorchMaps(MapSegmenter):
 
 
 def _keep_one(model: Any, output: str) -> None:
-    """Keep what leads to one output, in order and without casts from one kind of real numbers to another."""
+    """Keep what leads to one output, in the order in which it is computed."""
     graph = model.graph
-    for tensor in graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT16:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-    made_by = {name: node for node in graph.node for name in node.output}
-
-    def source(name: str) -> str:
-        """Where a value comes from, across casts."""
-        node = made_by.get(name)
-        while node is not None and node.op_type == "Cast" and node.attribute[0].i in _FLOATS:
-            name = node.input[0]
-            node = made_by.get(name)
-        return name
-
-    last = made_by[source(output)]
-    order: list[Any] = []
-    done: set[str] = set()
-    waiting = [last]
-    while waiting:  # depth first, without recursion: such graphs are deep
-        node = waiting[-1]
-        node.input[:] = [source(name) for name in node.input]
-        before = [made_by[n] for n in node.input if n in made_by and made_by[n].output[0] not in done]
-        if before:
-            waiting += before
-            continue
-        waiting.pop()
-        if node.output[0] not in done:
-            done.add(node.output[0])
-            order.append(node)
-    last.output[list(last.output).index(source(output))] = output
+    made_by = {name: k for k, node in enumerate(graph.node) for name in node.output if name}
+    before: dict[int, set[int]] = {}
+    waiting = [made_by[output]]
+    while waiting:
+        k = waiting.pop()
+        if k not in before:
+            before[k] = {made_by[name] for name in graph.node[k].input if name in made_by}
+            waiting += before[k]
+    order = [graph.node[k] for k in graphlib.TopologicalSorter(before).static_order()]
     used = {name for node in order for name in node.input}
     weights = [tensor for tensor in graph.initializer if tensor.name in used]
     outputs = [o for o in graph.output if o.name == output]

@@ -147,8 +147,9 @@ class Whole(SdieEnv):
         schedule = _Schedule((), recipe.filters, recipe.rounds)
         cases = [Case(judged(image), judged(truth), name=name) for name, image, truth in pairs]
         super().__init__(
-            segmenter, cases, rounds=1, params=recipe.params, actions=schedule, threads=threads, options={"grid": grid}
-        )
+            segmenter, cases, rounds=1, params=recipe.params, actions=schedule, threads=threads,
+            options={"grid": grid} if segmenter.takes_prompts else None,
+        )  # fmt: skip
         self.place = _AllRounds(np.stack([image for _, image, _ in pairs]), recipe.params, schedule, threads)
         self.best: tuple[float, npt.NDArray[np.float32] | None] = (-1.0, None)
         self.stopped, self._turn, self._watch = threading.Event(), lock, watch

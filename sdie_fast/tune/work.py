@@ -46,7 +46,7 @@ class Work:
     first : path, optional
         The recipe that the page begins with; None means the one that ships.
     segmenter : path, optional
-        What export-sam wrote; None means the small SAM.
+        What export-sam wrote, or a map model; None means the small SAM.
     """
 
     def __init__(

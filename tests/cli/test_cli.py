@@ -382,6 +382,7 @@ def test_cuda_where_it_cannot_run(call, tree, tmp_path, monkeypatch, command):
         ("doctor", 30),
         ("demo", 30),
         ("export-sam", 30),
+        ("fetch-segmenter", 24),
         ("segment", 36),
         ("evaluate", 40),
     ],

@@ -224,7 +224,7 @@ class TestHelp:
         assert call("--version").stdout == f"sdie-fast {sdie_fast.__version__}\n"
 
     @pytest.mark.parametrize(
-        "words", ["enhance", "segment", "train", "evaluate", "bench", "demo", "line", "export-sam"]
+        "words", ["enhance", "segment", "train", "evaluate", "bench", "demo", "line", "export-sam", "fetch-segmenter"]
     )
     def test_quiet_is_everywhere(self, call, words):
         assert "--quiet" in call(words, "--help").stdout

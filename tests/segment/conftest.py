@@ -87,3 +87,57 @@ def small_vit(randomise_positions):
         [50.0] * 3,
     ).eval()
     return randomise_positions(sam)
+
+
+@pytest.fixture(scope="session")
+def make_map():
+    """Writes a small network with random weights, from a picture to a map, as an ONNX file."""
+    onnx = pytest.importorskip("onnx")
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    def make(path, *, seed=0, batch=1, channels=3, side=32, real="FLOAT", inner=None, last="Sigmoid", json=None):
+        """Convolution, pooling with the rest, convolution, resizing: outputs "map" and "side", the latter smaller.
+
+        real: of input and outputs; inner: of what is between them, by casts that come last in the file.
+        """
+        rng = np.random.default_rng(seed)
+        outer, kind = (getattr(TensorProto, k) for k in (real, inner or real))
+        dtype = np.float16 if kind == TensorProto.FLOAT16 else np.float32
+        pooled = (side + 1) // 2
+        grown = np.array([batch, 1, side, side], np.int64) if batch == 1 else np.array([1, 1, 2, 2], np.float32)
+        weights = {
+            "w1": rng.normal(0, 1.0, (4, channels, 3, 3)).astype(dtype),
+            "w2": rng.normal(0, 1.0, (1, 4, 3, 3)).astype(dtype),
+            "grown": grown,
+        }
+        resize = ["small", "", "", "grown"] if batch == 1 else ["small", "", "grown"]
+        nodes = [
+            helper.make_node("Conv", ["x", "w1"], ["h1"], pads=[1] * 4),
+            helper.make_node("Relu", ["h1"], ["h2"]),
+            helper.make_node("MaxPool", ["h2"], ["h3"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+            helper.make_node("Conv", ["h3", "w2"], ["small"], pads=[1] * 4),
+            helper.make_node("Resize", resize, ["large"], mode="linear", coordinate_transformation_mode="half_pixel"),
+            helper.make_node(last, ["large"], ["y"]),
+            helper.make_node("Cast", ["input"], ["x"], to=kind),
+            helper.make_node("Cast", ["y"], ["map"], to=outer),
+            helper.make_node("Cast", ["small"], ["side"], to=outer),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "map",
+            [helper.make_tensor_value_info("input", outer, [batch, channels, side, side])],
+            [
+                helper.make_tensor_value_info("map", outer, [batch, 1, side, side]),
+                helper.make_tensor_value_info("side", outer, [batch, 1, pooled, pooled]),
+            ],
+            [numpy_helper.from_array(value, name) for name, value in weights.items()],
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        onnx.save(model, str(path))
+        if json is not None:
+            path.with_suffix(".json").write_text(json)
+        return path
+
+    return make
