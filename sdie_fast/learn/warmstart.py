@@ -27,9 +27,9 @@ from .places import Floats
 __all__ = ["BEAM", "STEPS", "Tried", "clone", "portfolio", "schedule_of", "search_goals", "search_passes"]
 
 BEAM = 2  # passes that each level of the search goes on with
-STEPS = 600  # of cloning
+STEPS = 1500  # of cloning
 _OTHERS = 0.1  # what the other classes say of a pass, beside a class's own shots
-_WEIGHT_DECAY = 0.1  # of cloning: a hundred numbers of five shots are soon learned by heart
+_WEIGHT_DECAY = 0.02  # of cloning: a hundred numbers of five shots are soon learned by heart
 _DECAY = 0.5  # what a shot's second best picture counts, beside its best
 
 
