@@ -19,7 +19,7 @@ __all__ = [
 # Liu et al. 2024, tables 1 and 2: MIoU and FB-IoU in percent, with SAM ViT-H and the oracle.
 PAPER = {
     "FSSD-12": {"SAM alone": (43.7, 67.1), "SDIE, 1 shot": (61.3, 76.3), "SDIE, 5 shots": (62.8, 77.6)},
-    "Defect-4i": {"SAM alone": (31.74, 65.72), "SDIE, 1 shot": (39.77, 66.23), "SDIE, 5 shots": (43.96, 68.32)},
+    "Defects-4i": {"SAM alone": (31.74, 65.72), "SDIE, 1 shot": (39.77, 66.23), "SDIE, 5 shots": (43.96, 68.32)},
 }  # fmt: skip
 
 

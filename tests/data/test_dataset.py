@@ -2,19 +2,18 @@ import json
 
 import numpy as np
 import pytest
+import release_trees
 from PIL import Image
 
 from sdie_fast.data.dataset import DataSet
 from sdie_fast.data.folder import open_folder
-from sdie_fast.data.releases import FSSD12_FOLDS, open_dataset, open_defect4i, open_fssd12, read_list
+from sdie_fast.data.releases import DEFECT4I_FOLDS, FSSD12_FOLDS, open_dataset, open_defect4i, open_fssd12, read_list
 from sdie_fast.data.shots import Split, draw
 from sdie_fast.errors import DataSetError, InvalidArgumentError
 
 
 def save(path, shape=(20, 30), value=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(shape, value, np.uint8)).save(path)
-    return path
+    return release_trees.save(path, np.full(shape, value, np.uint8))
 
 
 def pair(root, image, mask, **kwargs):
@@ -129,24 +128,10 @@ def test_bad_options(tmp_path, kwargs):
         open_folder(tmp_path, **kwargs)
 
 
-def fssd12(root, images=3, crlf=False):
-    end = "\r\n" if crlf else "\n"
-    for fold, names in enumerate(FSSD12_FOLDS):
-        lines = []
-        for number, name in enumerate(names, 4 * fold + 1):
-            for k in range(1, images + 1):
-                pair(root, f"{name}/Images/{name}_{k}.jpg", f"{name}/GT/{name}_{k}.png")
-                lines.append(f"{name}/Images/{name}_{k}.jpg  {number}")
-            save(root / name / "Nd" / "Nd_1.jpg")
-        path = root / "data_list" / "val" / f"fold{fold}_defect.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"\xef\xbb\xbf" + end.join(reversed(lines)).encode() + end.encode())
-
-
-@pytest.mark.parametrize("crlf", [False, True])
-def test_fssd12(tmp_path, crlf):
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_fssd12(tmp_path, end):
     root = tmp_path / "FSSD-12"
-    fssd12(root, crlf=crlf)
+    release_trees.fssd12(root, end=end)
     for given in (root, tmp_path):
         whole = open_fssd12(given)
         assert set(whole.classes) == {n for names in FSSD12_FOLDS for n in names}
@@ -154,15 +139,18 @@ def test_fssd12(tmp_path, crlf):
         assert whole.size == 200
     fold = open_fssd12(root, fold=1)
     assert set(fold.classes) == set(FSSD12_FOLDS[1])
-    assert fold.samples[0].name == "Steel_Pk/Images/Steel_Pk_3.jpg"  # the list's order
+    assert fold.samples[0].name == "Steel_Os/Images/Steel_Os_3.jpg"  # the list's order
     with pytest.raises(InvalidArgumentError, match="fold: received 3"):
         open_fssd12(root, fold=3)
+    train = open_fssd12(root, fold=1, split="train")
+    assert train.classes == FSSD12_FOLDS[0] + FSSD12_FOLDS[2]
+    (root / "data_list" / "train" / "fold1_defect.txt").unlink()
     with pytest.raises(DataSetError, match="fold1_defect"):
         open_fssd12(root, fold=1, split="train")
 
 
 def test_what_a_data_set_is_shows(tmp_path):
-    fssd12(tmp_path / "a" / "FSSD-12")
+    release_trees.fssd12(tmp_path / "a" / "FSSD-12")
     assert open_dataset(tmp_path / "a").name == open_dataset(tmp_path / "a" / "FSSD-12").name == "FSSD-12"
     assert len(open_dataset(tmp_path / "a", fold=1)) == 12
     pair(tmp_path / "b", "MT_Fray/Images/x.jpg", "MT_Fray/GT/x.png")
@@ -178,26 +166,26 @@ def test_what_a_data_set_is_shows(tmp_path):
 
 
 def test_fssd12_takes_fifty_of_each(tmp_path):
-    fssd12(tmp_path, images=52)
+    release_trees.fssd12(tmp_path, images=52)
     assert len(open_fssd12(tmp_path)) == 600
 
 
 def test_fssd12_with_a_strange_class(tmp_path):
-    fssd12(tmp_path, images=1)
+    release_trees.fssd12(tmp_path, images=1)
     pair(tmp_path, "Rail/Images/x.jpg", "Rail/GT/x.png")
     with pytest.raises(DataSetError, match="'Rail' is no class"):
         open_fssd12(tmp_path)
 
 
 def test_defect4i(tmp_path):
-    pair(tmp_path, "MT_Uneven/Images/MT_Uneven14.jpg", "MT_Uneven/GT/MT_Uneven14.png")
-    pair(tmp_path, "AI_Rm/Images/AI_Rm_1.jpg", "AI_Rm/GT/AI_Rm_1.png")
-    save(tmp_path / "AI_Rm" / "Nd" / "Nd_1.jpg")
-    names = tmp_path / "data_list" / "test" / "fold_0_defective.txt"
-    names.parent.mkdir(parents=True)
-    names.write_bytes(b"\xef\xbb\xbfMT_Uneven/Images/MT_Uneven14.jpg  2\r\nAI_Rm/Images/AI_Rm_1.jpg  1\r\n")
-    assert open_defect4i(tmp_path).classes == ("AI_Rm", "MT_Uneven")
-    assert open_defect4i(tmp_path, fold=0).classes == ("MT_Uneven", "AI_Rm")
+    release_trees.defect4i(tmp_path)
+    whole = open_dataset(tmp_path)
+    assert (len(whole), whole.size) == (36, 200)
+    for fold, names in enumerate(DEFECT4I_FOLDS):
+        assert open_dataset(tmp_path, fold=fold).classes == names
+    fold = open_defect4i(tmp_path, fold=0)
+    assert fold.samples[5].name == "MT_Uneven/Images/MT_Uneven1.jpg"
+    assert set(open_defect4i(tmp_path, fold=0, split="train").classes) == set(whole.classes) - set(fold.classes)
     (tmp_path / "all_defective.txt").write_text("AI_Rm/Images/AI_Rm_1.jpg  1\n", encoding="utf-8-sig")
     assert len(open_defect4i(tmp_path)) == 1
     (tmp_path / "AI_Rm/GT/AI_Rm_1.png").unlink()
