@@ -150,7 +150,7 @@ def fit_weights(
     adam = torch.optim.Adam([logits], rate)
     rng = np.random.default_rng((seed, _ORDER))
     rest: list[int] = []
-    rows, losses, spent = [], [], 0
+    rows, losses, sizes = [], [], []
     for _ in range(steps):
         rest = rest or rng.permutation(len(known)).tolist()
         own, rest = rest[:batch], rest[batch:] if batch else []
@@ -163,12 +163,12 @@ def fit_weights(
             total += loss.item()
         adam.step()
         losses.append(total)
-        spent += rounds * len(own)
-        watch(spent, 1.0 - total)
+        sizes.append(len(own))
+        watch(rounds * sum(sizes), 1.0 - total)
     each = 1 if batch is None else -(-len(known) // batch)  # steps of an epoch
     epochs = [slice(at, at + each) for at in range(0, max(steps - each, 0) + 1, each)]
-    best = min(epochs, key=lambda epoch: np.mean(losses[epoch]))
-    return Fit(np.mean(rows[best], 0), tuple(losses), spent)
+    best = min(epochs, key=lambda epoch: np.average(losses[epoch], weights=sizes[epoch]))
+    return Fit(np.mean(rows[best], 0), tuple(losses), rounds * sum(sizes))
 
 
 def _begun(start: Any, filters: tuple[str, ...], rounds: int) -> Floats:
