@@ -1,7 +1,8 @@
 """Ways of acting that learn nothing: where learning begins, what it must beat, and a search that sees no image.
 
 It must beat no enhancement, uniform weights, one filter, where it began, chance, and the best constant weights and fixed schedule
-that CMA-ES (Hansen's `cma`) finds on the same shots with the same number of segmentations as training spends.
+that CMA-ES (Hansen's `cma`) finds on the same shots with the same number of segmentations as training spends; and, where the
+segmenter is differentiable, the constant weights that gradient descent finds with as many.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from .env import Act, SdieEnv, follow
 from .places import Floats
 
 __all__ = [
-    "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches", "simple",
+    "BY_GRADIENT", "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches", "simple",
     "start_action", "start_schedule",
 ]  # fmt: skip
 
 STARTS = ("filters", "uniform", "searched")
 SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
 SEARCHED_WAYS = ("CMA-ES, constant", "CMA-ES, schedule")
+BY_GRADIENT = "gradient, constant"
 Way = tuple[SdieEnv, Act]  # a way of acting, and where it acts
 # Smoothing first: what follows works on what it leaves. Filters that are not named here follow in their toolkit's order.
 _ORDER = ("bilateral", "guided", "wls", "sharpen", "spatiogram")
@@ -210,6 +212,8 @@ def searches(
 ) -> Iterator[tuple[str, Floats]]:
     """Search the best constant weights and the best schedule of one pass, each with the whole budget, from where learning began.
 
+    A segmenter that is differentiable, which one with `shares` is, has constant weights found by gradient besides.
+
     Parameters
     ----------
     env, calls, seed, which, watch
@@ -222,3 +226,12 @@ def searches(
     even = start_action(0.5, env.actions)[None] if start != "uniform" else begun[:1]
     for name, first in zip(SEARCHED_WAYS, (even, begun), strict=True):
         yield name, search(one, calls, seed, first, which=which, watch=watch)
+    if hasattr(env.segmenter, "shares"):
+        from .gradient import fit_weights  # it needs torch
+
+        found = fit_weights(
+            env.segmenter, [env.cases[k] for k in which], rounds=one.rounds, steps=max(calls // (len(which) * one.rounds), 1),
+            start=env.actions.weights(even), params=env.actions.params(np.zeros(env.actions.size), env.params),
+            filters=env.actions.filters, threads=env.threads, watch=watch,
+        )  # fmt: skip
+        yield BY_GRADIENT, action_of(found.weights, env.actions)

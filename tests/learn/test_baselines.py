@@ -5,10 +5,13 @@ import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError
 from sdie_fast.actor import Actions, Choice
 from sdie_fast.learn.baselines import (
+    BY_GRADIENT,
+    SEARCHED_WAYS,
     action_of,
     constant,
     random_policy,
     search,
+    searches,
     simple,
     start_action,
     start_schedule,
@@ -182,3 +185,28 @@ def test_chance_is_seeded(env):
     a, b = (follow(env, random_policy(3, 6)) for _ in range(2))
     np.testing.assert_array_equal(a[2].actions, b[2].actions)
     assert np.ptp([r.actions[0][0] for r in a]) > 0
+
+
+def test_weights_by_gradient_where_the_segmenter_has_one(env, monkeypatch):
+    """All shots, in the rounds of a pass, for no more segmentations than the other searches have."""
+    torch = pytest.importorskip("torch")
+    which, budget, pictures = [0, 2], 90, []
+
+    def shares(images):
+        pictures.append(images)
+        return torch.sigmoid(20 * (images - 0.5))
+
+    monkeypatch.setattr(env.segmenter, "shares", shares, raising=False)
+    found = dict(searches(env, "filters", budget, 0, which, lambda *_: None))
+    assert list(found) == [*SEARCHED_WAYS, BY_GRADIENT]
+    assert len(pictures) == 90
+    rows = found[BY_GRADIENT]
+    assert rows.shape == (1, 6)
+
+    def soft(weights):
+        made = [sdie.enhance(env.cases[k].image / np.float32(255), weights, params=env.params) for k in which]
+        shares = 1 / (1 + np.exp(-20 * (np.stack(made) - 0.5)))
+        truths = np.stack([env.cases[k].truth for k in which])
+        return np.minimum(shares, truths).sum() / np.maximum(shares, truths).sum()
+
+    assert soft(SIX.weights(rows)) > soft(SIX.weights(start_action(0.5, SIX))) + 0.02
