@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from sdie_fast.cli import app
-from sdie_fast.learn.settings import read_toml
 
 SEEDS = (0, 1, 2)
 
@@ -33,9 +32,9 @@ class Table:
     ----------
     about : str
     budgets : dict of int to int
-        Segmentations of training by the number of shots.
-    settings : dict of str to str
-        The TOML of each variant's settings, by the variant's name.
+        Segmentations of training by the number of shots; where each class has its policy, of each.
+    settings : str
+        TOML.
     limit : int
         Test images of each class.
     fetched : bool
@@ -46,7 +45,7 @@ class Table:
 
     about: str
     budgets: dict[int, int]
-    settings: dict[str, str]
+    settings: str
     limit: int
     fetched: bool = False
     baselines: bool = True
@@ -54,34 +53,30 @@ class Table:
 
 
 _GRID = "[auto]\ngrid = 6\n"
-_MAPS = 'backend = "torch"\ndtype = "bfloat16"\n'
 _FAST = '[params]\nwls_solver = "fast"\n'
-_SEARCHED = 'start = "searched"\nviews = 1\n'
+_SEARCHED = 'start = "searched"\nencoder = "texture"\nviews = 1\n'
+_MAPS = 'backend = "torch"\ndtype = "bfloat16"\n' + _SEARCHED
 
 TABLES = {
     "isnet": Table(
-        "ISNet, which nobody here trained: the search for each class, cloned",
-        {1: 90, 5: 450}, {"": _MAPS + _SEARCHED + _FAST}, 6, fetched=True,
+        "ISNet, which nobody here trained: the passes found for each class, and an actor that tells the classes apart",
+        {1: 90, 5: 450}, _MAPS + "compare = false\n" + _FAST, 6, fetched=True,
     ),
-    "isnet-ablation": Table(
-        "What each part of the learning brings with ISNet",
-        {1: 330, 5: 1050},
-        {
-            "start": _MAPS + "views = 1\ncompare = false\n" + _FAST,
-            "td3": _MAPS + _SEARCHED + "compare = false\n" + _FAST,
-            "class-known": _MAPS + _SEARCHED + "each_class = true\ncompare = false\n" + _FAST,
-        },
-        6, fetched=True, baselines=False,
+    "isnet-known": Table(
+        "The same where the policy is told the class", {5: 75},
+        _MAPS + "compare = false\neach_class = true\n" + _FAST, 6, fetched=True, baselines=False,
+    ),
+    "isnet-searches": Table(
+        "What ISNet's shots give CMA-ES and the gradient for the same number of segmentations",
+        {1: 90}, _MAPS + _FAST, 6, fetched=True, seeds=(0,),
     ),
     "small-sam": Table(
-        "The small SAM that ships, with the search", {5: 450}, {"": _SEARCHED + _FAST + _GRID}, 12,
+        "The small SAM that ships, with the search", {5: 450}, "compare = false\n" + _SEARCHED + _FAST + _GRID, 12,
     ),
-    "five-passes": Table(
-        "The small SAM, TD3 from one filter a pass", {1: 900, 5: 1500}, {"": _GRID}, 12,
-    ),
+    "five-passes": Table("The small SAM: TD3 from one filter a pass", {1: 900, 5: 1500}, _GRID, 12),
     "one-pass": Table(
-        "The small SAM, five rounds in one pass as in the paper", {1: 1200, 5: 2400},
-        {"": "rounds = 5\npasses = 1\n" + _GRID}, 16,
+        "The small SAM: five rounds in one pass, as in the paper", {1: 1200, 5: 2400},
+        "rounds = 5\npasses = 1\n" + _GRID, 16,
     ),
 }  # fmt: skip
 
@@ -96,32 +91,26 @@ def call(*words: object) -> str:
     return told.getvalue()
 
 
-def train(table: Table, data: Path, out: Path, segmenter: Path | None, memory: Path) -> dict[str, list[Path]]:
-    """Make the runs of a table: by variant and number of shots."""
-    runs: dict[str, list[Path]] = {}
-    for variant, text in table.settings.items():
-        out.mkdir(parents=True, exist_ok=True)
-        config = out / f"{variant or 'settings'}.toml"
-        config.write_text(f"memory = {json.dumps(str(memory))}\n{text}", encoding="utf-8")
-        each_class = bool(read_toml(config).get("each_class"))
-        for shots, budget in table.budgets.items():
-            for seed in table.seeds:
-                run = out / f"{variant}-{shots}-{seed}".lstrip("-")
-                # A run that has ended is there; a policy for each class has a class's share of the budget.
-                if not list(run.glob("**/result.json")) or each_class:
-                    call(
-                        "train", data, "--config", config, "--shots", shots, "--seed", seed, "--budget",
-                        budget // 6 if each_class else budget, "--out", run,
-                        *(["--segmenter", segmenter] if segmenter else []),
-                    )  # fmt: skip
-                runs.setdefault(variant, []).append(run)
+def train(table: Table, data: Path, out: Path, segmenter: Path | None, memory: Path) -> list[Path]:
+    """Make the runs of a table; a run that has ended is there, and one that was killed goes on."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = out / "settings.toml"
+    config.write_text(f"memory = {json.dumps(str(memory))}\n{table.settings}", encoding="utf-8")
+    runs = []
+    for shots, budget in table.budgets.items():
+        for seed in table.seeds:
+            runs.append(out / f"{shots}-{seed}")
+            call(
+                "train", data, "--config", config, "--shots", shots, "--seed", seed, "--budget", budget, "--out", runs[-1],
+                *(["--segmenter", segmenter] if segmenter else []),
+            )  # fmt: skip
     return runs
 
 
 def evaluate(
     table: Table, data: Path, runs: list[Path], segmenter: Path | None, memory: Path, page: Path
 ) -> dict[str, Any]:
-    """Judge a variant's runs on images that are no shots."""
+    """Judge runs on images that are no shots."""
     seen = [word for run in runs for word in ("--recipe", run)]
     model = ["--segmenter", segmenter, "--segmenter-backend", "torch", "--segmenter-dtype", "bfloat16"]
     found: dict[str, Any] = json.loads(
@@ -145,12 +134,11 @@ def markdown(rows: dict[str, dict[str, dict[str, float]]], title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tables_of(found: dict[str, Any], variant: str) -> str:
+def tables_of(found: dict[str, Any]) -> str:
     """The tables of an evaluation as Markdown."""
-    text = f"## {variant}\n\n" if variant else ""
-    text += markdown(found["classes"], "class") + "\n"
+    text = markdown(found["classes"], "class")
     for shots, own in found["by shots"].items():
-        text += f"### {shots}\n\n" + markdown(own["main"], "") + "\n" + markdown(own["rules"], "rule") + "\n"
+        text += f"\n## {shots}\n\n" + markdown(own["main"], "") + "\n" + markdown(own["rules"], "rule")
     return text
 
 
@@ -175,11 +163,8 @@ def main() -> None:
     segmenter = given.segmenter if table.fetched else None
     out, memory = given.out / given.table, given.out.resolve() / "answers.sqlite"
     runs = train(table, given.data, out, segmenter, memory)
-    found, text = {}, f"# {given.table}: {table.about}\n\n"
-    for variant, own in runs.items():
-        page = out / f"{variant or 'report'}.html"
-        found[variant] = evaluate(table, given.data, own, segmenter, memory, page)
-        text += tables_of(found[variant], variant)
+    found = evaluate(table, given.data, runs, segmenter, memory, out / "report.html")
+    text = f"# {given.table}: {table.about}\n\n" + tables_of(found)
     (out / f"{given.table}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (out / f"{given.table}.md").write_text(text, encoding="utf-8")
     print(text)

@@ -1,0 +1,54 @@
+"""tools/reproduce.py: its tables' settings, the commands it gives, and the Markdown it makes of what they print."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import reproduce
+
+from sdie_fast.learn.config import PRESETS
+from sdie_fast.learn.settings import read_toml, settings
+
+
+@pytest.mark.parametrize("name", reproduce.TABLES)
+def test_settings_are_those_of_a_run(name, tmp_path):
+    table = reproduce.TABLES[name]
+    (tmp_path / "a.toml").write_text(table.settings)
+    config, job = settings(PRESETS["default"], read_toml(tmp_path / "a.toml"))
+    assert config.params.wls_solver == "fast"
+    assert job.backend == ("torch" if table.fetched else "auto")
+    assert config.auto == ({} if table.fetched else {"grid": 6})  # a map model has no grid
+
+
+def test_a_table_is_made_by_commands(monkeypatch, tmp_path, capsys):
+    """Every run of every number of shots and seed, then one evaluation of all of them, with one memory."""
+    given = []
+    row = {"MIoU": {"mean": 12.34, "deviation": 1.2}, "oracle MIoU": {"mean": 20.0, "deviation": -1.0}}
+    found = {"classes": {"a": row}, "by shots": {"1 shot": {"main": {"SDIE": row}, "rules": {"last": row}}}}
+
+    def call(*words):
+        given.append([str(word) for word in words])
+        return json.dumps(found)
+
+    monkeypatch.setattr(reproduce, "call", call)
+    monkeypatch.setattr("sys.argv", ["reproduce.py", "isnet", "data", "--segmenter", "net", "--out", str(tmp_path)])
+    reproduce.main()
+    *trained, judged = given
+    runs = [f"{tmp_path}/isnet/{shots}-{seed}" for shots in (1, 5) for seed in (0, 1, 2)]
+    assert [words[words.index("--out") + 1] for words in trained] == runs
+    assert [words[words.index("--budget") + 1] for words in trained] == ["90"] * 3 + ["450"] * 3
+    assert [words[k + 1] for k, word in enumerate(judged) if word == "--recipe"] == runs
+    memory = judged[judged.index("--memory") + 1]
+    assert f"memory = {json.dumps(memory)}" in (tmp_path / "isnet" / "settings.toml").read_text()
+    text = (tmp_path / "isnet" / "isnet.md").read_text()
+    assert "| a | 12.3 ± 1.2 | 20.0 |" in text
+    assert "## 1 shot" in text
+    assert text in capsys.readouterr().out
+
+
+def test_a_fetched_segmenter_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reproduce.py", "isnet", "data"])
+    with pytest.raises(SystemExit):
+        reproduce.main()
+    assert "sdie-fast fetch-segmenter isnet DIR" in capsys.readouterr().err
