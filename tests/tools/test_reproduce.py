@@ -38,7 +38,7 @@ def test_a_table_is_made_by_commands(monkeypatch, tmp_path, capsys):
     runs = [f"{tmp_path}/isnet/{shots}-{seed}" for shots in (1, 5) for seed in (0, 1, 2)]
     assert [words[words.index("--out") + 1] for words in trained] == runs
     assert [words[words.index("--budget") + 1] for words in trained] == ["90"] * 3 + ["450"] * 3
-    assert [words[k + 1] for k, word in enumerate(judged) if word == "--recipe"] == runs
+    assert [judged[k + 1] for k, word in enumerate(judged) if word == "--recipe"] == runs
     memory = judged[judged.index("--memory") + 1]
     assert f"memory = {json.dumps(memory)}" in (tmp_path / "isnet" / "settings.toml").read_text()
     text = (tmp_path / "isnet" / "isnet.md").read_text()
