@@ -290,7 +290,8 @@ class Job:
     memory : str or None
         A file that keeps the segmenter's answers; runs may share it.
     compare : bool
-        Whether constant weights and a schedule are searched by CMA-ES afterwards, with the same budget each.
+        Whether constant weights and a schedule are searched by CMA-ES afterwards, and constant weights by the gradient
+        where the segmenter has one (`segment.torch_maps`), with the same budget each.
     """
 
     data: str | None = None
