@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from sdie_fast import InvalidArgumentError  # noqa: E402
-from sdie_fast.actor import Actions, Actor  # noqa: E402
 from sdie_fast.learn.networks import (  # noqa: E402
     ActorNet,
     CriticNet,
@@ -139,20 +138,6 @@ class TestTexture:
         assert not torch.equal(net(seen, at), again(seen, at))
         again.load_state_dict(net.state_dict())
         assert torch.equal(net(seen, at), again(seen, at))
-
-    @pytest.mark.parametrize("kind", ["policy", "schedule"])
-    def test_as_onnx(self, tmp_path, kind):
-        pytest.importorskip("onnxscript")
-        from sdie_fast.learn.distill import export_actor
-
-        torch.manual_seed(0)
-        net = (ActorNet if kind == "policy" else ScheduleNet)("texture", 3, 6)
-        net.encoder.settle((pictures(1, 16, 8)[:, 0] * 255).byte())
-        file = export_actor(net, kind, tmp_path / "actor.onnx", 3, 16, Actions())
-        seen = (pictures(7, 16, 5)[:, 0] * 255).byte()
-        with torch.no_grad():
-            expected = net(seen, torch.eye(3)[[1] * 5]) if kind == "policy" else net(seen)
-        np.testing.assert_allclose(Actor(file, kind)(seen.numpy(), 1), expected.numpy(), atol=1e-3)
 
 
 def test_actions_reach_the_ends_and_can_leave_them():
