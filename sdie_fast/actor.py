@@ -278,7 +278,7 @@ class Actor:
     ------
     RecipeError
         The file is damaged, not ONNX, or made for other rounds, observations or actions.
-    ModelError
+    MissingPackageError
         onnxruntime is missing.
     """
 

@@ -154,7 +154,7 @@ class Enhancer:
     ------
     RecipeError
         The file cannot be read, or is no valid recipe, or its network is not the one it names.
-    ModelError
+    MissingPackageError
         The recipe has a network, and onnxruntime is missing.
     InvalidArgumentError, InvalidTypeError, BackendUnavailableError
         As for `enhance`.

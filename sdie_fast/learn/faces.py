@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from ..actor import progress
-from ..errors import ModelError
+from ..errors import MissingPackageError
 from ..segment.geometry import on_host
 from .env import SdieEnv
 from .episode import Observation
@@ -89,13 +89,13 @@ class SdieVecEnv(VecEnv or object):  # type: ignore[misc]
 
     Raises
     ------
-    ModelError
+    MissingPackageError
         stable-baselines3 is missing.
     """
 
     def __init__(self, env: SdieEnv) -> None:
         if VecEnv is None:
-            raise ModelError('stable_baselines3 is missing: pip install "sdie-fast[train,sb3]"')
+            raise MissingPackageError('stable_baselines3 is missing: pip install "sdie-fast[train,sb3]"')
         self.env = env
         self.render_mode = None
         super().__init__(len(env), *_spaces_of(env))

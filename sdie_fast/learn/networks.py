@@ -51,8 +51,10 @@ class Texture(nn.Module):
     def settle(self, seen: torch.Tensor) -> None:
         """Standardise by images, uint8 (N, S, S): the shots."""
         found = self._raw(seen[:, None].float() / 255.0)
+        spread = found.std(0, correction=min(len(found) - 1, 1))
         self.mean.copy_(found.mean(0))
-        self.spread.copy_(found.std(0) + 1e-3)
+        # A number that hardly varies tells nothing, and would blow up rounding.
+        self.spread.copy_(torch.where(spread > 5e-4, spread + 1e-3, 1.0))
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Give the numbers, standardised."""

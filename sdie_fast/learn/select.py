@@ -1,4 +1,7 @@
-"""Which mask is final: a round's, by the truth (the paper's oracle) or by what a line can know, or the rounds' vote."""
+"""Which mask is final: a round's, by the truth (the paper's oracle) or by what a line can know, or the rounds' vote.
+
+Also what a few shots tell of rules and policies.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from .env import Rollout
 from .places import Floats, Masks
 
 __all__ = [
-    "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "judge_rule",
-    "signal", "usable",
+    "BLIND", "RULES", "Judgement", "best_rule", "choose", "final_mask", "final_reward", "holds_up",
+    "judge_rule", "signal", "usable",
 ]  # fmt: skip
 
 RULES = ("oracle", "last", "predicted-iou", "stability", "critic", "agreement", "vote", "verifier")
@@ -148,3 +151,21 @@ def best_rule(worths: Mapping[str, Mapping[str, float]], usual: str = "verifier"
         if gained.mean() > max(error, most):
             best, most = rule, float(gained.mean())
     return best
+
+
+def holds_up(begun: Sequence[float], ended: Sequence[float]) -> bool:
+    """Whether the last policy is kept: it is, unless the shots say that it is worse than what learning began with.
+
+    A few shots cannot tell the better of two policies that are alike, so that picking the best of many would pick luck. They
+    do tell a policy that went astray: one whose mean return fell by more than a standard error.
+
+    Parameters
+    ----------
+    begun, ended : sequence of float, (n,)
+        Each shot's return without exploration, at first and last; with `ended` empty the last policy is not kept.
+    """
+    if not ended:
+        return False
+    change = np.subtract(ended, begun)
+    error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else 0.0
+    return bool(change.mean() >= -error)

@@ -23,7 +23,7 @@ from .baselines import start_schedule
 from .config import Config
 from .env import Act
 from .episode import Observation
-from .networks import ActorNet, CriticNet, random_shift
+from .networks import ActorNet, CriticNet, Texture, random_shift
 from .places import Floats
 from .runs import CHECKPOINT, load_checkpoint, load_config
 
@@ -130,6 +130,13 @@ class TD3:
             return -value.mean()
         scale = self.config.anchor / value.detach().abs().mean().clamp(min=1e-6)
         return functional.mse_loss(action.float(), batch.goal) - scale * value.mean()
+
+    def follow_actor(self) -> None:
+        """Begin with an actor that was taught elsewhere: its target is the same, and so are all encoders that do not learn."""
+        self.actor_target.load_state_dict(self.actor.state_dict())
+        if isinstance(self.actor.encoder, Texture):  # standardised by the shots, for all alike
+            for net in (*self.critics, *self.critic_targets):
+                net.encoder.load_state_dict(self.actor.encoder.state_dict())
 
     @torch.no_grad()
     def soft_update(self) -> None:

@@ -30,9 +30,8 @@ from .distill import distill, export_actor
 from .env import Rollout, SdieEnv, follow
 from .episode import Observation
 from .memory import Memory
-from .networks import Texture
 from .places import Floats
-from .select import BLIND, best_rule, judge_rule, usable
+from .select import BLIND, best_rule, holds_up, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
 from .warmstart import clone, search_goals
@@ -188,10 +187,7 @@ class Training:
         )  # fmt: skip
         self.progress.segmentations += self.env.calls
         clone(self.agent.actor, self.env, self.upright, self.goals, c.seed)
-        self.agent.actor_target.load_state_dict(self.agent.actor.state_dict())
-        if isinstance(self.agent.actor.encoder, Texture):  # standardised by the shots, for all alike
-            for net in (*self.agent.critics, *self.agent.critic_targets):
-                net.encoder.load_state_dict(self.agent.actor.encoder.state_dict())
+        self.agent.follow_actor()
         self._first = copy.deepcopy(self.agent.actor.state_dict())
 
     def _explore(self, state: Observation, which: Sequence[int]) -> Floats:
@@ -280,16 +276,8 @@ class Training:
 
     @property
     def improved(self) -> bool:
-        """Whether the last policy is kept: it is, unless the shots say that it is worse than what learning began with.
-
-        A few shots cannot tell the better of two policies that are alike, so that picking the best of many would pick luck. They
-        do tell a policy that went astray: one whose mean return fell by more than a standard error.
-        """
-        if not self.ended:
-            return False
-        change = np.subtract(self.ended, self.begun)
-        error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else 0.0
-        return bool(change.mean() >= -error)
+        """Whether the last policy is kept, and not the first: see `select.holds_up`."""
+        return holds_up(self.begun, self.ended)
 
     @property
     def kept(self) -> dict[str, Any]:
@@ -380,16 +368,12 @@ class Training:
         forest = self.evidence.fit(seed, prior=prior)
         verifier = Verifier(forest, self.references.all() if self.config.refer else {})
         files.write_bytes(self.out / files.VERIFIER, verifier.to_bytes())
-        folds = self.evidence.folds(seed)
-        worths: dict[str, dict[str, float]] = {}
-        for fold in folds if len(folds) > 1 else ():
-            forest = self.evidence.fit(seed, without=fold, prior=prior)
-            for name, own in self.evidence.worths(forest, fold).items():
-                worths.setdefault(name, {}).update(own)
-            for r in rollouts:
-                if group_of(self.env.cases[r.case]) in fold:
-                    r.scores = forest.predict(self.describe(r.case, r.answers)).tolist()
-        return best_rule(worths, self.env.segmenter.usual_rule)
+        unseen = self.evidence.unseen(seed, prior)
+        for r in rollouts:
+            shot = group_of(self.env.cases[r.case])
+            if shot in unseen:
+                r.scores = unseen[shot].predict(self.describe(r.case, r.answers)).tolist()
+        return best_rule(self.evidence.worths(unseen), self.env.segmenter.usual_rule)
 
     def compare(self) -> None:
         """Search the best constant weights and the best schedule of one pass, each with the same budget, and write them.

@@ -318,34 +318,39 @@ class Evidence:
         forest = Forest.fit(rows, overlaps[:, 0] - level * overlaps[:, 1], seed)
         return forest if prior is None else Forest.blended((forest, prior), rows)
 
-    def worths(self, forest: Forest, shots: Sequence[str]) -> dict[str, dict[str, float]]:
-        """What rules make of episodes of some shots: the mean of I - level * U (`fit`), by rule, then by shot.
-
-        Parameters
-        ----------
-        forest : Forest
-            One that has not seen these shots.
-        shots : sequence of str
-            As `groups` has them.
-        """
-        level = self.level()
-        found: dict[str, dict[str, list[float]]] = {}
-        for group, features, overlaps in zip(self.groups, self.features, self.overlaps, strict=True):
-            if group not in shots:
-                continue
-            worth = overlaps[:, 0] - level * overlaps[:, 1]
-            chosen = {rule: 1 + int(features[1:, at].argmax()) for rule, at in SIGNALS.items()}
-            chosen["verifier"] = int(forest.predict(features).argmax())
-            for rule, at in chosen.items():
-                found.setdefault(rule, {}).setdefault(group, []).append(float(worth[at]))
-        return {rule: {g: float(np.mean(v)) for g, v in own.items()} for rule, own in found.items()}
-
     def folds(self, seed: int) -> list[list[str]]:
         """The shots in `FOLDS` parts, to be left out in turn: how a verifier does on images it has not seen."""
         names = sorted(set(self.groups))
         order = np.random.default_rng((seed, 6)).permutation(len(names))
         count = min(FOLDS, len(names))
         return [[names[n] for n in order[k::count]] for k in range(count)]
+
+    def unseen(self, seed: int, prior: Forest | None = None) -> dict[str, Forest]:
+        """For each shot a forest (`fit`) that has not seen it, one a fold; none where there is but one shot."""
+        folds = self.folds(seed)
+        if len(folds) < 2:
+            return {}
+        return {shot: forest for fold in folds for forest in [self.fit(seed, fold, prior)] for shot in fold}
+
+    def worths(self, unseen: Mapping[str, Forest]) -> dict[str, dict[str, float]]:
+        """What rules make of episodes of some shots: the mean of I - level * U (`fit`), by rule, then by shot.
+
+        Parameters
+        ----------
+        unseen : mapping of str to Forest
+            For each of these shots, as `groups` has them, one that has not seen it.
+        """
+        level = self.level()
+        found: dict[str, dict[str, list[float]]] = {}
+        for group, features, overlaps in zip(self.groups, self.features, self.overlaps, strict=True):
+            if group not in unseen:
+                continue
+            worth = overlaps[:, 0] - level * overlaps[:, 1]
+            chosen = {rule: 1 + int(features[1:, at].argmax()) for rule, at in SIGNALS.items()}
+            chosen["verifier"] = int(unseen[group].predict(features).argmax())
+            for rule, at in chosen.items():
+                found.setdefault(rule, {}).setdefault(group, []).append(float(worth[at]))
+        return {rule: {g: float(np.mean(v)) for g, v in own.items()} for rule, own in found.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """As a checkpoint keeps it."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidArgumentError, ModelError
+from .._needs import needing
+from ..errors import InvalidArgumentError, MissingPackageError, ModelError
 
 __all__ = [
     "PROVIDERS",
@@ -158,15 +159,11 @@ def import_runtime() -> Any:
 
     Raises
     ------
-    ModelError
+    MissingPackageError
         It is not installed.
     """
-    try:
+    with needing('"sdie-fast[cpu]", or "sdie-fast[gpu]" with an NVIDIA GPU'):
         import onnxruntime
-    except ImportError as error:
-        raise ModelError(
-            'onnxruntime is missing: pip install "sdie-fast[cpu]", or "sdie-fast[gpu]" with an NVIDIA GPU'
-        ) from error
     return onnxruntime
 
 
@@ -174,7 +171,7 @@ def available() -> dict[str, str]:
     """List the providers: "" where this runtime was built with it, else the reason and the fix."""
     try:
         built = import_runtime().get_available_providers()
-    except ModelError as error:
+    except MissingPackageError as error:
         return dict.fromkeys(PROVIDERS, str(error))
     fix = 'this onnxruntime was built without it: pip install "sdie-fast[gpu]"'
     return {name: "" if full in built else fix for name, full in PROVIDERS.items()}
@@ -293,7 +290,7 @@ def open_model(data: bytes, options: Options) -> Any:
     ------
     ValueError
         Not a model that can be run.
-    ModelError
+    MissingPackageError
         onnxruntime is missing.
     """
     ort = import_runtime()

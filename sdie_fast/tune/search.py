@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _validate
+from .._needs import needing
 from ..actor import Actions
 from ..enhance import enhance
-from ..errors import InvalidArgumentError, ModelError, SdieError
+from ..errors import InvalidArgumentError, SdieError
 from ..learn.baselines import action_of, search
 from ..learn.cases import Case
 from ..learn.env import RewardedStep, SdieEnv
@@ -209,13 +210,11 @@ class Search:
         ------
         InvalidArgumentError
             A search is running, or pictures differ in size.
-        ModelError
+        MissingPackageError
             The package cma is missing.
         """
-        try:
+        with needing('"sdie-fast[tune]"'):
             import cma  # noqa: F401
-        except ImportError as error:
-            raise ModelError('cma is missing: pip install "sdie-fast[tune]"') from error
         if not effort.size and len({image.shape for _, image, _ in pairs}) > 1:
             raise InvalidArgumentError(
                 "size: the labelled pictures differ in size; accepted: a side to resize them to"

@@ -227,8 +227,10 @@ class Work:
 
         Raises
         ------
+        MissingPackageError
+            onnxruntime is missing.
         ModelError
-            onnxruntime is missing, or the model cannot be read.
+            The model cannot be read.
         """
         with self._lock:
             if self._model is None:

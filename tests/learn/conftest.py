@@ -76,3 +76,27 @@ def env(segmenter, cases):
         segmenter, cases, rounds=3, params=FilterParams(wls_solver="fast"), side=16,
         options={"grid": 1, "largest": 1.0},
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """Networks that learn for a short while: what is asked is not how well."""
+    torch = pytest.importorskip("torch")
+    from sdie_fast.learn import distill, warmstart
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks are so small that a second one waits for the first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "STEPS", 60)
+        patch.setattr(distill, "VARIANTS", 3)
+        patch.setattr(warmstart, "STEPS", 60)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unfinished(monkeypatch):
+    """Without the recipes: exporting them takes most of a run's time, and what is asked is how it learned."""
+    from sdie_fast.learn.train import Training
+
+    monkeypatch.setattr(Training, "finish", lambda _: None)

@@ -12,6 +12,7 @@ from sdie_fast.learn.select import (
     choose,
     final_mask,
     final_reward,
+    holds_up,
     judge_rule,
     signal,
 )
@@ -118,6 +119,16 @@ def test_the_best_rule_is_the_verifier_unless_the_shots_say_otherwise():
     assert best_rule(worths([0.0, 0.0, 0.0, 0.0]), "stability") == "stability"
     assert best_rule(worths([-0.1, -0.1, -0.1, -0.12]), "stability") == "verifier"
     assert best_rule({rule: {"a\t0": own["a\t0"]} for rule, own in better.items()}) == "verifier"
+
+
+def test_the_last_policy_is_kept_unless_the_shots_say_that_it_is_worse():
+    begun = [0.4, 0.4, 0.4, 0.4]
+    assert holds_up(begun, [0.5, 0.6, 0.4, 0.5])
+    assert holds_up(begun, [0.5, 0.0, 0.6, 0.2])  # worse, but no more than chance
+    assert not holds_up(begun, [0.1, 0.2, 0.1, 0.0])
+    assert not holds_up(begun, [])
+    assert holds_up([0.4], [0.4])
+    assert not holds_up([0.4], [0.39])  # one shot tells of no chance
 
 
 def test_rules_without_a_critic(rollout):

@@ -9,13 +9,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from sdie_fast.learn.config import Config  # noqa: E402
-from sdie_fast.learn.networks import (  # noqa: E402
-    ActorNet,
-    CriticNet,
-    ScheduleNet,
-    build_encoder,
-    random_shift,
-)
 from sdie_fast.learn.td3 import TD3, Batch, ReplayBuffer  # noqa: E402
 
 PLAIN = Config(actor_after=0, anchor=None)  # Algorithm 1 and no more
@@ -225,39 +218,3 @@ class TestReplay:
         a, b = (r.sample(np.random.default_rng(0), 9, 1, "cpu") for r in (replay, other))
         assert torch.equal(a.state[0], b.state[0])
         assert torch.equal(a.action, b.action)
-
-
-class TestNetworks:
-    @pytest.mark.parametrize("name", ["small", "resnet18"])
-    def test_shapes_and_ranges(self, name):
-        seen = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-        at = torch.eye(5)[:3]
-        actor, critic = ActorNet(name, 5, 6).eval(), CriticNet(name, 5, 6).eval()
-        action = actor(seen, at)
-        assert action.shape == (3, 6)
-        assert action.abs().max() < 0.5  # near the middle at first
-        assert critic(seen, at, action).shape == (3, 1)
-        assert ScheduleNet(name, 5, 6)(seen).shape == (3, 5, 6)
-        # No statistics of a batch: an image's answer is its own.
-        torch.testing.assert_close(actor(seen[:1], at[:1]), action[:1], rtol=1e-4, atol=1e-5)
-        assert not torch.equal(actor(seen[:1], at[1:2]), action[:1])
-
-    def test_resnet18_is_torchvisions(self):
-        net, features = build_encoder("resnet18")
-        assert features == 512
-        # 11.18 million less two of the three channels' kernels.
-        assert sum(p.numel() for p in net.parameters()) == 11_176_512 - 2 * 64 * 49
-        assert not any("BatchNorm" in type(m).__name__ for m in net.modules())
-
-    def test_unknown(self):
-        from sdie_fast import InvalidArgumentError
-
-        with pytest.raises(InvalidArgumentError, match="encoder"):
-            build_encoder("vgg")
-
-    def test_shift(self):
-        seen = torch.arange(2 * 16).reshape(2, 4, 4)
-        out = random_shift(seen, torch.tensor([[1, 1], [2, 0]]), 1)
-        assert torch.equal(out[0], seen[0])
-        assert torch.equal(out[1, :, 1:], seen[1][[1, 2, 3, 3]][:, :3])
-        assert torch.equal(out[1, :, 0], out[1, :, 1])

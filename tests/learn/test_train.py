@@ -13,7 +13,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("matplotlib")
 
 import sdie_fast as sdie  # noqa: E402
-from sdie_fast import FilterParams, InvalidArgumentError, InvalidTypeError, SdieError  # noqa: E402
+from sdie_fast import FilterParams, InvalidArgumentError  # noqa: E402
 from sdie_fast.actor import Actions, Choice  # noqa: E402
 from sdie_fast.errors import RecipeError, RunError  # noqa: E402
 from sdie_fast.learn import distill, runs  # noqa: E402
@@ -28,32 +28,9 @@ from sdie_fast.learn.train import Training  # noqa: E402
 from sdie_fast.learn.verifier import Verifier  # noqa: E402
 
 from .conftest import Threshold, make_case  # noqa: E402
+from .runs_in_seconds import CONFIG, Killed, kill_after, training  # noqa: E402
 
-CONFIG = Config(
-    rounds=3, passes=1, side=16, segmentations=150, warmup=2, updates=1, batch=8, greedy_every=2, actor_after=16, checkpoint_every=1,
-    params=FilterParams(wls_solver="fast"), auto={"grid": 1, "largest": 1.0}, prompt="auto",
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks are so small that a second one waits for the first
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill, "STEPS", 60)
-        patch.setattr(distill, "VARIANTS", 3)
-        yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def unfinished(monkeypatch):
-    """Without the recipes: exporting them takes most of a run's time, and what is asked is how it learned."""
-    monkeypatch.setattr(Training, "finish", lambda _: None)
-
-
-def training(segmenter, cases, out, config=CONFIG, **options):
-    return Training(segmenter, cases, config, out, tensorboard=False, **options)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +83,8 @@ class TestRun:
         assert other.history != run.history
 
     def test_killed_and_gone_on_with(self, run, unfinished, segmenter, cases, tmp_path):
-        class Killed(Exception):
-            pass
-
-        def kill(progress):
-            if progress.episode == 5:
-                raise Killed
-
         config = dataclasses.replace(CONFIG, checkpoint_every=2)
-        first = training(segmenter, cases, tmp_path / "killed", config, watch=kill)
+        first = training(segmenter, cases, tmp_path / "killed", config, watch=kill_after(5))
         with pytest.raises(Killed):
             first.run()
         second = training(segmenter, cases, tmp_path / "killed", config)
@@ -300,52 +270,6 @@ class TestTrouble:
         (tmp_path / "file").write_text("")
         with pytest.raises(RunError, match="cannot be used"):
             training(segmenter, cases, tmp_path / "file" / "run").run()
-
-
-class TestConfig:
-    def test_there_and_back(self):
-        config = Config.preset("published-code", shots=1, actions=Actions((Choice("guided_eps", 0.01, 0.1),)))
-        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-    def test_published_code(self):
-        c = Config.preset("published-code")
-        assert (c.rounds, c.encoder, c.noise, c.policy_noise, c.noise_clip) == (
-            4,
-            "resnet18",
-            0.05,
-            0.1,
-            0.5,
-        )
-        assert (c.gamma, c.tau, c.policy_delay, c.capacity, c.batch) == (0.99, 0.005, 2, 8192, 32)
-        assert c.actor_rate == c.critic_rate == 3e-4
-        assert c.params == FilterParams.published_code()
-
-    @pytest.mark.parametrize(
-        "wrong",
-        [
-            {"shots": 0},
-            {"prompt": "x"},
-            {"reward": "x"},
-            {"gamma": 2.0},
-            {"seed": -1},
-            {"relative": 1},
-            {"noise": "a"},
-            {"start": "x"},
-            {"passes": 4},
-            {"rounds": 0},
-            {"rounds": 65, "passes": 1},
-            {"views": 3},
-            {"credit": "x"},
-            {"refer": 1},
-            {"prior": 1},
-            {"prior": True, "refer": False},
-        ],
-    )
-    def test_bad(self, wrong):
-        with pytest.raises((InvalidArgumentError, InvalidTypeError)):
-            Config(**wrong)
-        with pytest.raises(SdieError):
-            Config.from_dict({**Config().to_dict(), **wrong})
 
 
 @pytest.mark.parametrize("passes", [1, 5])

@@ -15,6 +15,7 @@ from sdie_fast.learn.verifier import (
     LOOKS,
     REFERRED,
     SHIPPED,
+    SIGNALS,
     Evidence,
     Looks,
     Reference,
@@ -245,6 +246,64 @@ class TestVerifier:
         assert folds != found.folds(2)
         forest = found.fit(0, without=folds[0])
         assert not np.array_equal(forest.value, found.fit(0).value)
+
+    def test_each_shot_is_judged_by_a_forest_that_has_not_seen_it(self, evidence, monkeypatch):
+        found, _ = evidence
+        monkeypatch.setattr(Evidence, "fit", lambda _, seed, without, prior: (seed, tuple(without), prior))
+        unseen = found.unseen(1, "prior")
+        assert sorted(unseen) == sorted(set(found.groups))
+        for shot, (seed, without, prior) in unseen.items():
+            assert (seed, prior) == (1, "prior")
+            assert shot in without
+        assert {without for _, without, _ in unseen.values()} == {tuple(fold) for fold in found.folds(1)}
+        alone = Evidence()
+        alone.groups = found.groups[:4]
+        assert len(set(alone.groups)) == 1
+        assert alone.unseen(1) == Evidence().unseen(1) == {}
+
+    def test_what_rules_choices_are_worth(self, monkeypatch):
+        """By hand: three episodes of two shots, one of a third that none can judge."""
+        found = Evidence()
+        raw, first, second = (0.1, 0.4), (0.2, 0.4), (0.3, 0.3)  # intersections and unions
+        for group, overlaps in (
+            ("a\t1", (raw, first, second)),
+            ("a\t1", (raw, second, second)),
+            ("b\t2", (second, raw, first)),
+            ("b\t3", (second, second, second)),
+        ):
+            rows = np.zeros((3, len(FEATURES)), np.float32)
+            rows[:, SIGNALS["predicted-iou"]] = (
+                0.9,
+                0.5,
+                0.4,
+            )  # the picture as it came is no candidate: the first round
+            rows[:, SIGNALS["stability"]] = 0.2, 0.3, 0.7  # the second
+            rows[:, SIGNALS["agreement"]] = 0.1, 0.6, 0.6  # of equals the first
+            rows[:, 0] = 1, 0, 0  # what the forests below go by
+            found.features.append(rows)
+            found.overlaps.append(np.float32(overlaps))
+            found.groups.append(group)
+        monkeypatch.setattr(found, "level", lambda: 0.5)
+
+        class Forest:
+            def __init__(self, sign):
+                self.sign = sign
+
+            def predict(self, rows):
+                return self.sign * rows[:, 0]
+
+        worths = found.worths({"a\t1": Forest(1), "b\t2": Forest(-1)})
+        raw, first, second = -0.1, 0.0, 0.15  # I - U / 2
+        expected = {
+            "predicted-iou": {"a\t1": (first + second) / 2, "b\t2": raw},
+            "stability": {"a\t1": second, "b\t2": first},
+            "agreement": {"a\t1": (first + second) / 2, "b\t2": raw},
+            "verifier": {"a\t1": raw, "b\t2": raw},  # as it came, and the first round
+        }
+        assert worths.keys() == expected.keys()
+        for rule, own in expected.items():
+            assert worths[rule] == pytest.approx(own, abs=1e-6), rule
+        assert found.worths({}) == {}
 
     def test_what_was_learned_elsewhere_has_a_say(self, evidence):
         found, references = evidence

@@ -112,7 +112,7 @@ def test_the_actor_is_taught_each_class(segmenter):
     env = SdieEnv(Threshold(), cases, rounds=4, passes=2, side=16, options={"grid": 1, "largest": 1.0})
     goals = np.stack([schedule_of([tried(f, 0.5)], 4, 2, Actions()) for f in ((1, 2), (4,))])
     torch.manual_seed(0)
-    net = ActorNet("small", 4, 6)
+    net = ActorNet("texture", 4, 6)
     loss = clone(net, env, [0, 1], goals, 0)
     assert loss < 0.05
     assert env.calls == 0  # nothing is segmented for it

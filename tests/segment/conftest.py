@@ -141,3 +141,23 @@ def make_map():
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def graph_folders(tmp_path_factory):
+    """The directory of each of `exported_graphs.MAKERS`, made when it is asked for."""
+    import exported_graphs as graphs
+
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            if kind.startswith("samexporter"):
+                pytest.importorskip("segment_anything")
+            graphs.torch.manual_seed(sum(map(ord, kind)))
+            made[kind] = tmp_path_factory.mktemp("graphs")
+            graphs.MAKERS[kind](made[kind])
+            graphs.describe(made[kind], graph=kind.split()[0])
+        return made[kind]
+
+    return get

@@ -1,11 +1,14 @@
 """A segmenter by path: which class a file or a directory is for."""
 
 import builtins
+import re
+import sys
 
 import pytest
 
 from sdie_fast.errors import InvalidArgumentError, MissingPackageError, ModelError
 from sdie_fast.segment import OnnxSegmenter, Sam
+from sdie_fast.segment.onnx import PROVIDERS, available, import_runtime
 from sdie_fast.segment.opening import is_checkpoint, open_segmenter
 from sdie_fast.segment.sam import SMALL_SAM
 
@@ -83,7 +86,15 @@ def test_a_missing_package(model, monkeypatch):
         return real(name, *given, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.delitem(__import__("sys").modules, "sdie_fast.segment.torch_maps", raising=False)
+    monkeypatch.delitem(sys.modules, "sdie_fast.segment.torch_maps", raising=False)
     monkeypatch.delattr("sdie_fast.segment.torch_maps", raising=False)
     with pytest.raises(MissingPackageError, match=r'onnx2torch is missing: pip install "sdie-fast\[sam\]"'):
         open_segmenter(model, backend="torch")
+
+
+def test_no_runtime(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    told = 'onnxruntime is missing: pip install "sdie-fast[cpu]", or "sdie-fast[gpu]" with an NVIDIA GPU'
+    with pytest.raises(MissingPackageError, match=f"^{re.escape(told)}$"):
+        import_runtime()
+    assert available() == dict.fromkeys(PROVIDERS, told)
