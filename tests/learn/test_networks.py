@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from sdie_fast import InvalidArgumentError  # noqa: E402
+from sdie_fast.actor import Actions, Actor  # noqa: E402
 from sdie_fast.learn.networks import (  # noqa: E402
     ActorNet,
     CriticNet,
@@ -148,3 +149,18 @@ def test_actions_reach_the_ends_and_can_leave_them():
     found.sum().backward()
     torch.testing.assert_close(x.grad, 1 - torch.tanh(x.detach()) ** 2)
     assert x.grad[1] > 0.3
+
+
+@pytest.mark.parametrize("kind", ["policy", "schedule"])
+def test_a_texture_actor_as_onnx(tmp_path, kind):
+    pytest.importorskip("onnxscript")
+    from sdie_fast.learn.distill import export_actor
+
+    torch.manual_seed(0)
+    net = (ActorNet if kind == "policy" else ScheduleNet)("texture", 3, 6)
+    net.encoder.settle((pictures(1, 32, 8)[:, 0] * 255).byte())
+    file = export_actor(net, kind, tmp_path / "actor.onnx", 3, 32, Actions())
+    seen = (pictures(7, 32, 5)[:, 0] * 255).byte()
+    with torch.no_grad():
+        expected = net(seen, torch.eye(3)[[1] * 5]) if kind == "policy" else net(seen)
+    np.testing.assert_allclose(Actor(file, kind)(seen.numpy(), 1), expected.numpy(), atol=1e-3)
