@@ -174,3 +174,7 @@ def tell(result: dict[str, Any]) -> None:
         f"{found['images']} surfaces; SDIE {found['gain']:+.1f} MIoU against the segmenter alone, before rounding; rule "
         f"of SDIE: {found['rule']}; report: {found['report']}"
     )
+    say(
+        "photographs and a large segmenter that others trained: ISNet, MIoU 10.5 alone, 20.7 with five shots; get it by "
+        "`sdie-fast fetch-segmenter isnet isnet/`"
+    )

@@ -130,8 +130,8 @@ def judge_rule(rule: str, rollouts: Sequence[Rollout]) -> Judgement:
     return Judgement(got, best - got, correlation)
 
 
-def best_rule(worths: Mapping[str, Mapping[str, float]], usual: str = "verifier") -> str:
-    """The rule without truth that is fixed on the shots: the usual one, unless they say that another is better.
+def best_rule(worths: Mapping[str, Mapping[str, float]]) -> str:
+    """The rule without truth that is fixed on the shots: the verifier, unless they say that another is better.
 
     A few images cannot tell rules apart that are alike: another must be better by more than the standard error of the
     difference.
@@ -139,14 +139,12 @@ def best_rule(worths: Mapping[str, Mapping[str, float]], usual: str = "verifier"
     Parameters
     ----------
     worths : mapping of str to mapping of str to float
-        What each rule's choices are worth on each shot: see `verifier.Evidence.worths`. Where there is none, the usual
-        rule stands.
-    usual : str
-        See `Segmenter.usual_rule`.
+        What each rule's choices are worth on each shot: see `verifier.Evidence.worths`. Where there is none, the
+        verifier stands.
     """
-    best, most = usual, 0.0
+    best, most = "verifier", 0.0
     for rule, own in worths.items():
-        gained = np.array([worth - worths[usual][shot] for shot, worth in own.items()])
+        gained = np.array([worth - worths["verifier"][shot] for shot, worth in own.items()])
         error = gained.std(ddof=1) / np.sqrt(len(gained)) if len(gained) > 1 else np.inf
         if gained.mean() > max(error, most):
             best, most = rule, float(gained.mean())

@@ -373,7 +373,7 @@ class Training:
             shot = group_of(self.env.cases[r.case])
             if shot in unseen:
                 r.scores = unseen[shot].predict(self.describe(r.case, r.answers)).tolist()
-        return best_rule(self.evidence.worths(unseen), self.env.segmenter.usual_rule)
+        return best_rule(self.evidence.worths(unseen))
 
     def compare(self) -> None:
         """Search the best constant weights and the best schedule of one pass, each with the same budget, and write them.

@@ -55,7 +55,6 @@ class MapSegmenter(Segmenter):
     is read again where they are opened.
     """
 
-    usual_rule = "stability"  # how steeply the map falls is a measurement
     takes_prompts = False
     _made_by: functools.partial[Any]
 

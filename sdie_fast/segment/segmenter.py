@@ -29,15 +29,11 @@ class Segmenter(abc.ABC):
         Whether it can be pointed at something; what cannot answers "auto" without options alone.
     at_once : int
         Prompts whose logits fit in memory together; those of one image always do.
-    usual_rule : str
-        Which of several masks of one image is best, unless shots tell otherwise: see `sdie_fast.learn.select`. A
-        predicted IoU is one network's guess, so that a verifier is to judge.
     """
 
     takes_tensors: bool = False
     takes_prompts: bool = True
     at_once: int = 1
-    usual_rule: str = "verifier"
 
     @property
     @abc.abstractmethod
