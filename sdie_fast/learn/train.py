@@ -358,7 +358,8 @@ class Training:
             "seconds": self.env.seconds,
         }
         files.write_json(self.out / files.RESULT, result)
-        files.write_bytes(self.out / "curve.png", return_curve(self.history))
+        if self.history:  # a run may end with its search
+            files.write_bytes(self.out / "curve.png", return_curve(self.history))
         return rollouts
 
     def _verify(self, rollouts: Sequence[Rollout]) -> str:

@@ -84,3 +84,12 @@ def test_its_schedule_sees_as_it_does(segmenter, cases, tmp_path):
 def test_its_settings(tmp_path):
     runs.save_config(tmp_path, SEARCHED, "data", "threshold")
     assert runs.load_config(tmp_path)[0] == SEARCHED
+
+
+def test_a_run_may_end_with_its_search(segmenter, cases, tmp_path):
+    """The budget is spent: no episode follows, and there is no curve of returns to draw."""
+    run = training(segmenter, cases, tmp_path / "run", dataclasses.replace(SEARCHED, segmentations=SEARCH))
+    run.run()
+    assert runs.read_json(run.out / runs.RESULT)["policy"] == "the first"
+    assert run.progress.episode == 0
+    assert not (run.out / "curve.png").exists()
