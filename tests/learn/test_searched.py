@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick", "unfinished")
 SEARCHED = dataclasses.replace(
     CONFIG, start="searched", encoder="texture", rounds=4, passes=2, segmentations=130, checkpoint_every=2,
 )  # fmt: skip
+FINISH = Training.finish  # `unfinished` takes its place
 SEARCH = 4 * (5 + 2 * 5)  # each shot by each filter, and by each after the two best
 
 
@@ -88,8 +89,10 @@ def test_its_settings(tmp_path):
 
 def test_a_run_may_end_with_its_search(segmenter, cases, tmp_path):
     """The budget is spent: no episode follows, and there is no curve of returns to draw."""
-    run = training(segmenter, cases, tmp_path / "run", dataclasses.replace(SEARCHED, segmentations=SEARCH))
+    config = dataclasses.replace(SEARCHED, segmentations=SEARCH, side=32)
+    run = training(segmenter, cases, tmp_path / "run", config)
     run.run()
+    FINISH(run)
     assert runs.read_json(run.out / runs.RESULT)["policy"] == "the first"
     assert run.progress.episode == 0
     assert not (run.out / "curve.png").exists()
