@@ -88,6 +88,19 @@ class TestPortfolio:
         assert list(two.weights(schedule_of([tried((1,), 0.5)], 2, 1, two)).argmax(1)) == [1, 1]
 
 
+def test_tensors_are_searched_as_arrays_are(segmenter):
+    """The same goals where images and masks are tensors, as on a GPU."""
+    cases = [make_case(k, label="ab"[k // 2]) for k in range(4)]
+    found = []
+    for device in (None, "cpu"):
+        env = SdieEnv(
+            segmenter, cases, rounds=4, passes=2, reward="miou", params=FilterParams(wls_solver="fast"), side=16,
+            options={"grid": 1, "largest": 1.0}, device=device,
+        )  # fmt: skip
+        found.append(search_goals(env, [0, 1, 2, 3], 0, lambda k, answers: answers[1].mask))
+    np.testing.assert_array_equal(*found)
+
+
 def test_goals_are_each_classs_own(segmenter):
     """One class is bright on dark, which smoothing serves; what its shots find goes to none but them."""
     cases = [make_case(k, label="ab"[k % 2]) for k in range(4)]
