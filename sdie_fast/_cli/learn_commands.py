@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import InvalidArgumentError
-from .common import Quiet, bars, failing, needing, remark, say, show_table, stderr, stdout
+from .common import Quiet, bars, complain, failing, needing, remark, say, show_table, stderr, stdout
 
 
 def _path(text: str | None) -> str | None:
@@ -103,6 +104,11 @@ def train(
             raise InvalidArgumentError("DATA: received none; accepted: a data set's folder, or --config with `data`")
         found = open_dataset(job.data, job.kind, fold=job.fold, size=job.size)
         job, model = _placed(job)
+        if not model.takes_prompts and (chosen.prompt != "auto" or chosen.auto):
+            raise InvalidArgumentError(
+                f"prompt: received {chosen.prompt!r}{' with [auto]' * bool(chosen.auto)}; accepted with {model.name}, "
+                "which cannot be pointed at anything: 'auto' alone"
+            )
         kept = None if job.memory is None else Memory(Path(job.memory), model)
         parts = {"": found}
         if job.each_class:
@@ -122,7 +128,9 @@ def train(
                     bar.update(
                         task,
                         completed=min(p.segmentations, chosen.segmentations),
-                        told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s",
+                        told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s"
+                        if p.episode
+                        else "searching passes",
                     )
 
                 run = Training(
@@ -142,6 +150,24 @@ def train(
             f"{100 * result['rules_on_shots'][result['rule']]['reward']:.1f} with SDIE (rule: {result['rule']})"
         )
     remark(f"judge it on the other images: sdie-fast evaluate {job.data} --recipe {out}")
+
+
+def _model_of(name: str) -> str:
+    """A segmenter's name without its precision and what runs it."""
+    return re.sub(r",? (fp32|fp16|int8|float32|bfloat16|torch)\b", "", name)
+
+
+def warn_of_another(recipe: Path, model: Any) -> None:
+    """Tell where a run was trained with another segmenter than it is used with."""
+    from ..learn.runs import CONFIG, load_config, runs_in
+
+    for run in runs_in(recipe):
+        if (run / CONFIG).exists():
+            name = load_config(run)[1]["segmenter"]
+            if _model_of(name) != _model_of(model.name):
+                complain(
+                    f"{run} was trained with the segmenter {name}, and is used with {model.name}: see --segmenter"
+                )
 
 
 def evaluate_recipes(
@@ -167,6 +193,7 @@ def evaluate_recipes(
     for path in recipes:
         if not path.exists():
             raise InvalidArgumentError(f"--recipe: {path}: no such file or folder")
+        warn_of_another(path, model)
     kept = None if memory is None else Memory(memory, model)
     results, curves = [], []
     with bars(not as_json) as bar:

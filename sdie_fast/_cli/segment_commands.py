@@ -215,6 +215,9 @@ def segment(
         else:
             if boxes is not None or points is not None:
                 raise InvalidArgumentError("--box, --point: accepted only without --recipe")
+            from .learn_commands import warn_of_another
+
+            warn_of_another(recipe, model)
             way, facts = _sdie(recipe, model, select, label, size, grid, threads)
         if source.is_file():
             files = [source]

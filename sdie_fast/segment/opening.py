@@ -72,7 +72,10 @@ def open_segmenter(
 
 
 def _is_map(source: Path | None) -> bool:
-    return source is not None and not (source / FILE_NAME).is_file() and map_model_in(source) is not None
+    """Whether a path is for `OnnxSegmenter`, which tells what a folder of models lacks."""
+    if source is None or (source / FILE_NAME).is_file():
+        return False
+    return map_model_in(source) is not None or (source.is_dir() and any(source.glob("*.onnx")))
 
 
 def _in_torch(source: Path | None, provider: str, dtype: str) -> Segmenter:

@@ -290,7 +290,7 @@ class TestPrompts:
             ("point", {}, "received 'point'"),
             ([Auto()], {}, r"received 1 for 2 image\(s\)"),
         ],
-        ids=str,
+        ids=["an Auto", "options", "a Prompt", "one of two", "a Support", "unknown options", "a word", "too few"],
     )
     def test_others_are_refused(self, segmenter, prompt, options, words):
         with pytest.raises(InvalidArgumentError, match=words):
