@@ -217,8 +217,8 @@ def segment(
                 raise InvalidArgumentError("--box, --point: accepted only without --recipe")
             from .learn_commands import warn_of_another
 
-            warn_of_another(recipe, model)
             way, facts = _sdie(recipe, model, select, label, size, grid, threads)
+            warn_of_another(recipe, model)
         if source.is_file():
             files = [source]
         elif not source.is_dir():

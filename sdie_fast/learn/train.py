@@ -370,10 +370,9 @@ class Training:
         verifier = Verifier(forest, self.references.all() if self.config.refer else {})
         files.write_bytes(self.out / files.VERIFIER, verifier.to_bytes())
         unseen = self.evidence.unseen(seed, prior)
-        for r in rollouts:
-            shot = group_of(self.env.cases[r.case])
-            if shot in unseen:
-                r.scores = unseen[shot].predict(self.describe(r.case, r.answers)).tolist()
+        for r in rollouts:  # a single shot has none that has not seen it
+            judge = unseen.get(group_of(self.env.cases[r.case]), forest)
+            r.scores = judge.predict(self.describe(r.case, r.answers)).tolist()
         return best_rule(self.evidence.worths(unseen))
 
     def compare(self) -> None:
