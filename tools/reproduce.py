@@ -122,15 +122,20 @@ def evaluate(
     return found
 
 
-def markdown(rows: dict[str, dict[str, dict[str, float]]], title: str) -> str:
+def cell(figure: dict[str, float | None]) -> str:
+    """A mean and its standard deviation; none over a single seed, "-" for what is not defined."""
+    mean, deviation = figure["mean"], figure["deviation"]
+    if mean is None:
+        return "-"
+    return f"{mean:.1f}" + (f" ± {deviation:.1f}" if deviation is not None and deviation >= 0 else "")
+
+
+def markdown(rows: dict[str, dict[str, dict[str, float | None]]], title: str) -> str:
     """A table of means and standard deviations over seeds, in percent."""
     heads = list(next(iter(rows.values())))
     lines = [f"| {title} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, figures in rows.items():
-        cells = [
-            f"{v['mean']:.1f}" + (f" ± {v['deviation']:.1f}" if v["deviation"] >= 0 else "") for v in figures.values()
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(map(cell, figures.values())) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,6 +188,7 @@ def evaluate_recipes(
     from ..evaluate.judge import evaluate_run
     from ..evaluate.tables import by_shots, class_table, gain, main_table, rule_table
     from ..learn.memory import Memory
+    from ..learn.runs import strict_json
 
     for path in recipes:
         if not path.exists():
@@ -235,7 +235,7 @@ def evaluate_recipes(
                 for name, runs in groups.items()
             },
         }
-        print(json.dumps(told, indent=1))
+        print(strict_json(told))
         return
     say(", ".join(f"{k} {v}" for k, v in results[0].facts.items()))
     _print("class", class_table(results))

@@ -33,7 +33,8 @@ from .settings import read_toml, settings, to_toml
 
 __all__ = [
     "CHECKPOINT", "CONFIG", "LOG", "RESULT", "SEARCHED", "SPLIT", "VERIFIER", "act_of", "episode_options", "load_checkpoint", "load_config",
-    "locked", "open_run", "read_json", "runs_in", "save_checkpoint", "save_config", "write_bytes", "write_json",
+    "locked", "open_run", "read_json", "runs_in", "save_checkpoint", "save_config", "strict_json", "write_bytes",
+    "write_json",
 ]  # fmt: skip
 
 CHECKPOINT = "checkpoint.pt"
@@ -82,7 +83,12 @@ def runs_in(path: Path) -> list[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON by atomic rename: see `write_bytes`."""
-    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_bytes(path, (strict_json(content) + "\n").encode())
+
+
+def strict_json(content: Any) -> str:
+    """JSON that every reader takes: null where a number is not finite, such as the correlation of a signal that never varies."""
+    return json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None), indent=1)
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:

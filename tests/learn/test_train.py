@@ -48,6 +48,13 @@ def run(trained, tmp_path, monkeypatch):
     return trained
 
 
+def test_a_file_has_null_for_what_is_no_number(tmp_path):
+    runs.write_json(tmp_path / "a.json", {"rule": {"correlation": float("nan")}, "of": [1.5, float("inf")]})
+    assert (tmp_path / "a.json").read_text() == json.dumps(
+        {"rule": {"correlation": None}, "of": [1.5, None]}, indent=1
+    ) + "\n"
+
+
 class TestRun:
     def test_what_it_leaves(self, run, cases):
         names = {p.name for p in run.out.iterdir()}

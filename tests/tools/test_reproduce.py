@@ -52,3 +52,9 @@ def test_a_fetched_segmenter_is_asked_for(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         reproduce.main()
     assert "sdie-fast fetch-segmenter isnet DIR" in capsys.readouterr().err
+
+
+def test_a_figure_that_is_not_defined_is_a_dash():
+    assert reproduce.cell({"mean": None, "deviation": None}) == "-"
+    assert reproduce.cell({"mean": 20.72, "deviation": 2.93}) == "20.7 ± 2.9"
+    assert reproduce.cell({"mean": 20.72, "deviation": -1.0}) == "20.7"
