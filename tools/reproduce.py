@@ -55,6 +55,7 @@ class Table:
 _GRID = "[auto]\ngrid = 6\n"
 _FAST = '[params]\nwls_solver = "fast"\n'
 _SEARCHED = 'start = "searched"\nencoder = "texture"\nviews = 1\n'
+_SHARP = _FAST + "sharpen_amount = 2.0\n"
 _MAPS = 'backend = "torch"\ndtype = "bfloat16"\n' + _SEARCHED
 
 TABLES = {
@@ -62,13 +63,16 @@ TABLES = {
         "ISNet, which nobody here trained: the passes found for each class, and an actor that tells the classes apart",
         {1: 90, 5: 450}, _MAPS + "compare = false\n" + _FAST, 6, fetched=True,
     ),
+    "isnet-sharp": Table(
+        "The same with a sharpening of 2 instead of 0.8", {5: 450}, _MAPS + "compare = false\n" + _SHARP, 6, fetched=True,
+    ),
     "isnet-known": Table(
-        "The same where the policy is told the class", {5: 75},
+        "ISNet where the policy is told the class", {5: 75},
         _MAPS + "compare = false\neach_class = true\n" + _FAST, 6, fetched=True, baselines=False,
     ),
     "isnet-searches": Table(
-        "What ISNet's shots give CMA-ES and the gradient for the same number of segmentations",
-        {1: 90}, _MAPS + _FAST, 6, fetched=True, seeds=(0,),
+        "As isnet-sharp, and what the shots give CMA-ES and the gradient for the same number of segmentations",
+        {5: 450}, _MAPS + _SHARP, 6, fetched=True, seeds=(0,),
     ),
     "small-sam": Table(
         "The small SAM that ships, with the search", {5: 450}, "compare = false\n" + _SEARCHED + _FAST + _GRID, 12,
