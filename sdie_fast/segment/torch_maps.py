@@ -1,4 +1,4 @@
-"""A map model's ONNX graph in torch: its gradient, and bfloat16, which CPUs with AMX run several times as fast.
+"""A map model's ONNX graph in torch: its gradient, and bfloat16, which some CPUs run several times as fast.
 
 Needs torch and onnx2torch.
 """
