@@ -64,7 +64,7 @@ TABLES = {
         {1: 90, 5: 450}, _MAPS + "compare = false\n" + _FAST, 6, fetched=True,
     ),
     "isnet-sharp": Table(
-        "The same with a sharpening of 2 instead of 0.8", {5: 450}, _MAPS + "compare = false\n" + _SHARP, 6, fetched=True,
+        "ISNet with a sharpening of 2 instead of 0.8", {5: 450}, _MAPS + "compare = false\n" + _SHARP, 6, fetched=True,
     ),
     "isnet-known": Table(
         "ISNet where the policy is told the class", {5: 75},
