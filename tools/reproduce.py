@@ -14,12 +14,14 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sdie_fast.cli import app
+from sdie_fast.evaluate.tables import Spread
 
 SEEDS = (0, 1, 2)
 
@@ -127,11 +129,8 @@ def evaluate(
 
 
 def cell(figure: dict[str, float | None]) -> str:
-    """A mean and its standard deviation; none over a single seed, "-" for what is not defined."""
-    mean, deviation = figure["mean"], figure["deviation"]
-    if mean is None:
-        return "-"
-    return f"{mean:.1f}" + (f" ± {deviation:.1f}" if deviation is not None and deviation >= 0 else "")
+    """A figure of the printed JSON, in which what is not defined is null, as the tables on a terminal show it."""
+    return str(Spread(**{k: math.nan if v is None else v for k, v in figure.items()}))
 
 
 def markdown(rows: dict[str, dict[str, dict[str, float | None]]], title: str) -> str:

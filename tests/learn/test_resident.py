@@ -1,5 +1,7 @@
 """The environment's tensors against its arrays: the same pictures, rewards, observations, runs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -293,14 +295,14 @@ class TestRuns:
     @pytest.mark.slow
     def test_bfloat16(self, cases, config, tmp_path):
         """Half the bits where that is enough: near the other run, and weights in float32."""
+        # Networks that hardly learn: how far two that do drift apart depends on the processor.
+        config = dataclasses.replace(config, actor_rate=1e-6, critic_rate=1e-6)
         half = self.run(cases, config, tmp_path / "half", amp=True, resident=True)
         plain = self.run(cases, config, tmp_path / "plain")
         assert half.history != plain.history
         assert half.history[0]["return"] == plain.history[0]["return"]  # before the networks have a say
         told = [[r["critic_loss"] for r in run.history if "critic_loss" in r] for run in (half, plain)]
-        assert told[0][0] == pytest.approx(told[1][0], rel=0.05)
-        # What follows adds up roundings, which differ from one processor to the next: 24% has been seen.
-        np.testing.assert_allclose(told[0], told[1], rtol=0.5)
+        np.testing.assert_allclose(told[0], told[1], rtol=0.05)
         assert {v.dtype for v in half.agent.actor.parameters()} == {torch.float32}
 
 
