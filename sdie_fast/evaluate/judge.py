@@ -192,7 +192,7 @@ def ways_of(run: Path, recipe: Recipe, env: SdieEnv, config: Config, *, baseline
         if found.exists():
             one = env.one_pass()
             for name, rows in files.read_json(found).items():
-                ways[name] = (one, constant(rows))
+                ways[name] = (one if len(rows) <= one.rounds else env, constant(rows))
     return ways
 
 

@@ -1,8 +1,9 @@
 """Ways of acting that learn nothing: where learning begins, what it must beat, and a search that sees no image.
 
 It must beat no enhancement, uniform weights, one filter, where it began, chance, and the best constant weights and fixed schedule
-that CMA-ES (Hansen's `cma`) finds on the same shots with the same number of segmentations as training spends; and, where the
-segmenter is differentiable, the constant weights that gradient descent finds with as many.
+that CMA-ES (Hansen's `cma`) finds on the same shots with the same number of segmentations as training spends; where the
+segmenter is differentiable, the constant weights that gradient descent finds with as many; and, where learning begins with a
+search of each class's shots, the schedule that the same search finds for all shots together.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from .env import Act, SdieEnv, follow
 from .places import Floats
 
 __all__ = [
-    "BY_GRADIENT", "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches", "simple",
-    "start_action", "start_schedule",
+    "BY_BEAM", "BY_GRADIENT", "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches",
+    "simple", "start_action", "start_schedule",
 ]  # fmt: skip
 
 STARTS = ("filters", "uniform", "searched")
 SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
 SEARCHED_WAYS = ("CMA-ES, constant", "CMA-ES, schedule")
 BY_GRADIENT = "gradient, constant"
+BY_BEAM = "beam search, schedule"
 Way = tuple[SdieEnv, Act]  # a way of acting, and where it acts
 # Smoothing first: what follows works on what it leaves. Filters that are not named here follow in their toolkit's order.
 _ORDER = ("bilateral", "guided", "wls", "sharpen", "spatiogram")
@@ -212,13 +214,14 @@ def searches(
 ) -> Iterator[tuple[str, Floats]]:
     """Search the best constant weights and the best schedule of one pass, each with the whole budget, from where learning began.
 
-    A segmenter that is differentiable, which one with `shares` is, has constant weights found by gradient besides.
+    A segmenter that is differentiable, which one with `shares` is, has constant weights found by gradient besides. With the
+    start "searched", one schedule of all passes is found for all shots as the first policy's are for each class's.
 
     Parameters
     ----------
     env, calls, seed, which, watch
         As of `search`.
-    start : {"filters", "uniform"}
+    start : {"filters", "uniform", "searched"}
         See `start_schedule`.
     """
     one = env.one_pass()
@@ -235,3 +238,8 @@ def searches(
             filters=env.actions.filters, threads=env.threads, watch=watch,
         )  # fmt: skip
         yield BY_GRADIENT, action_of(found.weights, env.actions)
+    if start == "searched":
+        from .warmstart import portfolio, schedule_of, search_passes  # they need torch
+
+        tried = search_passes(env, [which], one.rounds)[0]
+        yield BY_BEAM, schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)

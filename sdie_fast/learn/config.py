@@ -291,7 +291,8 @@ class Job:
         A file that keeps the segmenter's answers; runs may share it.
     compare : bool
         Whether constant weights and a schedule are searched by CMA-ES afterwards, and constant weights by the gradient
-        where the segmenter has one (`segment.torch_maps`), with the same budget each.
+        where the segmenter has one (`segment.torch_maps`), with the same budget each; and, with the start "searched", one
+        schedule for all classes by the same search.
     """
 
     data: str | None = None

@@ -19,12 +19,14 @@ from sdie_fast.actor import Actor, observe, weights_of
 from sdie_fast.cli import app
 from sdie_fast.data.shots import Split
 from sdie_fast.errors import DataSetError
-from sdie_fast.evaluate.judge import ALONE, FIXED, SDIE, evaluate_run, evaluate_segmenter
+from sdie_fast.evaluate.judge import ALONE, FIXED, SDIE, evaluate_run, evaluate_segmenter, ways_of
 from sdie_fast.evaluate.metrics import Meter
 from sdie_fast.evaluate.report import Report, write_report
 from sdie_fast.evaluate.tables import Spread, by_shots, class_table, gain, main_table, rule_table, spread
 from sdie_fast.learn.cases import cases_of
+from sdie_fast.learn.env import SdieEnv, follow
 from sdie_fast.learn.forest import TREES
+from sdie_fast.learn.runs import episode_options, open_run
 from sdie_fast.learn.select import RULES
 from sdie_fast.learn.verifier import SHIPPED, Verifier
 
@@ -59,6 +61,21 @@ def test_everything_is_compared(result):
     for name in (SDIE, "random", "median"):
         assert result.scores[name]["oracle"].images == dict.fromkeys(result.scores[ALONE]["last"].images, 3)
     assert (result.filters, result.weights.shape) == (TOOLKIT, (4, 4))
+
+
+def test_a_schedule_of_all_passes_acts_in_all(run, data, blobs, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    found = json.loads((run / "searched.json").read_text())
+    whole = [[*row] for row in np.linspace(-1, 1, 16).reshape(4, 4)]
+    (other / "searched.json").write_text(json.dumps({**found, "all": whole}))
+    config, _, _, recipe = open_run(other)
+    cases = list(cases_of(data, config.prompt, None))
+    env = SdieEnv(blobs.Threshold(), cases, options=config.auto, **episode_options(config))
+    ways = ways_of(other, recipe, env, config, baselines=True)
+    assert ways["all"][0] is env
+    np.testing.assert_allclose(follow(*ways["all"], [0])[0].actions, whole, rtol=1e-6)
+    assert ways["CMA-ES, schedule"][0].passes == 1
 
 
 def test_the_headline_is_the_rule_of_the_shots(result, run):
