@@ -127,9 +127,8 @@ def train(
                     bar.update(
                         task,
                         completed=min(p.segmentations, chosen.segmentations),
-                        told=f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s"
-                        if p.episode
-                        else "searching passes",
+                        told=p.doing
+                        or f"return {p.mean_return:+.3f}, greedy {p.greedy:+.3f}, {p.steps_per_second:.1f} steps/s",
                     )
 
                 run = Training(

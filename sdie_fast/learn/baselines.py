@@ -220,7 +220,7 @@ def searches(
     Parameters
     ----------
     env, calls, seed, which, watch
-        As of `search`.
+        As of `search`; the best return is NaN where a search compares no returns.
     start : {"filters", "uniform", "searched"}
         See `start_schedule`.
     """
@@ -241,5 +241,6 @@ def searches(
     if start == "searched":
         from .warmstart import portfolio, schedule_of, search_passes  # they need torch
 
-        tried = search_passes(env, [which], one.rounds)[0]
+        spent = env.calls
+        tried = search_passes(env, [which], one.rounds, lambda: watch(env.calls - spent, np.nan))[0]
         yield BY_BEAM, schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)

@@ -55,6 +55,8 @@ class Progress:
         exploration.
     steps_per_second : float
         Rounds of one image.
+    doing : str
+        What goes on, where it is no episode.
     """
 
     episode: int = 0
@@ -64,6 +66,7 @@ class Progress:
     reward: float = float("nan")
     greedy: float = float("nan")
     steps_per_second: float = 0.0
+    doing: str = ""
 
 
 class Training:
@@ -183,7 +186,7 @@ class Training:
         c = self.config
         self.goals = search_goals(
             self.env, self.upright, c.seed, self._witness,
-            lambda: self.watch(replace(self.progress, segmentations=self.env.calls)),
+            lambda: self.watch(replace(self.progress, segmentations=self.env.calls, doing="searching passes")),
         )  # fmt: skip
         self.progress.segmentations += self.env.calls
         clone(self.agent.actor, self.env, self.upright, self.goals, c.seed)
@@ -332,6 +335,7 @@ class Training:
     def finish(self) -> list[Rollout]:
         """Write the recipes, the verifier, the curve and the figures on the shots; gives the shots' episodes back."""
         c = self.config
+        self.watch(replace(self.progress, doing="the policy's pictures of the shots"))
         self.agent.actor.load_state_dict(self.kept)
         act, value = policy_of(self.agent, c.rounds)
         rollouts = follow(self.env, act, self.upright, value)
@@ -376,7 +380,7 @@ class Training:
         return best_rule(self.evidence.worths(unseen))
 
     def compare(self) -> None:
-        """Search the best constant weights and the best schedule of one pass, each with the same budget, and write them.
+        """Search what learning is compared with (`baselines.searches`), each with the same budget, and write it.
 
         Raises
         ------
@@ -385,7 +389,8 @@ class Training:
         """
 
         def told(spent: int, best: float) -> None:
-            self.watch(replace(self.progress, segmentations=spent, greedy=best))
+            doing = f"best return {best:+.3f}" if np.isfinite(best) else "searching passes"
+            self.watch(replace(self.progress, segmentations=spent, doing=doing))
 
         c = self.config
         found = searches(self.env, c.start, c.segmentations, c.seed, self.upright, told)

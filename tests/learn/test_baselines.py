@@ -226,8 +226,11 @@ def test_one_schedule_for_all_classes_by_the_search_that_learning_begins_with(se
         for own in (shots, [dataclasses.replace(case, label="one") for case in shots])
     )
     which = list(range(len(shots)))
-    found = dict(searches(env, "searched", 1, 0, which, lambda *_: None))
+    told = []
+    found = dict(searches(env, "searched", 1, 0, which, lambda *t: told.append(t)))
     assert list(found) == [*SEARCHED_WAYS, BY_BEAM]
+    cost = 15 * len(shots)  # each of five filters, and each after the best two
+    assert told[-1] == (cost, pytest.approx(np.nan, nan_ok=True))
     goals = search_goals(same, which, 0, lambda *_: None)
     for own in goals:
         np.testing.assert_array_equal(found[BY_BEAM], own)

@@ -90,9 +90,12 @@ def test_its_settings(tmp_path):
 def test_a_run_may_end_with_its_search(segmenter, cases, tmp_path):
     """The budget is spent: no episode follows, and there is no curve of returns to draw."""
     config = dataclasses.replace(SEARCHED, segmentations=SEARCH, side=32)
-    run = training(segmenter, cases, tmp_path / "run", config)
+    doing = []
+    run = training(segmenter, cases, tmp_path / "run", config, watch=lambda p: doing.append(p.doing))
     run.run()
     FINISH(run)
+    assert set(doing[:-1]) == {"searching passes"}
+    assert doing[-1] == "the policy's pictures of the shots"  # nothing is counted meanwhile, but it takes its time
     assert runs.read_json(run.out / runs.RESULT)["policy"] == "the first"
     assert run.progress.episode == 0
     assert not (run.out / "curve.png").exists()
