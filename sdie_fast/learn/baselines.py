@@ -3,7 +3,7 @@
 It must beat no enhancement, uniform weights, one filter, where it began, chance, and the best constant weights and fixed schedule
 that CMA-ES (Hansen's `cma`) finds on the same shots with the same number of segmentations as training spends; where the
 segmenter is differentiable, the constant weights that gradient descent finds with as many; and, where learning begins with a
-search of each class's shots, the schedule that the same search finds for all shots together.
+search of each class's shots, the schedule that the same search finds for all shots together (`warmstart.search_together`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from .env import Act, SdieEnv, follow
 from .places import Floats
 
 __all__ = [
-    "BY_BEAM", "BY_GRADIENT", "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches",
-    "simple", "start_action", "start_schedule",
+    "BY_GRADIENT", "SEARCHED_WAYS", "SIGMA", "STARTS", "Way", "action_of", "constant", "random_policy", "search", "searches", "simple",
+    "start_action", "start_schedule",
 ]  # fmt: skip
 
 STARTS = ("filters", "uniform", "searched")
 SIGMA = 0.5  # of CMA-ES's first generation, actions being in [-1, 1]
 SEARCHED_WAYS = ("CMA-ES, constant", "CMA-ES, schedule")
 BY_GRADIENT = "gradient, constant"
-BY_BEAM = "beam search, schedule"
 Way = tuple[SdieEnv, Act]  # a way of acting, and where it acts
 # Smoothing first: what follows works on what it leaves. Filters that are not named here follow in their toolkit's order.
 _ORDER = ("bilateral", "guided", "wls", "sharpen", "spatiogram")
@@ -214,13 +213,12 @@ def searches(
 ) -> Iterator[tuple[str, Floats]]:
     """Search the best constant weights and the best schedule of one pass, each with the whole budget, from where learning began.
 
-    A segmenter that is differentiable, which one with `shares` is, has constant weights found by gradient besides. With the
-    start "searched", one schedule of all passes is found for all shots as the first policy's are for each class's.
+    A segmenter that is differentiable, which one with `shares` is, has constant weights found by gradient besides.
 
     Parameters
     ----------
     env, calls, seed, which, watch
-        As of `search`; the best return is NaN where a search compares no returns.
+        As of `search`.
     start : {"filters", "uniform", "searched"}
         See `start_schedule`.
     """
@@ -238,9 +236,3 @@ def searches(
             filters=env.actions.filters, threads=env.threads, watch=watch,
         )  # fmt: skip
         yield BY_GRADIENT, action_of(found.weights, env.actions)
-    if start == "searched":
-        from .warmstart import portfolio, schedule_of, search_passes  # they need torch
-
-        spent = env.calls
-        tried = search_passes(env, [which], one.rounds, lambda: watch(env.calls - spent, np.nan))[0]
-        yield BY_BEAM, schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)

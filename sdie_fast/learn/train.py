@@ -34,7 +34,7 @@ from .places import Floats
 from .select import BLIND, best_rule, holds_up, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
-from .warmstart import clone, search_goals
+from .warmstart import BY_BEAM, clone, search_goals, search_together
 
 __all__ = ["Progress", "Training"]
 
@@ -389,9 +389,16 @@ class Training:
         """
 
         def told(spent: int, best: float) -> None:
-            doing = f"best return {best:+.3f}" if np.isfinite(best) else "searching passes"
-            self.watch(replace(self.progress, segmentations=spent, doing=doing))
+            self.watch(replace(self.progress, segmentations=spent, doing=f"best return {best:+.3f}"))
 
         c = self.config
-        found = searches(self.env, c.start, c.segmentations, c.seed, self.upright, told)
-        files.write_json(self.out / files.SEARCHED, {name: rows.tolist() for name, rows in found})
+        found = dict(searches(self.env, c.start, c.segmentations, c.seed, self.upright, told))
+        if c.start == "searched":
+            spent = self.env.calls
+            found[BY_BEAM] = search_together(
+                self.env, self.upright,
+                lambda: self.watch(
+                    replace(self.progress, segmentations=self.env.calls - spent, doing="searching passes")
+                ),
+            )  # fmt: skip
+        files.write_json(self.out / files.SEARCHED, {name: rows.tolist() for name, rows in found.items()})

@@ -24,8 +24,11 @@ from .episode import Observation
 from .networks import Texture, random_shift
 from .places import Floats
 
-__all__ = ["BEAM", "STEPS", "Tried", "clone", "portfolio", "schedule_of", "search_goals", "search_passes"]
+__all__ = [
+    "BEAM", "BY_BEAM", "STEPS", "Tried", "clone", "portfolio", "schedule_of", "search_goals", "search_passes", "search_together",
+]  # fmt: skip
 
+BY_BEAM = "beam search, schedule"  # the baseline that `search_together` makes
 BEAM = 2  # passes that each level of the search goes on with
 STEPS = 1500  # of cloning
 _OTHERS = 0.1  # what the other classes say of a pass, beside a class's own shots
@@ -198,6 +201,12 @@ def search_goals(
                 drawn = np.resize(rng.permutation(len(answers)), env.rounds)
                 witness(k, [first, *(answers[n] for n in drawn)])
     return goals
+
+
+def search_together(env: SdieEnv, which: Sequence[int], watch: Callable[[], None] = lambda: None) -> Floats:
+    """Search one schedule (T, size) for all shots, as `search_goals` does for those of each class."""
+    tried = search_passes(env, [which], env.rounds // env.passes, watch)[0]
+    return schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)
 
 
 def clone(actor: nn.Module, env: SdieEnv, which: Sequence[int], goals: Floats, seed: int) -> float:

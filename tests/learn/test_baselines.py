@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -7,7 +5,6 @@ import sdie_fast as sdie
 from sdie_fast import InvalidArgumentError
 from sdie_fast.actor import Actions, Choice
 from sdie_fast.learn.baselines import (
-    BY_BEAM,
     BY_GRADIENT,
     SEARCHED_WAYS,
     action_of,
@@ -213,25 +210,3 @@ def test_weights_by_gradient_where_the_segmenter_has_one(env, monkeypatch):
         return np.minimum(shares, truths).sum() / np.maximum(shares, truths).sum()
 
     assert soft(SIX.weights(rows)) > soft(SIX.weights(start_action(0.5, SIX))) + 0.02
-
-
-def test_one_schedule_for_all_classes_by_the_search_that_learning_begins_with(segmenter, cases):
-    """It is what each class would be given if all shots were of one class."""
-    pytest.importorskip("torch")
-    from sdie_fast.learn.warmstart import search_goals
-
-    shots = [dataclasses.replace(case, label=f"class {k}") for k, case in enumerate(cases)]
-    env, same = (
-        SdieEnv(segmenter, own, rounds=4, passes=2, side=16, relative=True, options={"grid": 1})
-        for own in (shots, [dataclasses.replace(case, label="one") for case in shots])
-    )
-    which = list(range(len(shots)))
-    told = []
-    found = dict(searches(env, "searched", 1, 0, which, lambda *t: told.append(t)))
-    assert list(found) == [*SEARCHED_WAYS, BY_BEAM]
-    cost = 15 * len(shots)  # each of five filters, and each after the best two
-    assert told[-1] == (cost, pytest.approx(np.nan, nan_ok=True))
-    goals = search_goals(same, which, 0, lambda *_: None)
-    for own in goals:
-        np.testing.assert_array_equal(found[BY_BEAM], own)
-    assert (search_goals(env, which, 0, lambda *_: None) != goals).any()

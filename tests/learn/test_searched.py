@@ -8,8 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from sdie_fast.learn import distill, runs  # noqa: E402
+from sdie_fast.learn.baselines import SEARCHED_WAYS  # noqa: E402
 from sdie_fast.learn.networks import Texture  # noqa: E402
 from sdie_fast.learn.train import Training  # noqa: E402
+from sdie_fast.learn.warmstart import BY_BEAM  # noqa: E402
 
 from .runs_in_seconds import CONFIG, Killed, kill_after, training  # noqa: E402
 
@@ -99,3 +101,20 @@ def test_a_run_may_end_with_its_search(segmenter, cases, tmp_path):
     assert runs.read_json(run.out / runs.RESULT)["policy"] == "the first"
     assert run.progress.episode == 0
     assert not (run.out / "curve.png").exists()
+
+
+def test_what_it_is_compared_with(segmenter, cases, tmp_path):
+    """One schedule for all classes by the same search: it is what each would be given if all shots were of one class."""
+    assert len({case.label for case in cases}) == 1 < len({case.name for case in cases})
+    run, same = (
+        training(segmenter, own, tmp_path / "run", SEARCHED)
+        for own in ([dataclasses.replace(case, label=case.name) for case in cases], cases)
+    )
+    run.compare()
+    found = runs.read_json(run.out / runs.SEARCHED)
+    assert list(found) == [*SEARCHED_WAYS, BY_BEAM]
+    run._search()
+    same._search()
+    for goals in same.goals:
+        np.testing.assert_array_equal(found[BY_BEAM], goals)
+    assert (run.goals != same.goals).any()
