@@ -172,6 +172,9 @@ class Training:
                 writer.close()
             self.finish()
 
+    def _tell(self, doing: str, segmentations: int) -> None:
+        self.watch(replace(self.progress, doing=doing, segmentations=segmentations))
+
     def _writer(self) -> Any:
         if not self._tensorboard:
             return None
@@ -186,7 +189,7 @@ class Training:
         c = self.config
         self.goals = search_goals(
             self.env, self.upright, c.seed, self._witness,
-            lambda: self.watch(replace(self.progress, segmentations=self.env.calls, doing="searching passes")),
+            lambda: self._tell("searching passes", self.env.calls),
         )  # fmt: skip
         self.progress.segmentations += self.env.calls
         clone(self.agent.actor, self.env, self.upright, self.goals, c.seed)
@@ -285,8 +288,7 @@ class Training:
     @property
     def kept(self) -> dict[str, Any]:
         """The policy's weights that a run ends with: its average over the last updates, or the first."""
-        kept: dict[str, Any] = self.agent.actor_target.state_dict() if self.improved else self._first
-        return kept
+        return dict(self.agent.actor_target.state_dict() if self.improved else self._first)
 
     def _learn(self) -> dict[str, float]:
         c = self.config
@@ -335,7 +337,7 @@ class Training:
     def finish(self) -> list[Rollout]:
         """Write the recipes, the verifier, the curve and the figures on the shots; gives the shots' episodes back."""
         c = self.config
-        self.watch(replace(self.progress, doing="the policy's pictures of the shots"))
+        self._tell("the policy's pictures of the shots", self.progress.segmentations)
         self.agent.actor.load_state_dict(self.kept)
         act, value = policy_of(self.agent, c.rounds)
         rollouts = follow(self.env, act, self.upright, value)
@@ -389,16 +391,10 @@ class Training:
         """
 
         def told(spent: int, best: float) -> None:
-            self.watch(replace(self.progress, segmentations=spent, doing=f"best return {best:+.3f}"))
+            self._tell(f"best return {best:+.3f}", spent)
 
-        c = self.config
-        found = dict(searches(self.env, c.start, c.segmentations, c.seed, self.upright, told))
+        c, env = self.config, self.env
+        found = dict(searches(env, c.start, c.segmentations, c.seed, self.upright, told))
         if c.start == "searched":
-            spent = self.env.calls
-            found[BY_BEAM] = search_together(
-                self.env, self.upright,
-                lambda: self.watch(
-                    replace(self.progress, segmentations=self.env.calls - spent, doing="searching passes")
-                ),
-            )  # fmt: skip
+            found[BY_BEAM] = search_together(env, self.upright, lambda spent: self._tell("searching passes", spent))
         files.write_json(self.out / files.SEARCHED, {name: rows.tolist() for name, rows in found.items()})

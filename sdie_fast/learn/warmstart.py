@@ -203,9 +203,10 @@ def search_goals(
     return goals
 
 
-def search_together(env: SdieEnv, which: Sequence[int], watch: Callable[[], None] = lambda: None) -> Floats:
-    """Search one schedule (T, size) for all shots, as `search_goals` does for those of each class."""
-    tried = search_passes(env, [which], env.rounds // env.passes, watch)[0]
+def search_together(env: SdieEnv, which: Sequence[int], watch: Callable[[int], None]) -> Floats:
+    """Search one schedule (T, size) for all shots, as `search_goals` does for those of each class; `watch` is told its cost so far."""
+    before = env.calls
+    tried = search_passes(env, [which], env.rounds // env.passes, lambda: watch(env.calls - before))[0]
     return schedule_of(portfolio(tried, env.passes), env.rounds, env.passes, env.actions)
 
 
