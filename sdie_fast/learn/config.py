@@ -90,8 +90,7 @@ class Config:
         as the shots have: with one shot of a class there is little to learn from.
     views : int
         Ours: ways each shot is turned and mirrored, 1, 2, 4 or 8. Each episode shows each shot in one of them, drawn
-        anew: what a filter does to one picture by chance, it does not do to the same picture turned. The search of
-        `start` asks as many of them as the budget allows.
+        anew: what a filter does to one picture by chance, it does not do to the same picture turned.
     warmup : int
         Ours: first episodes that explore more widely, about the first policy.
     noise : float

@@ -34,7 +34,7 @@ from .places import Floats
 from .select import BLIND, best_rule, holds_up, judge_rule, usable
 from .td3 import ReplayBuffer, make_agent, policy_of, tensors
 from .verifier import SHIPPED, Evidence, References, Verifier, describe, group_of
-from .warmstart import BY_BEAM, asked, clone, search_goals, search_together
+from .warmstart import BY_BEAM, clone, search_goals, search_together
 
 __all__ = ["Progress", "Training"]
 
@@ -187,11 +187,10 @@ class Training:
     def _search(self) -> None:
         """Begin with what a search finds for each class (`warmstart`): the actor is its clone, the verifier's evidence all of it."""
         c = self.config
-        goals = search_goals(
-            self.env, asked(self.env, self.upright, c.views, c.segmentations), c.seed, self._witness,
+        self.goals = search_goals(
+            self.env, self.upright, c.seed, self._witness,
             lambda: self._tell("searching passes", self.env.calls),
         )  # fmt: skip
-        self.goals = goals[:: len(goals) // len(self.upright)]
         self.progress.segmentations += self.env.calls
         clone(self.agent.actor, self.env, self.upright, self.goals, c.seed)
         self.agent.follow_actor()
@@ -282,9 +281,14 @@ class Training:
         return self.progress.greedy
 
     @property
+    def improved(self) -> bool:
+        """Whether the last policy is kept, and not the first: see `select.holds_up`."""
+        return holds_up(self.begun, self.ended)
+
+    @property
     def kept(self) -> dict[str, Any]:
-        """The policy's weights that a run ends with: its average over the last updates, or the first (`select.holds_up`)."""
-        return dict(self.agent.actor_target.state_dict() if holds_up(self.begun, self.ended) else self._first)
+        """The policy's weights that a run ends with: its average over the last updates, or the first."""
+        return dict(self.agent.actor_target.state_dict() if self.improved else self._first)
 
     def _learn(self) -> dict[str, float]:
         c = self.config
@@ -352,7 +356,7 @@ class Training:
         rules = [name for name in ("oracle", *BLIND) if all(usable(name, r) for r in rollouts)]
         result = {
             "rule": rule,
-            "policy": "the last" if holds_up(self.begun, self.ended) else "the first",
+            "policy": "the last" if self.improved else "the first",
             "alone": float(np.mean([r.rewards[0] for r in rollouts])),
             "rules_on_shots": {name: asdict(judge_rule(name, rollouts)) for name in rules},
             "distillation_error": loss,
@@ -392,6 +396,5 @@ class Training:
         c, env = self.config, self.env
         found = dict(searches(env, c.start, c.segmentations, c.seed, self.upright, told))
         if c.start == "searched":
-            which = asked(env, self.upright, c.views, c.segmentations)
-            found[BY_BEAM] = search_together(env, which, lambda spent: self._tell("searching passes", spent))
+            found[BY_BEAM] = search_together(env, self.upright, lambda spent: self._tell("searching passes", spent))
         files.write_json(self.out / files.SEARCHED, {name: rows.tolist() for name, rows in found.items()})

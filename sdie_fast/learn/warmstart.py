@@ -25,7 +25,7 @@ from .networks import Texture, random_shift
 from .places import Floats
 
 __all__ = [
-    "BEAM", "BY_BEAM", "STEPS", "Tried", "asked", "clone", "portfolio", "schedule_of", "search_goals", "search_passes", "search_together",
+    "BEAM", "BY_BEAM", "STEPS", "Tried", "clone", "portfolio", "schedule_of", "search_goals", "search_passes", "search_together",
 ]  # fmt: skip
 
 BY_BEAM = "beam search, schedule"  # the baseline that `search_together` makes
@@ -117,16 +117,6 @@ def search_passes(
             best = sorted(told, key=lambda t: -float(t.worth.mean()))[:beam]
             fronts[g] = [(t.filters, states[g][t.filters]) for t in best]
     return found
-
-
-def asked(env: SdieEnv, shots: Sequence[int], views: int, budget: int) -> list[int]:
-    """The cases that a search asks: each shot in as many of its views, which follow it, as the budget allows, and one at least.
-
-    What a filter does to one picture by chance, it does not do to the same picture turned.
-    """
-    filters = len(env.actions.filters) - ("identity" in env.actions.filters)
-    each = filters + (env.rounds // env.passes - 1) * min(BEAM, filters) * filters  # passes tried: see `search_passes`
-    return [k + v for k in shots for v in range(min(views, max(budget // (each * len(shots)), 1)))]
 
 
 def _alone(move: int, actions: Actions) -> Floats:

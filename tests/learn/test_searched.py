@@ -7,12 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sdie_fast.learn import distill, runs, warmstart  # noqa: E402
+from sdie_fast.learn import distill, runs  # noqa: E402
 from sdie_fast.learn.baselines import SEARCHED_WAYS  # noqa: E402
-from sdie_fast.learn.cases import view_of  # noqa: E402
 from sdie_fast.learn.networks import Texture  # noqa: E402
 from sdie_fast.learn.train import Training  # noqa: E402
-from sdie_fast.learn.warmstart import BY_BEAM, search_passes  # noqa: E402
+from sdie_fast.learn.warmstart import BY_BEAM  # noqa: E402
 
 from .runs_in_seconds import CONFIG, Killed, kill_after, training  # noqa: E402
 
@@ -119,23 +118,3 @@ def test_what_it_is_compared_with(segmenter, cases, tmp_path):
     for goals in same.goals:
         np.testing.assert_array_equal(found[BY_BEAM], goals)
     assert (run.goals != same.goals).any()
-
-
-@pytest.mark.parametrize(("budget", "views"), [(1, 1), (2 * SEARCH - 1, 1), (2 * SEARCH, 2), (100 * SEARCH, 2)])
-def test_it_asks_as_many_views_as_the_budget_allows(segmenter, cases, tmp_path, budget, views):
-    turned = [
-        dataclasses.replace(case, image=view_of(case.image, k), truth=view_of(case.truth, k))
-        for case in cases
-        for k in range(2)
-    ]
-    config = dataclasses.replace(SEARCHED, views=2, segmentations=budget)
-    run = training(segmenter, turned, tmp_path / "run", config)
-    told = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(warmstart, "search_passes", lambda *given: told.append(given[1]) or search_passes(*given))
-        run._search()
-    assert told == [[[k for k in range(8) if k % 2 < views]]]
-    assert run.progress.segmentations == views * SEARCH
-    assert len(run.goals) == len(cases)
-    assert len(run.evidence.groups) == views * 4 * 8
-    assert len(set(run.evidence.groups)) == len(cases)  # a shot is one, however turned
