@@ -151,19 +151,23 @@ def best_rule(worths: Mapping[str, Mapping[str, float]]) -> str:
     return best
 
 
-def holds_up(begun: Sequence[float], ended: Sequence[float]) -> bool:
+def holds_up(begun: Sequence[float], ended: Sequence[float], *, searched: bool = False) -> bool:
     """Whether the last policy is kept: it is, unless the shots say that it is worse than what learning began with.
 
     A few shots cannot tell the better of two policies that are alike, so that picking the best of many would pick luck. They
-    do tell a policy that went astray: one whose mean return fell by more than a standard error.
+    do tell a policy that went astray: one whose mean return fell by more than a standard error. A policy that was searched on
+    these shots goes only for one whose mean return is two standard errors above its own: the returns are those of the pictures
+    that the last policy learned from, and partly chance.
 
     Parameters
     ----------
     begun, ended : sequence of float, (n,)
         Each shot's return without exploration, at first and last; with `ended` empty the last policy is not kept.
+    searched : bool
+        Whether the first policy was searched (`warmstart`).
     """
     if not ended:
         return False
     change = np.subtract(ended, begun)
     error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else 0.0
-    return bool(change.mean() >= -error)
+    return bool(change.mean() >= (2.0 if searched else -1.0) * error)

@@ -283,7 +283,7 @@ class Training:
     @property
     def improved(self) -> bool:
         """Whether the last policy is kept, and not the first: see `select.holds_up`."""
-        return holds_up(self.begun, self.ended)
+        return holds_up(self.begun, self.ended, searched=self.config.start == "searched")
 
     @property
     def kept(self) -> dict[str, Any]:
