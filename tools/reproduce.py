@@ -58,7 +58,6 @@ _GRID = "[auto]\ngrid = 6\n"
 _FAST = '[params]\nwls_solver = "fast"\n'
 _SEARCHED = 'start = "searched"\nencoder = "texture"\nviews = 1\n'
 _SHARP = _FAST + "sharpen_amount = 2.0\n"
-_SMALL = "compare = false\n" + _SEARCHED + _FAST + _GRID
 _MAPS = 'backend = "torch"\ndtype = "bfloat16"\n' + _SEARCHED
 
 TABLES = {
@@ -77,12 +76,9 @@ TABLES = {
         "As isnet-sharp, beside other searches of as many segmentations: CMA-ES, the gradient, one for all classes",
         {5: 450}, _MAPS + _SHARP, 6, fetched=True, seeds=(0,),
     ),
-    "isnet-td3": Table(
-        "As isnet-sharp, and TD3 after the search",
-        {5: 1500}, _MAPS + "compare = false\n" + _SHARP, 6, fetched=True, baselines=False, seeds=(0,),
+    "small-sam": Table(
+        "The small SAM that ships, with the search", {5: 450}, "compare = false\n" + _SEARCHED + _FAST + _GRID, 12,
     ),
-    "small-sam": Table("The small SAM that ships, with the search", {5: 450}, _SMALL, 12),
-    "small-sam-td3": Table("As small-sam, and TD3 after the search", {5: 1500}, _SMALL, 12, baselines=False, seeds=(0,)),
     "five-passes": Table("The small SAM: TD3 from one filter a pass", {1: 900, 5: 1500}, _GRID, 12),
     "one-pass": Table(
         "The small SAM: five rounds in one pass, as in the paper", {1: 1200, 5: 2400},

@@ -175,6 +175,6 @@ def tell(result: dict[str, Any]) -> None:
         f"of SDIE: {found['rule']}; report: {found['report']}"
     )
     say(
-        "photographs and a large segmenter that others trained: ISNet, MIoU 10.6 alone, 28.2 with five shots; get it by "
+        "photographs and a large segmenter that others trained: ISNet, MIoU 11 alone, 27 with five shots; get it by "
         "`sdie-fast fetch-segmenter isnet isnet/`"
     )
