@@ -20,8 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sdie_fast import FilterParams, Recipe
 from sdie_fast.cli import app
+from sdie_fast.evaluate.judge import ALONE, SDIE
 from sdie_fast.evaluate.tables import Spread
+from sdie_fast.filters import FILTERS
+from sdie_fast.learn.settings import read_toml
 
 SEEDS = (0, 1, 2)
 
@@ -34,7 +40,8 @@ class Table:
     ----------
     about : str
     budgets : dict of int to int
-        Segmentations of training by the number of shots; where each class has its policy, of each.
+        Segmentations of training by the number of shots; where each class has its policy, of each. Where there is none,
+        nothing is learned: the rows are each filter once, twice and after each other.
     settings : str
         TOML.
     limit : int
@@ -55,6 +62,7 @@ class Table:
 
 
 _GRID = "[auto]\ngrid = 6\n"
+_TD3 = 'compare = false\nkeep = "last"\n'
 _FAST = '[params]\nwls_solver = "fast"\n'
 _SEARCHED = 'start = "searched"\nencoder = "texture"\nviews = 1\n'
 _SHARP = _FAST + "sharpen_amount = 2.0\n"
@@ -65,8 +73,12 @@ TABLES = {
         "ISNet, which nobody here trained: the passes found for each class, and an actor that tells the classes apart",
         {1: 90, 5: 450}, _MAPS + "compare = false\n" + _FAST, 6, fetched=True,
     ),
+    "isnet-filters": Table(
+        "ISNet behind each filter, once and twice, and behind each pair", {}, _SHARP, 6, fetched=True, baselines=False,
+    ),
     "isnet-sharp": Table(
-        "ISNet with a sharpening of 2 instead of 0.8", {5: 450}, _MAPS + "compare = false\n" + _SHARP, 6, fetched=True,
+        "ISNet with a sharpening of 2 instead of 0.8", {1: 90, 5: 450}, _MAPS + "compare = false\n" + _SHARP, 6,
+        fetched=True,
     ),
     "isnet-known": Table(
         "ISNet where the policy is told the class", {5: 75},
@@ -74,10 +86,21 @@ TABLES = {
     ),
     "isnet-searches": Table(
         "As isnet-sharp, beside other searches of as many segmentations: CMA-ES, the gradient, one for all classes",
-        {5: 450}, _MAPS + _SHARP, 6, fetched=True, seeds=(0,),
+        {5: 450}, _MAPS + _SHARP, 6, fetched=True,
+    ),
+    "isnet-td3": Table(
+        "As isnet-sharp, with TD3 after the search", {5: 1500}, _MAPS + _TD3 + _SHARP, 6, fetched=True, baselines=False,
     ),
     "small-sam": Table(
-        "The small SAM that ships, with the search", {5: 450}, "compare = false\n" + _SEARCHED + _FAST + _GRID, 12,
+        "The small SAM that ships, with the search, beside other searches of as many segmentations", {1: 90, 5: 450},
+        _SEARCHED + _FAST + _GRID, 12,
+    ),
+    "small-sam-td3": Table(
+        "As small-sam, with TD3 after the search", {5: 1500}, _SEARCHED + _TD3 + _FAST + _GRID, 12, baselines=False,
+    ),
+    "small-sam-updates": Table(
+        "As small-sam-td3, with 8 updates a segmentation instead of 2", {5: 1500},
+        "updates = 8\n" + _SEARCHED + _TD3 + _FAST + _GRID, 12, baselines=False,
     ),
     "five-passes": Table("The small SAM: TD3 from one filter a pass", {1: 900, 5: 1500}, _GRID, 12),
     "one-pass": Table(
@@ -97,11 +120,8 @@ def call(*words: object) -> str:
     return told.getvalue()
 
 
-def train(table: Table, data: Path, out: Path, segmenter: Path | None, memory: Path) -> list[Path]:
+def train(table: Table, data: Path, out: Path, segmenter: Path | None, config: Path) -> list[Path]:
     """Make the runs of a table; a run that has ended is there, and one that was killed goes on."""
-    out.mkdir(parents=True, exist_ok=True)
-    config = out / "settings.toml"
-    config.write_text(f"memory = {json.dumps(str(memory))}\n{table.settings}", encoding="utf-8")
     runs = []
     for shots, budget in table.budgets.items():
         for seed in table.seeds:
@@ -114,18 +134,35 @@ def train(table: Table, data: Path, out: Path, segmenter: Path | None, memory: P
 
 
 def evaluate(
-    table: Table, data: Path, runs: list[Path], segmenter: Path | None, memory: Path, page: Path
+    table: Table, data: Path, runs: list[Path], segmenter: Path | None, memory: Path, page: Path | None
 ) -> dict[str, Any]:
     """Judge runs on images that are no shots."""
-    seen = [word for run in runs for word in ("--recipe", run)]
+    seen: list[object] = [word for run in runs for word in ("--recipe", run)]
     model = ["--segmenter", segmenter, "--segmenter-backend", "torch", "--segmenter-dtype", "bfloat16"]
     found: dict[str, Any] = json.loads(
         call(
-            "evaluate", data, *seen, "--limit", table.limit, "--memory", memory, "--json", "--out", page,
-            *(model if segmenter else []), *([] if table.baselines else ["--no-baselines"]),
+            "evaluate", data, *seen, "--limit", table.limit, "--memory", memory, "--json",
+            *(["--out", page] if page else []), *(model if segmenter else []),
+            *([] if table.baselines else ["--no-baselines"]),
         )
     )  # fmt: skip
     return found
+
+
+def chains(
+    table: Table, data: Path, out: Path, segmenter: Path | None, memory: Path, params: FilterParams
+) -> dict[str, Any]:
+    """IoU by class behind each filter, once, twice and after each other, nothing being chosen or learned."""
+    names = [name for name in FILTERS if name != "identity"]
+    rows: dict[str, Any] = {}
+    for chain in [*((name,) for name in names), *((a, b) for a in names for b in names)]:
+        recipe = out / "-".join(chain)
+        weights = np.eye(len(FILTERS), dtype=np.float32)[[FILTERS.index(name) for name in chain]]
+        Recipe(weights, params, recipe.name).save(recipe)
+        found = evaluate(table, data, [recipe], segmenter, memory, None)["classes"]
+        rows.setdefault(ALONE, {label: own[ALONE] for label, own in found.items()})
+        rows[", ".join(chain)] = {label: own[SDIE] for label, own in found.items()}
+    return rows
 
 
 def cell(figure: dict[str, float | None]) -> str:
@@ -170,9 +207,18 @@ def main() -> None:
     table = Table(**{**vars(table), **changes})
     segmenter = given.segmenter if table.fetched else None
     out, memory = given.out / given.table, given.out.resolve() / "answers.sqlite"
-    runs = train(table, given.data, out, segmenter, memory)
-    found = evaluate(table, given.data, runs, segmenter, memory, out / "report.html")
-    text = f"# {given.table}: {table.about}\n\n" + tables_of(found)
+    out.mkdir(parents=True, exist_ok=True)
+    config = out / "settings.toml"
+    config.write_text(f"memory = {json.dumps(str(memory))}\n{table.settings}", encoding="utf-8")
+    if table.budgets:
+        runs = train(table, given.data, out, segmenter, config)
+        found = evaluate(table, given.data, runs, segmenter, memory, out / "report.html")
+        made = tables_of(found)
+    else:
+        params = FilterParams.from_dict(read_toml(config)["params"])
+        found = chains(table, given.data, out, segmenter, memory, params)
+        made = markdown(found, "filters")
+    text = f"# {given.table}: {table.about}\n\n" + made
     (out / f"{given.table}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (out / f"{given.table}.md").write_text(text, encoding="utf-8")
     print(text)

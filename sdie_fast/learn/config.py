@@ -128,6 +128,9 @@ class Config:
     anchor : float or None
         Ours: how much the critic counts against staying near the actions that were tried (alpha of TD3+BC, Fujimoto and
         Gu 2021). Without (Algorithm 1) and with a few thousand transitions the actor runs to a corner of the actions.
+    keep : {"better", "last"}
+        The policy that a run ends with. Ours: the one it began with, where the shots' returns say that the last is no better
+        (`select.holds_up`); or the last (Algorithm 1).
     params : FilterParams
         Of what no action chooses.
     actions : Actions
@@ -169,6 +172,7 @@ class Config:
     policy_delay: int = 2
     actor_after: int = 600
     anchor: float | None = 2.5
+    keep: str = "better"
     params: FilterParams = field(default_factory=FilterParams)
     actions: Actions = field(default_factory=Actions)
     auto: dict[str, Any] = field(default_factory=dict)
@@ -252,6 +256,7 @@ _CONFIG_RULES: dict[str, _validate.Rule] = {
     "reward": _validate.choice(*REWARDS),
     "credit": _validate.choice(*CREDITS),
     "start": _validate.choice(*STARTS),
+    "keep": _validate.choice("better", "last"),
     "encoder": _validate.choice(*ENCODERS),
     "auto": _validate.mapping,
     "params": lambda name, value: _validate.instance(name, value, FilterParams),
@@ -326,7 +331,7 @@ _JOB_RULES: dict[str, _validate.Rule] = {
 
 _PAPER: dict[str, Any] = {
     "rounds": 5, "passes": 1, "reward": "fb-iou", "relative": False, "credit": "own", "encoder": "resnet18", "side": 200,
-    "start": "uniform", "noise": 0.05, "actor_after": 0, "anchor": None, "updates": 1, "shift": 0,
+    "start": "uniform", "noise": 0.05, "actor_after": 0, "anchor": None, "updates": 1, "shift": 0, "keep": "last",
 }  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {"views": 8, "params": {"wls_solver": "fast"}},

@@ -156,8 +156,8 @@ def holds_up(begun: Sequence[float], ended: Sequence[float], *, searched: bool =
 
     A few shots cannot tell the better of two policies that are alike, so that picking the best of many would pick luck. They
     do tell a policy that went astray: one whose mean return fell by more than a standard error. A policy that was searched on
-    these shots goes only for one whose mean return is two standard errors above its own: the returns are those of the pictures
-    that the last policy learned from, and partly chance.
+    these shots goes only for one whose mean return is more than two standard errors above its own: the returns are those of the
+    pictures that the last policy learned from, and partly chance. A single shot does not tell how large chance is.
 
     Parameters
     ----------
@@ -169,5 +169,7 @@ def holds_up(begun: Sequence[float], ended: Sequence[float], *, searched: bool =
     if not ended:
         return False
     change = np.subtract(ended, begun)
-    error = change.std(ddof=1) / np.sqrt(len(change)) if len(change) > 1 else 0.0
-    return bool(change.mean() >= (2.0 if searched else -1.0) * error)
+    if len(change) == 1:
+        return not searched and bool(change[0] >= 0.0)
+    error = change.std(ddof=1) / np.sqrt(len(change))
+    return bool(change.mean() > 2.0 * error) if searched else bool(change.mean() >= -error)

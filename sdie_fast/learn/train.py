@@ -282,8 +282,8 @@ class Training:
 
     @property
     def improved(self) -> bool:
-        """Whether the last policy is kept, and not the first: see `select.holds_up`."""
-        return holds_up(self.begun, self.ended, searched=self.config.start == "searched")
+        """Whether the last policy is kept, and not the first: see `Config.keep`."""
+        return self.config.keep == "last" or holds_up(self.begun, self.ended, searched=self.config.start == "searched")
 
     @property
     def kept(self) -> dict[str, Any]:

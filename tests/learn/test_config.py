@@ -44,6 +44,7 @@ def test_published_code():
         {"rounds": 65, "passes": 1},
         {"views": 3},
         {"credit": "x"},
+        {"keep": "best"},
         {"refer": 1},
         {"prior": 1},
         {"prior": True, "refer": False},

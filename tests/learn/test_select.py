@@ -129,9 +129,18 @@ def test_the_last_policy_is_kept_unless_the_shots_say_that_it_is_worse():
     assert not holds_up([0.4], [0.39])  # one shot tells of no chance
 
 
-@pytest.mark.parametrize(("ended", "kept"), [([0.5, 0.6, 0.5, 0.6], True), ([0.5, 0.3, 0.5, 0.5], False), ([], False)])
+@pytest.mark.parametrize(
+    ("ended", "kept"),
+    [
+        ([0.5, 0.6, 0.5, 0.6], True),
+        ([0.5, 0.3, 0.5, 0.5], False),  # 0.05 above, with a standard error of 0.05
+        ([0.4, 0.4, 0.4, 0.4], False),
+        ([0.9], False),  # one shot does not tell what is chance
+        ([], False),
+    ],
+)
 def test_a_searched_policy_goes_only_for_one_that_is_surely_better(ended, kept):
-    begun = [0.4, 0.4, 0.4, 0.4]  # the second's mean is 0.05 above, and its standard error 0.05
+    begun = [0.4] * len(ended)
     assert holds_up(begun, ended, searched=True) == kept
     assert holds_up(begun, ended) == bool(ended)
 

@@ -184,6 +184,13 @@ def test_a_policy_gone_astray_is_not_kept(run):
         assert run.kept is expected or all(torch.equal(v, expected[k]) for k, v in run.kept.items())
 
 
+def test_the_last_policy_is_kept_where_it_is_asked_for(run):
+    run.config = dataclasses.replace(run.config, keep="last")
+    run.begun, run.ended = [0.4, 0.4, 0.4, 0.4], [0.1, 0.2, 0.1, 0.0]
+    last = run.agent.actor_target.state_dict()
+    assert all(torch.equal(v, last[k]) for k, v in run.kept.items())
+
+
 @pytest.fixture
 def turned(cases):
     """The cases in four views each."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import reproduce
 
+from sdie_fast import Recipe
 from sdie_fast.learn.config import PRESETS
 from sdie_fast.learn.settings import read_toml, settings
 
@@ -17,7 +19,7 @@ def test_settings_are_those_of_a_run(name, tmp_path):
     (tmp_path / "a.toml").write_text(table.settings)
     config, job = settings(PRESETS["default"], read_toml(tmp_path / "a.toml"))
     assert config.params.wls_solver == "fast"
-    assert job.backend == ("torch" if table.fetched else "auto")
+    assert job.backend == ("torch" if table.fetched and table.budgets else "auto")
     assert config.auto == ({} if table.fetched else {"grid": 6})  # a map model has no grid
 
 
@@ -45,6 +47,32 @@ def test_a_table_is_made_by_commands(monkeypatch, tmp_path, capsys):
     assert "| a | 12.3 ± 1.2 | 20.0 |" in text
     assert "## 1 shot" in text
     assert text in capsys.readouterr().out
+
+
+def test_filters_are_judged_one_by_one_and_in_pairs(monkeypatch, tmp_path):
+    """Nothing is trained: each chain of filters is a recipe, judged by its last picture."""
+    judged = []
+
+    def call(command, data, _, recipe, *words):
+        assert (command, data) == ("evaluate", Path("data"))
+        assert {"--no-baselines", "--segmenter", "--limit"} <= set(words)
+        assert "--out" not in words
+        made = Recipe.load(recipe)
+        assert made.params.sharpen_amount == 2.0
+        judged.append([made.filters[k] for k in made.weights.argmax(1)])
+        figures = {"segmenter alone": {"mean": 1.0, "deviation": -1.0}, "SDIE": {"mean": 7.0, "deviation": -1.0}}
+        return json.dumps({"classes": {"a": figures, "MIoU": figures}})
+
+    monkeypatch.setattr(reproduce, "call", call)
+    words = ["reproduce.py", "isnet-filters", "data", "--segmenter", "net", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    reproduce.main()
+    assert len(judged) == 5 + 25
+    assert {("wls",), ("wls", "wls"), ("bilateral", "spatiogram")} < set(map(tuple, judged))
+    text = (tmp_path / "isnet-filters" / "isnet-filters.md").read_text()
+    assert "| filters | a | MIoU |" in text
+    assert text.count("| segmenter alone | 1.0 | 1.0 |") == 1
+    assert text.count("| 7.0 | 7.0 |") == 30
 
 
 def test_a_fetched_segmenter_is_asked_for(monkeypatch, capsys):
