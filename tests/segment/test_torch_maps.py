@@ -64,6 +64,11 @@ def test_pickles(make_map, tmp_path, monkeypatch, picture, rng):
     np.testing.assert_array_equal(again(image)[0], found(image)[0])
 
 
+def test_a_cpu_runs_one_picture_at_a_time(make_map, tmp_path):
+    make_map(tmp_path / "m.onnx", batch="n")
+    assert [TorchMaps(tmp_path / "m.onnx", batch=n)._at_once for n in (None, 3)] == [1, 3]
+
+
 class TestShares:
     @pytest.mark.parametrize("normalise", ["none", "sigmoid", "min-max"])
     @pytest.mark.parametrize("network", [{"batch": "n"}, {"channels": 1}, {"inner": "FLOAT16"}], ids=str)
