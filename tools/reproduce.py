@@ -91,6 +91,9 @@ TABLES = {
     "isnet-td3": Table(
         "As isnet-sharp, with TD3 after the search", {5: 1500}, _MAPS + _TD3 + _SHARP, 6, fetched=True, baselines=False,
     ),
+    "small-sam-filters": Table(
+        "The small SAM behind each filter, once and twice, and behind each pair", {}, _FAST + _GRID, 12, baselines=False,
+    ),
     "small-sam": Table(
         "The small SAM that ships, with the search, beside other searches of as many segmentations", {1: 90, 5: 450},
         _SEARCHED + _FAST + _GRID, 12,
@@ -142,7 +145,7 @@ def evaluate(
     found: dict[str, Any] = json.loads(
         call(
             "evaluate", data, *seen, "--limit", table.limit, "--memory", memory, "--json",
-            *(["--out", page] if page else []), *(model if segmenter else []),
+            *(["--out", page] if page else []), *(model if segmenter else ["--grid", 6]),
             *([] if table.baselines else ["--no-baselines"]),
         )
     )  # fmt: skip
