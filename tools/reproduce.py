@@ -16,7 +16,7 @@ import io
 import json
 import math
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def tables_of(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Read the arguments, run, write."""
-    told = "\n".join(f"  {name:15s} {table.about}" for name, table in TABLES.items())
+    told = "\n".join(f"  {name:17s} {table.about}" for name, table in TABLES.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f"tables:\n{told}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -200,14 +200,18 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a folder that `sdie-fast train` takes")
     parser.add_argument("--segmenter", type=Path, help="what `sdie-fast fetch-segmenter` wrote")
     parser.add_argument("--out", type=Path, default=Path("tables"))
+    parser.add_argument("--shots", type=int, nargs="+", choices=(1, 5), help="1 or 5 alone, where a table has both")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the table's own")
     parser.add_argument("--limit", type=int, help="test images of each class, instead of the table's own")
     given = parser.parse_args()
     table = TABLES[given.table]
     if table.fetched and given.segmenter is None:
         parser.error(f"{given.table} needs --segmenter: sdie-fast fetch-segmenter isnet DIR")
-    changes = {k: v for k, v in (("seeds", given.seeds and tuple(given.seeds)), ("limit", given.limit)) if v}
-    table = Table(**{**vars(table), **changes})
+    if given.shots and not set(given.shots) <= set(table.budgets):
+        parser.error(f"--shots: {given.table} has {', '.join(map(str, table.budgets)) or 'none'}")
+    budgets = {shots: n for shots, n in table.budgets.items() if not given.shots or shots in given.shots}
+    seeds, limit = tuple(given.seeds or table.seeds), given.limit or table.limit
+    table = replace(table, budgets=budgets, seeds=seeds, limit=limit)
     segmenter = given.segmenter if table.fetched else None
     out, memory = given.out / given.table, given.out.resolve() / "answers.sqlite"
     out.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,21 @@ def test_a_table_is_made_by_commands(monkeypatch, tmp_path, capsys):
     assert text in capsys.readouterr().out
 
 
+def test_one_number_of_shots(monkeypatch, tmp_path, capsys):
+    given = []
+    monkeypatch.setattr(reproduce, "call", lambda *words: given.append(words) or "{}")
+    monkeypatch.setattr(reproduce, "tables_of", lambda found: "")
+    words = ["reproduce.py", "small-sam", "data", "--shots", "5", "--seeds", "0", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    reproduce.main()
+    assert [word for word, *_ in given] == ["train", "evaluate"]
+    assert given[0][given[0].index("--shots") + 1] == 5
+    monkeypatch.setattr("sys.argv", ["reproduce.py", "small-sam-td3", "data", "--shots", "1"])
+    with pytest.raises(SystemExit):
+        reproduce.main()
+    assert "--shots: small-sam-td3 has 5" in capsys.readouterr().err
+
+
 def test_filters_are_judged_one_by_one_and_in_pairs(monkeypatch, tmp_path):
     """Nothing is trained: each chain of filters is a recipe, judged by its last picture."""
     judged = []
