@@ -66,7 +66,8 @@ _TD3 = 'compare = false\nkeep = "last"\n'
 _FAST = '[params]\nwls_solver = "fast"\n'
 _SEARCHED = 'start = "searched"\nencoder = "texture"\nviews = 1\n'
 _SHARP = _FAST + "sharpen_amount = 2.0\n"
-_MAPS = 'backend = "torch"\ndtype = "bfloat16"\n' + _SEARCHED
+# One thread: with it the digits were the same on two processors (docs/experiments.md), and with two they were others.
+_MAPS = 'backend = "torch"\ndtype = "bfloat16"\nthreads = 1\n' + _SEARCHED
 
 TABLES = {
     "isnet": Table(
@@ -141,7 +142,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge runs on images that are no shots."""
     seen: list[object] = [word for run in runs for word in ("--recipe", run)]
-    model = ["--segmenter", segmenter, "--segmenter-backend", "torch", "--segmenter-dtype", "bfloat16"]
+    model = ["--segmenter", segmenter, "--segmenter-backend", "torch", "--segmenter-dtype", "bfloat16", "--threads", 1]
     found: dict[str, Any] = json.loads(
         call(
             "evaluate", data, *seen, "--limit", table.limit, "--memory", memory, "--json",

@@ -38,7 +38,7 @@ def open_segmenter(
     provider : str
         "auto", "cpu", "cuda", or "tensorrt" with ONNX Runtime; a device with torch.
     threads : int, optional
-        Of ONNX Runtime.
+        Of what runs it; torch's are the whole process's.
     backend : {"auto", "onnx", "torch"}
         "auto": torch for a checkpoint, else ONNX Runtime.
     dtype : {"float32", "bfloat16"}
@@ -54,9 +54,10 @@ def open_segmenter(
         torch, segment-anything or onnx2torch is missing.
     """
     _validate.choice("auto", "onnx", "torch")("--segmenter-backend", backend)
+    _validate.integer(1, _validate.MAX_THREADS, optional=True)("threads", threads)
     checkpoint = is_checkpoint(source)
     if backend == "torch" or (backend == "auto" and checkpoint):
-        return _in_torch(source, provider, dtype)
+        return _in_torch(source, provider, dtype, threads)
     if checkpoint:
         raise InvalidArgumentError(
             f"--segmenter-backend: received 'onnx' with the file {source}; accepted: with a directory that "
@@ -78,7 +79,7 @@ def _is_map(source: Path | None) -> bool:
     return map_model_in(source) is not None or (source.is_dir() and any(source.glob("*.onnx")))
 
 
-def _in_torch(source: Path | None, provider: str, dtype: str) -> Segmenter:
+def _in_torch(source: Path | None, provider: str, dtype: str, threads: int | None) -> Segmenter:
     with _needs.needing('"sdie-fast[sam]"'):
         import torch
 
@@ -94,6 +95,8 @@ def _in_torch(source: Path | None, provider: str, dtype: str) -> Segmenter:
         raise InvalidArgumentError(
             f"--provider: received {provider!r} with a segmenter in torch; accepted: auto, cuda, cpu"
         )
+    if threads is not None:
+        torch.set_num_threads(threads)
     there = "cuda" if torch.cuda.is_available() else "cpu"
     found: Segmenter = kind(source, device=there if provider == "auto" else provider, dtype=dtype)
     return found

@@ -47,6 +47,17 @@ def test_in_torch(model, torch_sam, tmp_path):
     assert isinstance(open_segmenter(tmp_path / "small.pt"), TorchSam)
 
 
+def test_threads_of_torch(model, monkeypatch):
+    pytest.importorskip("onnx2torch")
+    import torch
+
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    for threads in (None, 3):
+        open_segmenter(model, "cpu", threads, "torch")
+    assert told == [3]
+
+
 def test_checkpoints(model, tmp_path):
     (tmp_path / "sam.pth").touch()
     assert is_checkpoint(tmp_path / "sam.pth")
@@ -57,6 +68,7 @@ def test_checkpoints(model, tmp_path):
     ("source", "options", "error", "words"),
     [
         ("maps/m.onnx", {"backend": "jax"}, InvalidArgumentError, "--segmenter-backend: received 'jax'"),
+        ("maps/m.onnx", {"threads": 0}, InvalidArgumentError, "threads: received 0"),
         ("maps/m.onnx", {"provider": "npu"}, InvalidArgumentError, "provider: received 'npu'"),
         ("maps/m.onnx", {"dtype": "bfloat16"}, InvalidArgumentError, "--segmenter-dtype: received 'bfloat16'"),
         ("maps/m.onnx", {"backend": "torch", "provider": "tensorrt"}, InvalidArgumentError, "--provider: received"),
