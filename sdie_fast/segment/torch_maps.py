@@ -54,7 +54,13 @@ class TorchMaps(MapSegmenter):
     """
 
     def __init__(
-        self, path: Path | str, *, device: str = "cpu", dtype: str = "float32", batch: int | None = None, **settings: Any
+        self,
+        path: Path | str,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        batch: int | None = None,
+        **settings: Any,
     ) -> None:
         self.device = usable_device(device)
         if batch is None:
