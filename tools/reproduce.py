@@ -87,7 +87,7 @@ TABLES = {
     ),
     "isnet-searches": Table(
         "As isnet-sharp, beside other searches of as many segmentations: CMA-ES, the gradient, one for all classes",
-        {5: 450}, _MAPS + _SHARP, 6, fetched=True,
+        {1: 90, 5: 450}, _MAPS + _SHARP, 6, fetched=True,
     ),
     "isnet-td3": Table(
         "As isnet-sharp, with TD3 after the search", {5: 1500}, _MAPS + _TD3 + _SHARP, 6, fetched=True, baselines=False,
