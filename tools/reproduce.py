@@ -64,10 +64,10 @@ class Table:
 _GRID = "[auto]\ngrid = 6\n"
 _TD3 = 'compare = false\nkeep = "last"\n'
 _FAST = '[params]\nwls_solver = "fast"\n'
-_SEARCHED = 'start = "searched"\nencoder = "texture"\nviews = 1\n'
-_SHARP = _FAST + "sharpen_amount = 2.0\n"
 # One thread: with it the digits were the same on two processors (docs/experiments.md), and with two they were others.
-_MAPS = 'backend = "torch"\ndtype = "bfloat16"\nthreads = 1\n' + _SEARCHED
+_SEARCHED = 'threads = 1\nstart = "searched"\nencoder = "texture"\nviews = 1\n'
+_SHARP = _FAST + "sharpen_amount = 2.0\n"
+_MAPS = 'backend = "torch"\ndtype = "bfloat16"\n' + _SEARCHED
 
 TABLES = {
     "isnet": Table(
